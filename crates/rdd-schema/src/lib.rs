@@ -1,0 +1,12 @@
+//! What an object may look like: structural schemas and the pure functions over them.
+//!
+//! A [`Schema`] is the parsed, immutable form of a Kubernetes structural schema
+//! (`openAPIV3Schema` with its `x-kubernetes-*` extensions). Built-in types and
+//! custom resources are described by the same type, so that pruning, defaulting,
+//! validation, server-side apply and OpenAPI publishing have one code path each.
+//!
+//! Invariant: no I/O, no async, no knowledge of HTTP, stores or particular kinds.
+
+pub mod structural;
+
+pub use structural::{AdditionalProperties, ListType, MapType, PatchStrategy, Schema, Type};
