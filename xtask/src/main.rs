@@ -1,1 +1,61 @@
-fn main() {}
+//! The project's own commands: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`.
+//!
+//! Each one does all of its own set-up, says what it installs, and stops at the
+//! first step that fails with the command that failed.
+
+#![expect(clippy::print_stdout, reason = "a build tool talks to its terminal")]
+
+mod command;
+mod demo;
+mod setup;
+mod suite;
+mod tidy;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, test and show rdd")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set up this machine and run every check and test, as CI does
+    Test {
+        /// The inner loop: format, tidy and unit tests only
+        #[arg(long)]
+        fast: bool,
+        /// Refuse instead of installing missing packages
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Start a control plane with an engine of its own and show a few containers in it
+    Demo {
+        /// Remove everything that the demo made
+        #[arg(long)]
+        clean: bool,
+        /// Refuse instead of installing missing packages
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Measure; every figure is printed beside a floor or a peer of the same run
+    Bench {
+        /// Only benches whose name contains one of these words
+        filter: Vec<String>,
+    },
+    /// Check the rules of the house that the compiler does not know
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Test { fast, no_install } => suite::run_all(fast, !no_install),
+        Task::Demo { clean: true, .. } => demo::clean(),
+        Task::Demo { no_install, .. } => demo::run_demo(!no_install),
+        Task::Bench { filter } => suite::bench(&filter),
+        Task::Tidy => tidy::check(),
+    }
+}

