@@ -1,1 +1,77 @@
-fn main() {}
+//! Measurements of the built binary, each beside a floor or a peer of the same run.
+//!
+//! `cargo xtask bench [words]` builds for release and runs these. A figure alone
+//! says little about a machine that nobody else has; the ratio to its floor does.
+
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+mod creates;
+mod lab;
+mod latency;
+mod resident;
+mod start;
+mod statistics;
+
+use anyhow::Result;
+
+use crate::lab::Lab;
+
+/// One measured figure.
+struct Figure {
+    /// What was measured.
+    name: String,
+    /// What came out, with its unit.
+    value: String,
+    /// What the same work costs at least, or what a peer needs, in the same run.
+    floor: String,
+    /// What it should be.
+    target: &'static str,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the bench's own arguments")]
+    let binary = std::env::var_os("RDD_BIN");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let binary = binary
+        .map(std::path::PathBuf::from)
+        .ok_or_else(|| anyhow::anyhow!("RDD_BIN names no binary; run `cargo xtask bench`"))?;
+
+    let mut figures = Vec::new();
+    if wanted("size") {
+        figures.push(resident::binary_size(&binary)?);
+    }
+    if wanted("start") {
+        figures.push(start::cold_start(&binary)?);
+    }
+    if wanted("resident") {
+        figures.extend(resident::idle(&binary)?);
+    }
+    if wanted("creates") {
+        for clients in [1, 64] {
+            figures.extend(creates::durable(&Lab::new(&binary)?, clients).await?);
+        }
+    }
+    if wanted("latency") {
+        figures.extend(latency::engine_to_watch(&Lab::new(&binary)?, &[10, 500]).await?);
+    }
+    print(&figures);
+    Ok(())
+}
+
+fn print(figures: &[Figure]) {
+    let width = |column: fn(&Figure) -> usize| figures.iter().map(column).max().unwrap_or(0);
+    let (name, value, floor) = (
+        width(|figure| figure.name.len()),
+        width(|figure| figure.value.len()),
+        width(|figure| figure.floor.len()),
+    );
+    println!("\n{:name$}  {:>value$}  {:floor$}  target", "what", "figure", "floor or peer");
+    for figure in figures {
+        println!(
+            "{:name$}  {:>value$}  {:floor$}  {}",
+            figure.name, figure.value, figure.floor, figure.target
+        );
+    }
+}

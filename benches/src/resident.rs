@@ -1,0 +1,43 @@
+//! Sizes: of the binary, and of the idle daemon.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::Figure;
+use crate::lab::Lab;
+
+/// The release binary as it is shipped.
+pub(crate) fn binary_size(binary: &Path) -> Result<Figure> {
+    let bytes = std::fs::metadata(binary)
+        .with_context(|| format!("failed to look at {}", binary.display()))?
+        .len();
+    Ok(Figure {
+        name: "release binary".to_owned(),
+        value: format!("{:.1} MiB", mebibytes(bytes)),
+        floor: "kube-apiserver and etcd: 168 + 37 MB".to_owned(),
+        target: "<= 25 MiB",
+    })
+}
+
+/// Resident memory of an idle daemon, with all controllers and with none.
+pub(crate) fn idle(binary: &Path) -> Result<Vec<Figure>> {
+    let bare = Lab::new(binary)?;
+    bare.rdd(&["svc", "start", "--controllers="])?;
+    let floor = bare.resident_kib()?;
+    let full = Lab::new(binary)?;
+    full.rdd(&["svc", "start"])?;
+    let value = full.resident_kib()?;
+    Ok(vec![Figure {
+        name: "resident memory, idle, all controllers".to_owned(),
+        value: format!("{:.1} MiB", mebibytes(value * 1024)),
+        floor: format!("without controllers: {:.1} MiB", mebibytes(floor * 1024)),
+        target: "<= 30 MiB",
+    }])
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let bytes = bytes as f64;
+    bytes / (1024.0 * 1024.0)
+}
