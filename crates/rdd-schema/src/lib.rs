@@ -7,6 +7,9 @@
 //!
 //! Invariant: no I/O, no async, no knowledge of HTTP, stores or particular kinds.
 
+pub mod field_error;
+pub mod names;
 pub mod structural;
 
+pub use field_error::{FieldError, FieldErrorKind};
 pub use structural::{AdditionalProperties, ListType, MapType, PatchStrategy, Schema, Type};

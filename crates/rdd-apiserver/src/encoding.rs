@@ -1,0 +1,5 @@
+//! Bodies and answers: JSON, YAML, and what the client asked for.
+
+pub mod json;
+pub mod negotiate;
+pub mod yaml;

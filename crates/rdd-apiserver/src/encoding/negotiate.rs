@@ -1,0 +1,1 @@
+//! What representation the client takes.

@@ -1,0 +1,1 @@
+//! What all types share: the rules of `metadata`.
