@@ -11,5 +11,17 @@ pub mod field_error;
 pub mod names;
 pub mod structural;
 
+mod default;
+mod format;
+mod parse;
+mod prune;
+mod validate;
+
+pub use default::default;
 pub use field_error::{FieldError, FieldErrorKind};
-pub use structural::{AdditionalProperties, ListType, MapType, PatchStrategy, Schema, Type};
+pub use parse::{DEPTH_MAX, ParseError};
+pub use prune::{drop_nulls, prune};
+pub use structural::{
+    AdditionalProperties, Checks, ListType, MapType, PatchStrategy, Pattern, Schema, Type,
+};
+pub use validate::{blocks_rules, validate, validate_update};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use regex::Regex;
+use serde_json::{Number, Value};
 
 /// One node of a structural schema.
 ///
@@ -36,10 +37,68 @@ pub struct Schema {
     pub map_type: Option<MapType>,
     /// Strategic-merge-patch behaviour of the list; built-in types only.
     pub patch: Option<PatchStrategy>,
+    /// What a value must fulfil beyond its type; absent for most nodes.
+    pub checks: Option<Box<Checks>>,
+    /// `x-kubernetes-validations`, as written; kept as data.
+    pub rules: Vec<Value>,
     /// `description`.
     pub description: Option<String>,
     /// The source document of this node, published through OpenAPI as it was written.
     pub document: Option<std::sync::Arc<Value>>,
+}
+
+/// What a value must fulfil beyond its type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checks {
+    /// `format`.
+    pub format: Option<String>,
+    /// `minimum`, and whether it is excluded.
+    pub minimum: Option<(Number, bool)>,
+    /// `maximum`, and whether it is excluded.
+    pub maximum: Option<(Number, bool)>,
+    /// `multipleOf`.
+    pub multiple_of: Option<Number>,
+    /// `minLength`, in characters.
+    pub min_length: Option<u64>,
+    /// `maxLength`, in characters.
+    pub max_length: Option<u64>,
+    /// `pattern`.
+    pub pattern: Option<Pattern>,
+    /// `minItems`.
+    pub min_items: Option<u64>,
+    /// `maxItems`.
+    pub max_items: Option<u64>,
+    /// `minProperties`.
+    pub min_properties: Option<u64>,
+    /// `maxProperties`.
+    pub max_properties: Option<u64>,
+    /// `enum`; empty allows everything.
+    pub words: Vec<Value>,
+    /// `required`.
+    pub required: Vec<String>,
+    /// `allOf`.
+    pub all_of: Vec<Schema>,
+    /// `anyOf`.
+    pub any_of: Vec<Schema>,
+    /// `oneOf`.
+    pub one_of: Vec<Schema>,
+    /// `not`.
+    pub not: Option<Box<Schema>>,
+}
+
+/// A compiled `pattern`. Matching takes linear time, as Go's RE2 does.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    /// As written.
+    pub text: String,
+    /// Compiled.
+    pub regex: Regex,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
 }
 
 /// A JSON type as OpenAPI v3 names it.
@@ -57,6 +116,36 @@ pub enum Type {
     Number,
     /// `true` or `false`.
     Boolean,
+}
+
+impl Type {
+    /// The word in a document.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Array => "array",
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+        }
+    }
+
+    /// The type of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [
+            Self::Object,
+            Self::Array,
+            Self::String,
+            Self::Integer,
+            Self::Number,
+            Self::Boolean,
+        ]
+        .into_iter()
+        .find(|one| one.as_str() == word)
+    }
 }
 
 /// `additionalProperties`: either a schema for every value, or anything.

@@ -1,0 +1,114 @@
+//! Dropping what a schema does not know, and nulls that nobody can mean.
+
+use serde_json::{Map, Value};
+
+use crate::structural::{AdditionalProperties, Schema};
+
+/// Removes fields that the schema does not specify; returns their paths as strict
+/// decoding names them (`spec.extra`, `spec.items[0].foo`), in order.
+///
+/// At the root `apiVersion`, `kind` and `metadata` always stay; the same holds in
+/// embedded resources.
+pub fn prune(object: &mut Value, schema: &Schema) -> Vec<String> {
+    let mut unknown = Vec::new();
+    node(object, schema, true, &mut String::new(), &mut unknown);
+    unknown
+}
+
+fn node(
+    value: &mut Value,
+    schema: &Schema,
+    resource: bool,
+    path: &mut String,
+    unknown: &mut Vec<String>,
+) {
+    match value {
+        Value::Object(fields) => object(
+            fields,
+            schema,
+            resource || schema.embedded_resource,
+            path,
+            unknown,
+        ),
+        Value::Array(items) => {
+            if let Some(item) = &schema.items {
+                for (index, value) in items.iter_mut().enumerate() {
+                    let length = path.len();
+                    path.push_str(&format!("[{index}]"));
+                    node(value, item, false, path, unknown);
+                    path.truncate(length);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn object(
+    fields: &mut Map<String, Value>,
+    schema: &Schema,
+    resource: bool,
+    path: &mut String,
+    unknown: &mut Vec<String>,
+) {
+    // An object below a node without any type is as free as the node.
+    let keep = schema.preserve_unknown_fields
+        || matches!(
+            schema.additional_properties,
+            Some(AdditionalProperties::Any)
+        );
+    let mut dropped = Vec::new();
+    for (name, value) in fields.iter_mut() {
+        let implicit = resource && matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
+        let length = path.len();
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(name);
+        match schema.field(name) {
+            // Metadata is judged on its own, whatever the schema says about it.
+            _ if implicit => {}
+            Some(child) => node(value, child, false, path, unknown),
+            None if keep => {}
+            None => {
+                unknown.push(path.clone());
+                dropped.push(name.clone());
+            }
+        }
+        path.truncate(length);
+    }
+    for name in dropped {
+        fields.remove(&name);
+    }
+}
+
+/// Removes explicit nulls of fields that are neither nullable nor defaulted.
+pub fn drop_nulls(value: &mut Value, schema: &Schema) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, value| {
+                let Some(child) = schema.field(name) else {
+                    return true;
+                };
+                if value.is_null() {
+                    // The default replaces it later.
+                    return child.nullable || child.default.is_some() || untyped(child);
+                }
+                drop_nulls(value, child);
+                true
+            });
+        }
+        Value::Array(items) => {
+            if let Some(item) = &schema.items {
+                for value in items {
+                    drop_nulls(value, item);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn untyped(schema: &Schema) -> bool {
+    schema.r#type.is_none() && !schema.int_or_string
+}
