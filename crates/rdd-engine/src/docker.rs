@@ -1,0 +1,277 @@
+//! The Docker Engine API.
+
+mod convert;
+mod transport;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::Method;
+use serde_json::Value;
+
+use crate::endpoint::Endpoint;
+use crate::engine::{Action, Engine, EngineInfo, EventStream, Moment, optional};
+use crate::error::{Error, Result};
+use crate::object::{Container, Image, ImageSummary, Volume};
+use transport::Transport;
+
+/// The newest version of the API whose answers were checked.
+const API_MAX: (u32, u32) = (1, 51);
+
+/// The oldest version that has all that is needed.
+const API_MIN: (u32, u32) = (1, 41);
+
+/// The limit of calls that the engine answers from memory.
+const CALL: Duration = Duration::from_secs(30);
+
+/// The limit of a first word from the engine.
+const HELLO: Duration = Duration::from_secs(5);
+
+/// The limit of stops and removals, which wait for the container's own grace.
+const STOP: Duration = Duration::from_secs(120);
+
+/// A connected Docker engine, or one that speaks like it.
+#[derive(Debug)]
+pub struct Docker {
+    transport: Transport,
+    info: EngineInfo,
+}
+
+impl Docker {
+    /// Connects, agrees on a version of the API, and learns who the engine is.
+    ///
+    /// # Errors
+    /// Says what listens, or why nothing does.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let mut transport = Transport::new(endpoint.clone());
+        let version = transport.get("/version", HELLO).await?;
+        let api = negotiate(&version)?;
+        transport.prefix = format!("/v{}.{}", api.0, api.1);
+        let mut docker = Self {
+            transport,
+            info: EngineInfo::default(),
+        };
+        (docker.info, _) = docker.identify().await?;
+        Ok(docker)
+    }
+
+    async fn remove(&self, path: &str) -> Result<()> {
+        optional(self.transport.call(Method::DELETE, path, STOP).await).map(drop)
+    }
+
+    async fn state(&self, id: &str) -> Result<(bool, bool)> {
+        let inspected = self
+            .transport
+            .get(&format!("/containers/{}/json", segment(id)), CALL)
+            .await?;
+        let flag = |name: &str| inspected["State"][name].as_bool().unwrap_or(false);
+        Ok((flag("Running"), flag("Paused")))
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    async fn identify(&self) -> Result<(EngineInfo, Option<Moment>)> {
+        let info = self.transport.get("/info", HELLO).await?;
+        let text = |name: &str| info[name].as_str().unwrap_or_default().to_owned();
+        // Podman reports no identity of its own; its store is the next best.
+        let id = Some(text("ID"))
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(|| text("DockerRootDir"));
+        let moment = info["SystemTime"].as_str().and_then(convert::moment);
+        let info = EngineInfo {
+            id,
+            version: text("ServerVersion"),
+            api_version: self.transport.prefix.trim_start_matches("/v").to_owned(),
+            endpoint: self.transport.endpoint().to_string(),
+        };
+        Ok((info, moment))
+    }
+
+    async fn events(&self, since: Option<Moment>) -> Result<EventStream> {
+        let filters = escape(r#"{"type":["container","image","volume"]}"#);
+        let since = since.map_or(String::new(), |moment| {
+            format!(
+                "&since={}.{:09}",
+                moment.0 / 1_000_000_000,
+                moment.0 % 1_000_000_000
+            )
+        });
+        self.transport
+            .events(&format!("/events?filters={filters}{since}"), CALL)
+            .await
+    }
+
+    async fn containers(&self) -> Result<Vec<String>> {
+        let list = self
+            .transport
+            .get("/containers/json?all=true", CALL)
+            .await?;
+        Ok(items(&list)
+            .filter_map(|item| item["Id"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    async fn images(&self) -> Result<Vec<ImageSummary>> {
+        let list = self.transport.get("/images/json?all=true", CALL).await?;
+        Ok(items(&list).map(convert::image_summary).collect())
+    }
+
+    async fn volumes(&self) -> Result<Vec<Volume>> {
+        let list = self.transport.get("/volumes", CALL).await?;
+        Ok(items(&list["Volumes"]).map(convert::volume).collect())
+    }
+
+    async fn container(&self, id: &str) -> Result<Option<Container>> {
+        let path = format!("/containers/{}/json", segment(id));
+        let found = optional(self.transport.get(&path, CALL).await)?;
+        Ok(found.as_ref().map(convert::container))
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        let path = format!("/images/{}/json", reference_path(reference));
+        let found = optional(self.transport.get(&path, CALL).await)?;
+        Ok(found.as_ref().map(convert::image))
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        let path = format!("/volumes/{}", segment(name));
+        let found = optional(self.transport.get(&path, CALL).await)?;
+        Ok(found.as_ref().map(convert::volume))
+    }
+
+    async fn act(&self, id: &str, action: Action) -> Result<()> {
+        let word = match action {
+            Action::Start => "start",
+            Action::Stop => "stop",
+            Action::Restart => "restart",
+            Action::Pause => match self.state(id).await? {
+                (_, true) => return Ok(()),
+                _ => "pause",
+            },
+            Action::Unpause => match self.state(id).await? {
+                (true, false) => return Ok(()),
+                (false, false) => {
+                    return Err(Error::Refused {
+                        status: 409,
+                        message: format!("cannot unpause container {id}: not running"),
+                    });
+                }
+                _ => "unpause",
+            },
+        };
+        let path = format!("/containers/{}/{word}", segment(id));
+        self.transport
+            .call(Method::POST, &path, STOP)
+            .await
+            .map(drop)
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<()> {
+        self.remove(&format!("/containers/{}?force=true&v=false", segment(id)))
+            .await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        self.remove(&format!(
+            "/images/{}?force=false&noprune=false",
+            reference_path(reference)
+        ))
+        .await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        self.remove(&format!("/volumes/{}?force=true", segment(name)))
+            .await
+    }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn negotiate(version: &Value) -> Result<(u32, u32)> {
+    let parse = |name: &str| -> Option<(u32, u32)> {
+        let (major, minor) = version[name].as_str()?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    };
+    let found = parse("ApiVersion").unwrap_or_default();
+    let oldest = parse("MinAPIVersion").unwrap_or_default();
+    let agreed = found.min(API_MAX);
+    if agreed < API_MIN || agreed < oldest {
+        return Err(Error::TooOld {
+            found: format!("{}.{}", found.0, found.1),
+            wanted: "1.41",
+        });
+    }
+    Ok(agreed)
+}
+
+/// One segment of a path, so that no name can reach another endpoint.
+fn segment(text: &str) -> String {
+    escape(text)
+}
+
+/// Image references hold slashes and colons that the engine expects as they are.
+fn reference_path(reference: &str) -> String {
+    let parts: Vec<String> = reference
+        .split('/')
+        .map(|part| escape(part).replace("%3A", ":").replace("%40", "@"))
+        .collect();
+    parts.join("/")
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
+                escaped.push(byte.into())
+            }
+            // A name of dots alone would change the path.
+            b'.' if !text.bytes().all(|byte| byte == b'.') => escaped.push('.'),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_version_is_the_newest_that_both_know() {
+        for (found, oldest, wanted) in [
+            ("1.41", "1.12", Ok((1, 41))),
+            ("1.99", "1.44", Ok((1, 51))),
+            ("1.40", "1.12", Err(())),
+            ("1.99", "1.60", Err(())),
+            ("", "", Err(())),
+        ] {
+            let version = json!({"ApiVersion": found, "MinAPIVersion": oldest});
+            assert_eq!(
+                negotiate(&version).map_err(|_| ()),
+                wanted,
+                "{found} {oldest}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_cannot_leave_their_place_in_a_path() {
+        assert_eq!(segment("../info"), "..%2Finfo");
+        assert_eq!(segment(".."), "%2E%2E");
+        assert_eq!(segment("a?b#c"), "a%3Fb%23c");
+        assert_eq!(
+            reference_path("localhost:5000/a/b:1@sha256:x"),
+            "localhost:5000/a/b:1@sha256:x"
+        );
+        assert_eq!(reference_path("a/../b"), "a/%2E%2E/b");
+    }
+}

@@ -1,0 +1,264 @@
+//! From the engine's answers to our objects. Anything may be missing or null.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::engine::{Event, Kind, Moment};
+use crate::object::{Binding, Container, Image, ImageSummary, Mount, Network, Port, Volume};
+
+/// What the engine says about an image without tags in older versions.
+const NONE: &str = "<none>:<none>";
+
+pub(super) fn container(value: &Value) -> Container {
+    let (state, config, network) = (&value["State"], &value["Config"], &value["NetworkSettings"]);
+    Container {
+        id: text(&value["Id"]),
+        name: text(&value["Name"]),
+        path: text(&value["Path"]),
+        args: texts(&value["Args"]),
+        image: text(&value["Image"]),
+        image_name: text(&config["Image"]),
+        ports: ports(&network["Ports"]),
+        labels: map(&config["Labels"]),
+        state: text(&state["Status"]),
+        health: match text(&state["Health"]["Status"]) {
+            none if none == "none" => String::new(),
+            health => health,
+        },
+        pid: state["Pid"].as_i64().unwrap_or_default(),
+        exit_code: state["ExitCode"].as_i64().unwrap_or_default(),
+        error: text(&state["Error"]),
+        oom_killed: state["OOMKilled"].as_bool().unwrap_or_default(),
+        restart_count: value["RestartCount"].as_i64().unwrap_or_default(),
+        restart_policy: text(&value["HostConfig"]["RestartPolicy"]["Name"]),
+        mounts: mounts(&value["Mounts"]),
+        networks: networks(&network["Networks"]),
+        created_at: time(&value["Created"]),
+        started_at: time(&state["StartedAt"]),
+        finished_at: time(&state["FinishedAt"]),
+    }
+}
+
+pub(super) fn image_summary(value: &Value) -> ImageSummary {
+    ImageSummary {
+        id: text(&value["Id"]),
+        tags: tags(&value["RepoTags"]),
+    }
+}
+
+pub(super) fn image(value: &Value) -> Image {
+    let mut digests = texts(&value["RepoDigests"]);
+    digests.sort();
+    Image {
+        id: text(&value["Id"]),
+        tags: tags(&value["RepoTags"]),
+        digests,
+        created_at: time(&value["Created"]),
+        architecture: text(&value["Architecture"]),
+        os: text(&value["Os"]),
+        size: value["Size"].as_i64().unwrap_or_default(),
+        labels: map(&value["Config"]["Labels"]),
+    }
+}
+
+pub(super) fn volume(value: &Value) -> Volume {
+    Volume {
+        name: text(&value["Name"]),
+        driver: text(&value["Driver"]),
+        mountpoint: text(&value["Mountpoint"]),
+        scope: text(&value["Scope"]),
+        created_at: time(&value["CreatedAt"]),
+        labels: map(&value["Labels"]),
+        options: map(&value["Options"]),
+    }
+}
+
+/// `None` for events about other things.
+pub(super) fn event(value: &Value) -> Option<Event> {
+    let kind = match value["Type"].as_str()? {
+        "container" => Kind::Container,
+        "image" => Kind::Image,
+        "volume" => Kind::Volume,
+        _ => return None,
+    };
+    let seconds = || value["time"].as_i64().unwrap_or_default() * 1_000_000_000;
+    Some(Event {
+        kind,
+        id: value["Actor"]["ID"].as_str()?.to_owned(),
+        action: text(&value["Action"]),
+        at: Moment(value["timeNano"].as_i64().unwrap_or_else(seconds)),
+    })
+}
+
+pub(super) fn moment(text: &str) -> Option<Moment> {
+    let time: Timestamp = text.parse().ok()?;
+    i64::try_from(time.as_nanosecond()).ok().map(Moment)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    let items = value.as_array().into_iter().flatten();
+    items
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn tags(value: &Value) -> Vec<String> {
+    let mut tags = texts(value);
+    tags.retain(|tag| tag != NONE);
+    tags.sort();
+    tags.dedup();
+    tags
+}
+
+fn map(value: &Value) -> BTreeMap<String, String> {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+/// Whole seconds; the zero time of Go means that there is none.
+fn time(value: &Value) -> Option<String> {
+    let time: Timestamp = value.as_str()?.parse().ok()?;
+    let text = time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    (!text.starts_with("0001-01-01")).then_some(text)
+}
+
+fn ports(value: &Value) -> Vec<Port> {
+    let mut ports: Vec<Port> = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, bindings)| {
+            let mut bindings: Vec<Binding> = bindings
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|binding| Binding {
+                    host_ip: text(&binding["HostIp"]),
+                    host_port: text(&binding["HostPort"]),
+                })
+                .collect();
+            bindings.sort();
+            bindings.dedup();
+            Port {
+                name: name.clone(),
+                bindings,
+            }
+        })
+        .collect();
+    ports.sort();
+    ports
+}
+
+fn mounts(value: &Value) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|mount| Mount {
+            destination: text(&mount["Destination"]),
+            kind: text(&mount["Type"]),
+            name: text(&mount["Name"]),
+            source: text(&mount["Source"]),
+            read_only: mount["RW"].as_bool() == Some(false),
+        })
+        .filter(|mount| !mount.destination.is_empty())
+        .collect();
+    mounts.sort();
+    mounts.dedup_by(|one, other| one.destination == other.destination);
+    mounts
+}
+
+fn networks(value: &Value) -> Vec<Network> {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .map(|(name, network)| Network {
+            name: name.clone(),
+            ip_address: text(&network["IPAddress"]),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn inspected() -> Value {
+        json!({
+            "Id": "abc", "Name": "/web", "Path": "sh", "Args": ["-c", "x"], "Image": "sha256:1",
+            "Created": "2026-01-02T03:04:05.678901234Z", "RestartCount": 2,
+            "State": {"Status": "running", "Pid": 7, "ExitCode": 0, "Error": "", "OOMKilled": false,
+                "StartedAt": "2026-01-02T03:04:06.1Z", "FinishedAt": "0001-01-01T00:00:00Z",
+                "Health": {"Status": "healthy"}},
+            "Config": {"Image": "busybox", "Labels": {"a": "b"}},
+            "HostConfig": {"RestartPolicy": {"Name": "always"}},
+            "Mounts": [{"Type": "volume", "Name": "v", "Source": "/x", "Destination": "/data", "RW": false}],
+            "NetworkSettings": {
+                "Ports": {"80/tcp": [{"HostIp": "::", "HostPort": "8080"}, {"HostIp": "0.0.0.0", "HostPort": "8080"}], "53/udp": null},
+                "Networks": {"bridge": {"IPAddress": "172.17.0.2"}}}
+        })
+    }
+
+    #[test]
+    fn an_inspection_becomes_a_container() {
+        let container = container(&inspected());
+        assert_eq!(
+            container.created_at.as_deref(),
+            Some("2026-01-02T03:04:05Z")
+        );
+        assert_eq!(container.finished_at, None);
+        assert_eq!(container.health, "healthy");
+        let ports: Vec<(&str, usize)> = container
+            .ports
+            .iter()
+            .map(|port| (port.name.as_str(), port.bindings.len()))
+            .collect();
+        assert_eq!(ports, [("53/udp", 0), ("80/tcp", 2)]);
+        assert_eq!(container.ports[1].bindings[0].host_ip, "0.0.0.0");
+        assert!(container.mounts[0].read_only);
+    }
+
+    /// Removes or nulls one place after the other, at every depth.
+    fn shrunk(value: &Value) -> Vec<Value> {
+        let Some(fields) = value.as_object() else {
+            return vec![Value::Null];
+        };
+        let mut all = Vec::new();
+        for (name, child) in fields {
+            let mut without = value.clone();
+            without.as_object_mut().expect("an object").remove(name);
+            all.push(without);
+            for smaller in shrunk(child) {
+                let mut changed = value.clone();
+                changed[name] = smaller;
+                all.push(changed);
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn anything_may_be_missing_or_null() {
+        for answer in shrunk(&inspected()) {
+            container(&answer);
+            image(&answer);
+            volume(&answer);
+            event(&answer);
+        }
+        assert_eq!(container(&Value::Null), Container::default());
+    }
+
+    #[test]
+    fn tags_are_sorted_and_none_is_no_tag() {
+        let image = image(&json!({"Id": "sha256:1", "RepoTags": ["b:1", "a:1", "<none>:<none>"]}));
+        assert_eq!(image.tags, ["a:1", "b:1"]);
+    }
+}

@@ -1,0 +1,241 @@
+//! HTTP to an engine: a connection per call, a deadline per call, a queue per stream.
+
+use std::io::ErrorKind;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::convert;
+use crate::endpoint::Endpoint;
+use crate::engine::EventStream;
+use crate::error::{Error, Result};
+
+/// The largest answer: a list of 50,000 containers has about 60 MB.
+const ANSWER_MAX: usize = 256 * 1024 * 1024;
+
+/// Events that wait for their reader. Docker drops slow readers, so this queue is
+/// filled at once, whatever the reader does.
+const EVENTS: usize = 16_384;
+
+/// The longest event: labels are part of it.
+const EVENT_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Transport {
+    endpoint: Endpoint,
+    /// `/v1.41`, once a version is agreed.
+    pub(super) prefix: String,
+}
+
+impl Transport {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            prefix: String::new(),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) async fn get(&self, path: &str, limit: Duration) -> Result<Value> {
+        self.call(Method::GET, path, limit).await
+    }
+
+    /// Sends a request without a body; an empty answer is null.
+    pub(super) async fn call(&self, method: Method, path: &str, limit: Duration) -> Result<Value> {
+        let work = async {
+            let (response, _connection) = self.send(method, path).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_MAX)
+                .collect()
+                .await;
+            let body = body.map_err(|source| self.lost(source))?.to_bytes();
+            if status.is_success() || status.as_u16() == 304 {
+                if body.is_empty() {
+                    return Ok(Value::Null);
+                }
+                return serde_json::from_slice(&body).map_err(|error| Error::Answer(error.into()));
+            }
+            Err(refusal(status.as_u16(), &body))
+        };
+        match timeout(limit, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout { limit }),
+        }
+    }
+
+    /// Opens a stream of events; the limit is for its first word.
+    pub(super) async fn events(&self, path: &str, limit: Duration) -> Result<EventStream> {
+        let opened = timeout(limit, self.send(Method::GET, path)).await;
+        let (response, connection) = opened.map_err(|_| Error::Timeout { limit })??;
+        let status = response.status();
+        if !status.is_success() {
+            let body = Limited::new(response.into_body(), EVENT_MAX)
+                .collect()
+                .await;
+            let body = body.map_err(|source| self.lost(source))?.to_bytes();
+            return Err(refusal(status.as_u16(), &body));
+        }
+        let (queue, events) = mpsc::channel(EVENTS);
+        let endpoint = self.endpoint.to_string();
+        let reader = tokio::spawn(async move {
+            let _connection = connection;
+            let mut body = response.into_body();
+            let mut rest = BytesMut::new();
+            loop {
+                let chunk = match body.frame().await {
+                    None => return,
+                    Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                    Some(Err(source)) => {
+                        let lost = Error::Connection {
+                            endpoint,
+                            source: source.into(),
+                        };
+                        // Without a reader there is nobody to tell.
+                        let _unheard = queue.send(Err(lost)).await;
+                        return;
+                    }
+                };
+                rest.extend_from_slice(&chunk);
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line = rest.split_to(end + 1);
+                    let Ok(value) = serde_json::from_slice::<Value>(&line) else {
+                        tracing::warn!(length = line.len(), "skipped an event that cannot be read");
+                        continue;
+                    };
+                    let Some(event) = convert::event(&value) else {
+                        continue;
+                    };
+                    if queue.try_send(Ok(event)).is_err() {
+                        // Ending the stream here makes the reader read everything again.
+                        return;
+                    }
+                }
+                if rest.len() > EVENT_MAX {
+                    return;
+                }
+            }
+        });
+        Ok(EventStream {
+            events,
+            _reader: AbortOnDropHandle::new(reader),
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>)> {
+        match &self.endpoint {
+            Endpoint::Unix(socket) => {
+                let stream = UnixStream::connect(socket)
+                    .await
+                    .map_err(|error| self.unreachable(error))?;
+                self.exchange(stream, method, path).await
+            }
+            Endpoint::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port))
+                    .await
+                    .map_err(|error| self.unreachable(error))?;
+                self.exchange(stream, method, path).await
+            }
+            Endpoint::Ssh { destination, port } => {
+                let mut command = Command::new("ssh");
+                command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
+                if let Some(port) = port {
+                    command.args(["-p", &port.to_string()]);
+                }
+                let mut child = command
+                    .args(["--", destination, "docker", "system", "dial-stdio"])
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::null())
+                    .kill_on_drop(true)
+                    .spawn()
+                    .map_err(|error| self.unreachable(error))?;
+                let (Some(stdout), Some(stdin)) = (child.stdout.take(), child.stdin.take()) else {
+                    return Err(self.unreachable(ErrorKind::BrokenPipe.into()));
+                };
+                let (response, connection) = self
+                    .exchange(tokio::io::join(stdout, stdin), method, path)
+                    .await?;
+                // The child lives as long as its connection.
+                let both = tokio::spawn(async move {
+                    let _child = child;
+                    // The connection's end is seen where its body is read.
+                    let _ended = connection.await;
+                });
+                Ok((response, AbortOnDropHandle::new(both)))
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        method: Method,
+        path: &str,
+    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>)> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| self.lost(source))?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            // Its failure is seen by the request that runs over it.
+            let _ended = connection.await;
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header("Host", "docker")
+            .header("User-Agent", "rdd")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| Error::Answer(error.into()))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|source| self.lost(source))?;
+        Ok((response, connection))
+    }
+
+    fn unreachable(&self, source: std::io::Error) -> Error {
+        let endpoint = self.endpoint.to_string();
+        match source.kind() {
+            ErrorKind::PermissionDenied => Error::PermissionDenied { endpoint, source },
+            _ => Error::NotListening { endpoint, source },
+        }
+    }
+
+    fn lost(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Connection {
+            endpoint: self.endpoint.to_string(),
+            source: source.into(),
+        }
+    }
+}
+
+fn refusal(status: u16, body: &[u8]) -> Error {
+    let message = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|answer| answer["message"].as_str().map(str::to_owned))
+        .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
+    match status {
+        404 => Error::NotFound(message),
+        status => Error::Refused { status, message },
+    }
+}

@@ -1,0 +1,349 @@
+//! An engine in memory that fails on demand, for what a real one cannot do when told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
+use crate::error::{Error, Result};
+use crate::object::{Container, Image, ImageSummary, Volume};
+
+/// What goes wrong from now on.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Calls fail as if nobody listened.
+    pub down: bool,
+    /// Events are lost.
+    pub drop_events: bool,
+    /// Every event arrives twice.
+    pub repeat_events: bool,
+    /// Inspections of these identifiers fail.
+    pub unreadable: BTreeSet<String>,
+    /// Removals are refused with this status.
+    pub refuse_removals: Option<u16>,
+    /// Actions are refused with this status.
+    pub refuse_actions: Option<u16>,
+    /// Actions wait until this is lifted.
+    pub hang_actions: bool,
+}
+
+/// An engine in memory; clones are the same engine.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    info: EngineInfo,
+    state: Arc<Mutex<State>>,
+    faults: Arc<watch::Sender<Faults>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    id: String,
+    containers: BTreeMap<String, Container>,
+    images: BTreeMap<String, Image>,
+    volumes: BTreeMap<String, Volume>,
+    log: Vec<Event>,
+    readers: Vec<mpsc::UnboundedSender<Event>>,
+    calls: Vec<String>,
+    clock: i64,
+}
+
+impl Fake {
+    /// An empty engine with this identity.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        let state = State {
+            id: id.to_owned(),
+            clock: 1_700_000_000_000_000_000,
+            ..State::default()
+        };
+        Self {
+            info: EngineInfo {
+                id: id.to_owned(),
+                version: "fake".to_owned(),
+                api_version: "1.41".to_owned(),
+                endpoint: "fake://".to_owned(),
+            },
+            state: Arc::new(Mutex::new(state)),
+            faults: Arc::new(watch::Sender::new(Faults::default())),
+        }
+    }
+
+    /// Changes what goes wrong.
+    pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
+        self.faults.send_modify(change);
+    }
+
+    /// Another engine answers from now on at the same place.
+    pub fn replace_identity(&self, id: &str) {
+        self.state.lock().id = id.to_owned();
+    }
+
+    /// The client that a connection made now would get.
+    #[must_use]
+    pub fn connected(&self) -> Self {
+        let mut connected = self.clone();
+        connected.info.id = self.state.lock().id.clone();
+        connected
+    }
+
+    /// Ends every event stream.
+    pub fn cut_streams(&self) {
+        self.state.lock().readers.clear();
+    }
+
+    /// Calls that changed something, in order, such as `stop abc`.
+    #[must_use]
+    pub fn calls(&self) -> Vec<String> {
+        self.state.lock().calls.clone()
+    }
+
+    /// Adds or replaces a container, as somebody else would.
+    pub fn put_container(&self, container: Container, action: &str) {
+        let mut state = self.state.lock();
+        let id = container.id.clone();
+        state.containers.insert(id.clone(), container);
+        self.emit(&mut state, Kind::Container, id, action);
+    }
+
+    /// Removes a container, as somebody else would.
+    pub fn take_container(&self, id: &str) {
+        let mut state = self.state.lock();
+        state.containers.remove(id);
+        self.emit(&mut state, Kind::Container, id.to_owned(), "destroy");
+    }
+
+    /// Adds or replaces an image; a tag moves to it from any other.
+    pub fn put_image(&self, image: Image, action: &str) {
+        let mut state = self.state.lock();
+        for other in state.images.values_mut() {
+            other.tags.retain(|tag| !image.tags.contains(tag));
+        }
+        let id = image.id.clone();
+        state.images.insert(id.clone(), image);
+        self.emit(&mut state, Kind::Image, id, action);
+    }
+
+    /// Removes an image.
+    pub fn take_image(&self, id: &str) {
+        let mut state = self.state.lock();
+        state.images.remove(id);
+        self.emit(&mut state, Kind::Image, id.to_owned(), "delete");
+    }
+
+    /// Adds or replaces a volume.
+    pub fn put_volume(&self, volume: Volume) {
+        let mut state = self.state.lock();
+        let name = volume.name.clone();
+        state.volumes.insert(name.clone(), volume);
+        self.emit(&mut state, Kind::Volume, name, "create");
+    }
+
+    /// Removes a volume.
+    pub fn take_volume(&self, name: &str) {
+        let mut state = self.state.lock();
+        state.volumes.remove(name);
+        self.emit(&mut state, Kind::Volume, name.to_owned(), "destroy");
+    }
+
+    fn emit(&self, state: &mut State, kind: Kind, id: String, action: &str) {
+        state.clock += 1_000_000;
+        let event = Event {
+            kind,
+            id,
+            action: action.to_owned(),
+            at: Moment(state.clock),
+        };
+        let faults = self.faults.borrow().clone();
+        if faults.drop_events {
+            return;
+        }
+        let times = if faults.repeat_events { 2 } else { 1 };
+        for _ in 0..times {
+            state.log.push(event.clone());
+            state
+                .readers
+                .retain(|reader| reader.send(event.clone()).is_ok());
+        }
+    }
+
+    fn up(&self) -> Result<()> {
+        if self.faults.borrow().down {
+            return Err(Error::NotListening {
+                endpoint: self.info.endpoint.clone(),
+                source: std::io::ErrorKind::ConnectionRefused.into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn readable(&self, id: &str) -> Result<()> {
+        self.up()?;
+        if self.faults.borrow().unreadable.contains(id) {
+            return Err(Error::Refused {
+                status: 500,
+                message: format!("cannot read {id}"),
+            });
+        }
+        Ok(())
+    }
+
+    fn removable(&self, what: &str) -> Result<()> {
+        self.up()?;
+        self.state.lock().calls.push(format!("remove {what}"));
+        match self.faults.borrow().refuse_removals {
+            Some(status) => Err(Error::Refused {
+                status,
+                message: format!("refused to remove {what}"),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Fake {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    async fn identify(&self) -> Result<(EngineInfo, Option<Moment>)> {
+        self.up()?;
+        let state = self.state.lock();
+        let info = EngineInfo {
+            id: state.id.clone(),
+            ..self.info.clone()
+        };
+        Ok((info, Some(Moment(state.clock))))
+    }
+
+    async fn events(&self, since: Option<Moment>) -> Result<EventStream> {
+        self.up()?;
+        let (reader, mut emitted) = mpsc::unbounded_channel();
+        {
+            let mut state = self.state.lock();
+            for event in state
+                .log
+                .iter()
+                .filter(|event| since.is_some_and(|since| event.at >= since))
+            {
+                // The receiver stands right above.
+                let _heard = reader.send(event.clone());
+            }
+            state.readers.push(reader);
+        }
+        let (queue, events) = mpsc::channel(1024);
+        let task = tokio::spawn(async move {
+            while let Some(event) = emitted.recv().await {
+                if queue.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(EventStream {
+            events,
+            _reader: AbortOnDropHandle::new(task),
+        })
+    }
+
+    async fn containers(&self) -> Result<Vec<String>> {
+        self.up()?;
+        Ok(self.state.lock().containers.keys().cloned().collect())
+    }
+
+    async fn images(&self) -> Result<Vec<ImageSummary>> {
+        self.up()?;
+        let state = self.state.lock();
+        let summary = |image: &Image| ImageSummary {
+            id: image.id.clone(),
+            tags: image.tags.clone(),
+        };
+        Ok(state.images.values().map(summary).collect())
+    }
+
+    async fn volumes(&self) -> Result<Vec<Volume>> {
+        self.up()?;
+        Ok(self.state.lock().volumes.values().cloned().collect())
+    }
+
+    async fn container(&self, id: &str) -> Result<Option<Container>> {
+        self.readable(id)?;
+        Ok(self.state.lock().containers.get(id).cloned())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        self.readable(reference)?;
+        let state = self.state.lock();
+        let by_tag = |image: &&Image| image.tags.iter().any(|tag| tag == reference);
+        Ok(state
+            .images
+            .get(reference)
+            .or_else(|| state.images.values().find(by_tag))
+            .cloned())
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        self.readable(name)?;
+        Ok(self.state.lock().volumes.get(name).cloned())
+    }
+
+    async fn act(&self, id: &str, action: Action) -> Result<()> {
+        self.up()?;
+        let (state_word, event) = match action {
+            Action::Start | Action::Restart => ("running", "start"),
+            Action::Stop => ("exited", "die"),
+            Action::Pause => ("paused", "pause"),
+            Action::Unpause => ("running", "unpause"),
+        };
+        self.state
+            .lock()
+            .calls
+            .push(format!("{action:?} {id}").to_lowercase());
+        let mut faults = self.faults.subscribe();
+        // The sender lives as long as this engine.
+        let _lifted = faults.wait_for(|faults| !faults.hang_actions).await;
+        if let Some(status) = self.faults.borrow().refuse_actions {
+            return Err(Error::Refused {
+                status,
+                message: format!("refused to {action:?} {id}").to_lowercase(),
+            });
+        }
+        let mut state = self.state.lock();
+        let Some(container) = state.containers.get_mut(id) else {
+            return Err(Error::NotFound(format!("No such container: {id}")));
+        };
+        container.state = state_word.to_owned();
+        self.emit(&mut state, Kind::Container, id.to_owned(), event);
+        Ok(())
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<()> {
+        self.removable(id)?;
+        self.take_container(id);
+        Ok(())
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        self.removable(reference)?;
+        let found = self.image(reference).await?;
+        let Some(mut image) = found else {
+            return Ok(());
+        };
+        image.tags.retain(|tag| tag != reference);
+        if image.tags.is_empty() {
+            self.take_image(&image.id);
+        } else {
+            self.put_image(image, "untag");
+        }
+        Ok(())
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        self.removable(name)?;
+        self.take_volume(name);
+        Ok(())
+    }
+}
