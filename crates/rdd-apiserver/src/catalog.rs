@@ -12,7 +12,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::object::Time;
+
+pub mod builtin;
+pub mod crd;
 
 /// What RBAC, admission and discovery call the things one can do to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,8 +158,35 @@ pub struct CustomOrigin {
     /// before it are pruned and defaulted again when they are read.
     pub revision: Revision,
     /// It is being deleted: creates are refused.
-    pub terminating: bool,
+    pub terminating: Terminating,
 }
+
+/// Whether a definition is being deleted. The flag is shared by every snapshot's
+/// [`Resource`], since raising it must not retire the resource: watches have to see
+/// the objects go.
+#[derive(Clone, Debug, Default)]
+pub struct Terminating(Arc<AtomicBool>);
+
+impl Terminating {
+    /// Whether the flag is up.
+    #[must_use]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Raises the flag. It is never lowered: a deletion cannot be taken back.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl PartialEq for Terminating {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for Terminating {}
 
 /// Where and in which form a resource's objects are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,306 @@
+//! The resources that are compiled in, described by the same kind of schema
+//! documents as custom resources.
+//!
+//! A document under `schemas/` says what a kind looks like; [`document`] reads it,
+//! [`zero`] gives an object the form in which Go would have written it, and one
+//! [`Strategy`] per kind holds the rules that no schema can express.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{
+    Catalog, Origin, Resource, Scope, SelectableField, StorageForm, Strategy, Subresource, Verb,
+    api_version,
+};
+
+pub mod age;
+pub mod columns;
+mod config_map;
+mod data_keys;
+pub mod document;
+mod event;
+mod lease;
+mod namespace;
+mod secret;
+mod service_account;
+pub mod zero;
+
+pub use document::Document;
+
+/// How long an Event is kept.
+const EVENT_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Every verb but `deletecollection`, which Namespaces do not have.
+const NAMESPACE_VERBS: &[Verb] = &[
+    Verb::Create,
+    Verb::Delete,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Update,
+    Verb::Watch,
+];
+
+/// The first part of a built-in resource: what it is called and what it looks like.
+pub(crate) struct Declaration<'a> {
+    /// Empty for the core group.
+    pub(crate) group: &'a str,
+    /// `configmaps`.
+    pub(crate) plural: &'a str,
+    /// `ConfigMap`.
+    pub(crate) kind: &'a str,
+    /// `cm`.
+    pub(crate) short_names: &'a [&'a str],
+    /// Whether objects live in namespaces.
+    pub(crate) scope: Scope,
+}
+
+impl Declaration<'_> {
+    /// A `v1` resource without peculiarities: ordinary verbs, kept with history under
+    /// its own group, not created by PUT.
+    pub(crate) fn resource(&self, document: Document, strategy: Arc<dyn Strategy>) -> Resource {
+        let storage = if self.group.is_empty() {
+            String::new()
+        } else {
+            self.group.to_owned()
+        };
+        let version = api_version(self.group, "v1");
+        Resource {
+            group: self.group.to_owned(),
+            version: "v1".to_owned(),
+            plural: self.plural.to_owned(),
+            singular: self.kind.to_lowercase(),
+            kind: self.kind.to_owned(),
+            list_kind: format!("{}List", self.kind),
+            short_names: self
+                .short_names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
+            categories: Vec::new(),
+            scope: self.scope,
+            verbs: Verb::ORDINARY,
+            subresources: Vec::new(),
+            scale: None,
+            schema: document.schema,
+            storage: StorageForm {
+                group: storage,
+                resource: self.plural.to_owned(),
+                api_version: version.clone(),
+                ttl: None,
+                history: true,
+            },
+            served_api_versions: vec![version],
+            columns: Vec::new(),
+            selectable_fields: Vec::new(),
+            create_on_update: false,
+            unconditional_update: true,
+            delete_returns_object: false,
+            has_generation: false,
+            deprecation: None,
+            origin: Origin::Builtin,
+            strategy,
+            retired: CancellationToken::new(),
+        }
+    }
+}
+
+/// A catalog of the built-in resources. `definition` is the strategy of
+/// CustomResourceDefinitions, which is the only one with a memory.
+pub fn catalog(definition: impl FnOnce(Arc<zero::Form>) -> Arc<dyn Strategy>) -> Catalog {
+    let mut catalog = Catalog::default();
+    for resource in core().into_iter().chain(events()) {
+        catalog.insert(resource);
+    }
+    catalog.insert(lease());
+    catalog.insert(custom_resource_definition(definition));
+    catalog
+}
+
+fn core() -> Vec<Resource> {
+    let namespaced = |plural, kind, short_names| Declaration {
+        group: "",
+        plural,
+        kind,
+        short_names,
+        scope: Scope::Namespaced,
+    };
+    let document = Document::namespace();
+    let strategy = Arc::new(namespace::NamespaceStrategy(Arc::clone(&document.form)));
+    let namespaces = Resource {
+        verbs: NAMESPACE_VERBS,
+        subresources: vec![Subresource::Status, Subresource::Finalize],
+        selectable_fields: selectable(&["status.phase"]),
+        delete_returns_object: true,
+        columns: columns::namespace(),
+        ..Declaration {
+            group: "",
+            plural: "namespaces",
+            kind: "Namespace",
+            short_names: &["ns"],
+            scope: Scope::Cluster,
+        }
+        .resource(document, strategy)
+    };
+    let document = Document::config_map();
+    let strategy = Arc::new(config_map::ConfigMapStrategy(Arc::clone(&document.form)));
+    let config_maps = Resource {
+        columns: columns::config_map(),
+        ..namespaced("configmaps", "ConfigMap", &["cm"]).resource(document, strategy)
+    };
+    let document = Document::secret();
+    let strategy = Arc::new(secret::SecretStrategy(Arc::clone(&document.form)));
+    let secrets = Resource {
+        selectable_fields: selectable(&["type"]),
+        columns: columns::secret(),
+        ..namespaced("secrets", "Secret", &[]).resource(document, strategy)
+    };
+    let document = Document::service_account();
+    let strategy = Arc::new(service_account::ServiceAccountStrategy(Arc::clone(
+        &document.form,
+    )));
+    let service_accounts = Resource {
+        delete_returns_object: true,
+        columns: columns::age_only(),
+        ..namespaced("serviceaccounts", "ServiceAccount", &["sa"]).resource(document, strategy)
+    };
+    vec![namespaces, config_maps, secrets, service_accounts]
+}
+
+/// Events: one storage, served in the core group and, with other field names, in
+/// `events.k8s.io`.
+fn events() -> [Resource; 2] {
+    const REFERENCE: &[&str] = &[
+        "kind",
+        "namespace",
+        "name",
+        "uid",
+        "apiVersion",
+        "resourceVersion",
+        "fieldPath",
+    ];
+    let fields = |object: &str, reporter: &str| {
+        let mut fields: Vec<SelectableField> = REFERENCE
+            .iter()
+            .map(|name| SelectableField {
+                label: format!("{object}.{name}"),
+                path: vec![object.to_owned(), (*name).to_owned()],
+            })
+            .collect();
+        fields.extend(selectable(&["reason", "type"]));
+        fields.push(SelectableField {
+            label: reporter.to_owned(),
+            path: vec![reporter.to_owned()],
+        });
+        fields
+    };
+    let storage = StorageForm {
+        group: String::new(),
+        resource: "events".to_owned(),
+        api_version: "v1".to_owned(),
+        ttl: Some(EVENT_TTL),
+        history: false,
+    };
+    let both = vec!["v1".to_owned(), "events.k8s.io/v1".to_owned()];
+    let declaration = |group| Declaration {
+        group,
+        plural: "events",
+        kind: "Event",
+        short_names: &["ev"],
+        scope: Scope::Namespaced,
+    };
+    let document = Document::event();
+    let strategy = Arc::new(event::CoreEventStrategy(Arc::clone(&document.form)));
+    let mut core_fields = fields("involvedObject", "reportingComponent");
+    core_fields.push(SelectableField {
+        label: "source".to_owned(),
+        path: vec!["source".to_owned(), "component".to_owned()],
+    });
+    let core = Resource {
+        storage: storage.clone(),
+        served_api_versions: both.clone(),
+        create_on_update: true,
+        selectable_fields: core_fields,
+        columns: columns::event(),
+        ..declaration("").resource(document, strategy)
+    };
+    let document = Document::events_event();
+    let strategy = Arc::new(event::EventsEventStrategy(Arc::clone(&document.form)));
+    let named = Resource {
+        storage,
+        served_api_versions: both,
+        create_on_update: true,
+        selectable_fields: fields("regarding", "reportingController"),
+        columns: columns::event(),
+        ..declaration("events.k8s.io").resource(document, strategy)
+    };
+    [core, named]
+}
+
+fn lease() -> Resource {
+    let document = Document::lease();
+    let strategy = Arc::new(lease::LeaseStrategy(Arc::clone(&document.form)));
+    let resource = Declaration {
+        group: "coordination.k8s.io",
+        plural: "leases",
+        kind: "Lease",
+        short_names: &[],
+        scope: Scope::Namespaced,
+    }
+    .resource(document, strategy);
+    Resource {
+        storage: StorageForm {
+            history: false,
+            ..resource.storage
+        },
+        create_on_update: true,
+        unconditional_update: false,
+        columns: columns::lease(),
+        ..resource
+    }
+}
+
+fn custom_resource_definition(
+    strategy: impl FnOnce(Arc<zero::Form>) -> Arc<dyn Strategy>,
+) -> Resource {
+    let document = Document::custom_resource_definition();
+    let strategy = strategy(Arc::clone(&document.form));
+    Resource {
+        short_names: vec!["crd".to_owned(), "crds".to_owned()],
+        categories: vec!["api-extensions".to_owned()],
+        subresources: vec![Subresource::Status],
+        unconditional_update: false,
+        has_generation: true,
+        ..Declaration {
+            group: "apiextensions.k8s.io",
+            plural: "customresourcedefinitions",
+            kind: "CustomResourceDefinition",
+            short_names: &[],
+            scope: Scope::Cluster,
+        }
+        .resource(document, strategy)
+    }
+}
+
+fn selectable(labels: &[&str]) -> Vec<SelectableField> {
+    labels
+        .iter()
+        .map(|label| SelectableField {
+            label: (*label).to_owned(),
+            path: label.split('.').map(str::to_owned).collect(),
+        })
+        .collect()
+}
+
+/// `metadata.labels` or `metadata.annotations`, as text.
+pub(crate) fn texts(object: &serde_json::Value, field: &str) -> BTreeMap<String, String> {
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get(field))
+        .and_then(serde_json::Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}

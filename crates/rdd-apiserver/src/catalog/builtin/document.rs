@@ -1,0 +1,163 @@
+//! Reads the schema documents.
+//!
+//! They are OpenAPI v3 with the `x-kubernetes-*` extensions, and three words of ours
+//! that are taken out before anybody else sees them:
+//!
+//! | Word | Meaning |
+//! |---|---|
+//! | `x-rdd-zero: keep` | the field is a pointer in Go: its zero value is a value, only null is absence |
+//! | `x-rdd-zero: fill` | the field is always written; when absent as `x-rdd-fill` |
+//! | `x-rdd-field: n` | the field's number in protobuf |
+//!
+//! A field without `x-rdd-zero` is left out when it holds its zero value. A `$ref`
+//! names an entry of `schemas/definitions.json`; keywords beside it win.
+
+use std::sync::Arc;
+
+use rdd_schema::Schema;
+use serde_json::{Map, Value};
+
+use super::zero::Form;
+
+const DEFINITIONS: &str = include_str!("schemas/definitions.json");
+
+/// One kind's schema, and the form in which its objects are written.
+pub struct Document {
+    /// For decoding, merging and publishing.
+    pub schema: Arc<Schema>,
+    /// For writing.
+    pub form: Arc<Form>,
+}
+
+impl Document {
+    fn read(text: &str) -> Self {
+        let definitions: Value =
+            serde_json::from_str(DEFINITIONS).expect("the embedded definitions are JSON");
+        let document: Value = serde_json::from_str(text).expect("the embedded documents are JSON");
+        let mut document = resolve(document, &definitions);
+        let form = Form::of(&document);
+        strip(&mut document);
+        let schema =
+            Schema::parse(&document).expect("the embedded documents are structural schemas");
+        Self {
+            schema: Arc::new(schema),
+            form: Arc::new(form),
+        }
+    }
+
+    /// Namespace.
+    #[must_use]
+    pub fn namespace() -> Self {
+        Self::read(include_str!("schemas/namespace.json"))
+    }
+
+    /// ConfigMap.
+    #[must_use]
+    pub fn config_map() -> Self {
+        Self::read(include_str!("schemas/configmap.json"))
+    }
+
+    /// Secret.
+    #[must_use]
+    pub fn secret() -> Self {
+        Self::read(include_str!("schemas/secret.json"))
+    }
+
+    /// ServiceAccount.
+    #[must_use]
+    pub fn service_account() -> Self {
+        Self::read(include_str!("schemas/serviceaccount.json"))
+    }
+
+    /// Event of the core group.
+    #[must_use]
+    pub fn event() -> Self {
+        Self::read(include_str!("schemas/event.json"))
+    }
+
+    /// Event of `events.k8s.io`.
+    #[must_use]
+    pub fn events_event() -> Self {
+        Self::read(include_str!("schemas/event.events.json"))
+    }
+
+    /// Lease.
+    #[must_use]
+    pub fn lease() -> Self {
+        Self::read(include_str!("schemas/lease.json"))
+    }
+
+    /// CustomResourceDefinition.
+    #[must_use]
+    pub fn custom_resource_definition() -> Self {
+        Self::read(include_str!("schemas/customresourcedefinition.json"))
+    }
+}
+
+/// Puts definitions in the place of references to them.
+fn resolve(node: Value, definitions: &Value) -> Value {
+    match node {
+        Value::Object(mut members) => {
+            if let Some(Value::String(name)) = members.remove("$ref") {
+                let mut merged = definitions
+                    .get(&name)
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .expect("every reference names a definition");
+                merged.extend(members);
+                return resolve(Value::Object(merged), definitions);
+            }
+            let resolved: Map<String, Value> = members
+                .into_iter()
+                .map(|(key, value)| (key, resolve(value, definitions)))
+                .collect();
+            Value::Object(resolved)
+        }
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| resolve(item, definitions))
+            .collect(),
+        other => other,
+    }
+}
+
+/// Takes our own words out.
+fn strip(node: &mut Value) {
+    match node {
+        Value::Object(members) => {
+            members.retain(|key, _| !key.starts_with("x-rdd-"));
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_document_is_read() {
+        for document in [
+            Document::namespace(),
+            Document::config_map(),
+            Document::secret(),
+            Document::service_account(),
+            Document::event(),
+            Document::events_event(),
+            Document::lease(),
+            Document::custom_resource_definition(),
+        ] {
+            assert!(document.schema.properties.contains_key("metadata"));
+            assert!(document.schema.description.is_some());
+        }
+    }
+
+    #[test]
+    fn words_of_ours_are_not_published() {
+        let schema = Document::event().schema;
+        let published = schema.document.as_deref().map(Value::to_string);
+        assert!(!published.unwrap_or_default().contains("x-rdd"));
+    }
+}

@@ -1,0 +1,1 @@
+//! CustomResourceDefinitions: resources that clients declare.
