@@ -1,0 +1,18 @@
+//! Where an engine runs: a dockerd of our own on this machine.
+//!
+//! [`Machine`] starts, adopts and stops; [`Native`] does it with dockerd itself.
+//! The engine's process is a group of its own and outlives a crash of rdd; it is
+//! adopted again after checking that its number still means the same process.
+//!
+//! Invariant: knows processes, networks and files, neither Kubernetes nor what is
+//! inside the engine.
+
+mod error;
+mod fake;
+mod machine;
+mod native;
+
+pub use error::{Error, Result};
+pub use fake::FakeMachine;
+pub use machine::Machine;
+pub use native::{Native, NativeOptions};

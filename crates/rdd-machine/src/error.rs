@@ -1,0 +1,78 @@
+//! Why a machine did not do what was asked.
+
+use std::path::PathBuf;
+
+/// The crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure; the text says what to do where something can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no dockerd.
+    #[error(
+        "no dockerd on this machine; install it (Debian, Ubuntu: apt-get install -y docker.io), or mirror one elsewhere: rdd attach ENDPOINT"
+    )]
+    NotInstalled,
+    /// The user may not run an engine.
+    #[error(
+        "a dockerd of its own needs root; run rdd as root, or mirror a Docker that you may use: rdd attach"
+    )]
+    NotRoot,
+    /// The user's settings cannot be passed on.
+    #[error("{path}: {reason}")]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A program that is needed failed.
+    #[error("`{command}` failed: {output}")]
+    Command {
+        /// What was run.
+        command: String,
+        /// What it printed.
+        output: String,
+    },
+    /// The engine ended, or never answered.
+    #[error("dockerd {what}; the end of {log}:\n{tail}")]
+    Engine {
+        /// What happened.
+        what: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: String,
+    },
+    /// A file could not be read or written.
+    #[error("failed to {action} {path}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A process could not be ended.
+    #[error("process {pid} of the engine cannot be ended")]
+    Stuck {
+        /// Its number.
+        pid: u32,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File {
+            action,
+            path,
+            source,
+        }
+    }
+}

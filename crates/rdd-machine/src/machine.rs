@@ -1,0 +1,33 @@
+//! What a controller needs of a machine.
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+
+/// Something that an engine runs on.
+///
+/// # Contract
+/// 1. `start` returns when the engine answers; on a running machine it adopts.
+/// 2. `stop` returns when every process is gone and nothing is left on the host
+///    but the engine's data.
+/// 3. Both may be called in any state and repeated.
+#[async_trait]
+pub trait Machine: Send + Sync + 'static {
+    /// Where the engine listens once started.
+    fn endpoint(&self) -> String;
+
+    /// Brings the engine up, or adopts the one that is up.
+    async fn start(&self) -> Result<()>;
+
+    /// Whether the engine's process lives now.
+    async fn is_running(&self) -> bool;
+
+    /// Returns when the engine's process has ended.
+    async fn ended(&self);
+
+    /// Ends the engine and its containers, gracefully where possible.
+    async fn stop(&self) -> Result<()>;
+
+    /// Stops, and removes the engine's data.
+    async fn destroy(&self) -> Result<()>;
+}

@@ -1,0 +1,208 @@
+//! A bridge, an address range and a firewall chain of our own.
+//!
+//! Two dockerds that both manage the firewall flush each other's chains. Ours is
+//! told to leave it alone; published ports go through its proxy, and what containers
+//! need to reach the world (masquerading and forwarding for one range) stands in a
+//! chain that only rdd touches. What is given up: the source address of connections
+//! to published ports, and isolation between networks of one instance.
+
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::error::{Error, Result};
+
+/// What one engine's containers are connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Network {
+    /// The bridge; at most 15 letters, as the kernel wants.
+    pub(super) bridge: String,
+    /// The chain, in the filter and in the nat table.
+    chain: String,
+    /// The range is `10.<block>.0.0/16`.
+    block: u8,
+}
+
+impl Network {
+    /// A range that nothing on this machine uses, beginning with the instance's own.
+    pub(super) async fn choose(suffix: &str, index: u16) -> Result<Self> {
+        let routes = run("ip", &["-json", "-4", "route", "show", "table", "all"]).await?;
+        let routes: Value = serde_json::from_str(&routes).unwrap_or_default();
+        let used: Vec<(u32, u32)> = routes
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|route| prefix(route["dst"].as_str()?))
+            .collect();
+        // 10.64 to 10.254, away from the low blocks that networks begin with.
+        let start = 64 + u32::from(index);
+        let block = (0..190)
+            .map(|step| 64 + (start - 64 + step) % 190)
+            .find(|block| {
+                let base = u32::from(Ipv4Addr::new(10, u8::try_from(*block).unwrap_or(64), 0, 0));
+                !used.iter().any(|(other, mask)| {
+                    (base & mask) == (other & mask) || (other & 0xffff_0000) == base
+                })
+            })
+            .and_then(|block| u8::try_from(block).ok())
+            .ok_or_else(|| Error::Command {
+                command: "ip route".to_owned(),
+                output: "every range from 10.64.0.0 to 10.254.0.0 is in use".to_owned(),
+            })?;
+        let short: String = suffix
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(6)
+            .collect();
+        Ok(Self {
+            bridge: format!("rdd{index}-{short}"),
+            chain: format!("RDD-{index}-{short}"),
+            block,
+        })
+    }
+
+    /// The whole range.
+    pub(super) fn range(&self) -> String {
+        format!("10.{}.0.0/16", self.block)
+    }
+
+    /// Makes what is missing; repeating it changes nothing.
+    pub(super) async fn up(&self) -> Result<()> {
+        if run("ip", &["link", "show", "dev", &self.bridge])
+            .await
+            .is_err()
+        {
+            run(
+                "ip",
+                &["link", "add", "name", &self.bridge, "type", "bridge"],
+            )
+            .await?;
+        }
+        run(
+            "ip",
+            &[
+                "address",
+                "replace",
+                &format!("10.{}.0.1/24", self.block),
+                "dev",
+                &self.bridge,
+            ],
+        )
+        .await?;
+        run("ip", &["link", "set", "dev", &self.bridge, "up"]).await?;
+        let (range, chain) = (self.range(), self.chain.as_str());
+        for (table, parent, rules) in [
+            (
+                "filter",
+                "FORWARD",
+                vec![
+                    vec!["-s", &range, "-j", "ACCEPT"],
+                    vec![
+                        "-d",
+                        &range,
+                        "-m",
+                        "conntrack",
+                        "--ctstate",
+                        "RELATED,ESTABLISHED",
+                        "-j",
+                        "ACCEPT",
+                    ],
+                ],
+            ),
+            (
+                "nat",
+                "POSTROUTING",
+                vec![vec!["-s", &range, "!", "-d", &range, "-j", "MASQUERADE"]],
+            ),
+        ] {
+            if firewall(table, &["-N", chain]).await.is_err() {
+                firewall(table, &["-F", chain]).await?;
+            }
+            for rule in rules {
+                firewall(table, &[&["-A", chain], rule.as_slice()].concat()).await?;
+            }
+            if firewall(table, &["-C", parent, "-j", chain]).await.is_err() {
+                firewall(table, &["-I", parent, "1", "-j", chain]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all of it, and the bridges of networks that users made in the engine.
+    pub(super) async fn down(&self) -> Result<()> {
+        for (table, parent) in [("filter", "FORWARD"), ("nat", "POSTROUTING")] {
+            while firewall(table, &["-C", parent, "-j", &self.chain])
+                .await
+                .is_ok()
+            {
+                firewall(table, &["-D", parent, "-j", &self.chain]).await?;
+            }
+            if firewall(table, &["-F", &self.chain]).await.is_ok() {
+                firewall(table, &["-X", &self.chain]).await?;
+            }
+        }
+        let addresses = run("ip", &["-json", "-4", "address"]).await?;
+        let addresses: Value = serde_json::from_str(&addresses).unwrap_or_default();
+        let ours = format!("10.{}.", self.block);
+        for link in addresses.as_array().into_iter().flatten() {
+            let Some(name) = link["ifname"].as_str() else {
+                continue;
+            };
+            let inside = link["addr_info"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|address| {
+                    address["local"]
+                        .as_str()
+                        .is_some_and(|local| local.starts_with(&ours))
+                });
+            if name == self.bridge || (inside && name.starts_with("br-")) {
+                run("ip", &["link", "delete", "dev", name]).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Address and mask of a destination such as `10.0.0.0/8`; hosts have none.
+fn prefix(destination: &str) -> Option<(u32, u32)> {
+    let (address, length) = destination.split_once('/').unwrap_or((destination, "32"));
+    let address: Ipv4Addr = address.parse().ok()?;
+    let length: u32 = length.parse().ok()?;
+    let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
+    Some((address.into(), mask))
+}
+
+async fn firewall(table: &str, arguments: &[&str]) -> Result<String> {
+    run("iptables", &[&["-w", "5", "-t", table], arguments].concat()).await
+}
+
+/// Runs a program of the system and returns what it printed.
+pub(super) async fn run(program: &str, arguments: &[&str]) -> Result<String> {
+    let failed = |output: String| Error::Command {
+        command: format!("{program} {}", arguments.join(" ")),
+        output,
+    };
+    let path = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .map(|folder| std::path::Path::new(folder).join(program))
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or_else(|| failed(format!("{program} is not installed")))?;
+    let output = Command::new(path)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(failed(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    }
+}

@@ -1,0 +1,160 @@
+//! A real dockerd: started, adopted, killed and stopped. Needs root and docker.io.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rdd_machine::{Machine as _, Native, NativeOptions};
+
+fn options(home: &Path, suffix: &str, index: u16) -> NativeOptions {
+    NativeOptions {
+        suffix: suffix.to_owned(),
+        index,
+        dockerd: Some(PathBuf::from("/usr/sbin/dockerd")),
+        data: home.join("data"),
+        run: home.join("run"),
+        socket: home.join("docker.sock"),
+        state: home.join("engine.json"),
+        settings: home.join("daemon.json"),
+        log: home.join("dockerd.log"),
+    }
+}
+
+fn shell(line: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .output()
+        .expect("sh is there");
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn docker(home: &Path, words: &str) -> String {
+    shell(&format!(
+        "docker -H unix://{}/docker.sock {words}",
+        home.display()
+    ))
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn pid(home: &Path) -> String {
+    let text = std::fs::read_to_string(home.join("engine.json")).expect("it runs");
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("\"pid\": "))
+        .expect("it names a process")
+        .trim_end_matches(',')
+        .to_owned()
+}
+
+fn run_container(home: &Path) {
+    shell(&format!(
+        "mkdir -p {0}/image/bin && cp /bin/busybox {0}/image/bin/sh && tar -C {0}/image -c . | docker -H unix://{0}/docker.sock import - box:1",
+        home.display()
+    ));
+    docker(
+        home,
+        "run -d --restart=unless-stopped --name survivor box:1 /bin/sh -c 'while true; do read -t 1 x; done'",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
+    let home = tempfile::Builder::new()
+        .prefix("rddm")
+        .tempdir_in("/tmp")
+        .expect("a folder");
+    let home = home.path();
+    let links_before = shell("ip -o link | wc -l");
+    let rules_before = shell("iptables-save | grep -c ^-A || true");
+    let machine = Native::new(options(home, "machinetest", 150));
+    machine.start().await.expect("it starts");
+    let first = pid(home);
+    run_container(home);
+    let started = docker(home, "inspect -f '{{.State.StartedAt}}' survivor");
+
+    // Another owner, as after a crash of rdd, adopts the same process.
+    let machine = Native::new(options(home, "machinetest", 150));
+    assert!(machine.is_running().await);
+    machine.start().await.expect("it adopts");
+    assert_eq!(pid(home), first);
+
+    // The engine dies; its containers do not, and the next engine has them again.
+    shell(&format!("kill -9 {first}"));
+    tokio::time::timeout(Duration::from_secs(10), machine.ended())
+        .await
+        .expect("its end is seen");
+    machine.start().await.expect("it starts again");
+    assert_ne!(pid(home), first);
+    assert_eq!(
+        docker(home, "inspect -f '{{.State.StartedAt}}' survivor"),
+        started
+    );
+    assert_eq!(
+        docker(home, "inspect -f '{{.State.Running}}' survivor"),
+        "true"
+    );
+
+    machine.stop().await.expect("it stops");
+    machine.stop().await.expect("stopping again is fine");
+    assert!(!home.join("docker.sock").exists());
+    wait_until("no process is left", || {
+        shell("ps ax -o args | grep -v grep | grep -c 'rdd-machinetest' || true") == "0"
+    });
+    assert_eq!(shell("ip -o link | wc -l"), links_before);
+    assert_eq!(shell("iptables-save | grep -c ^-A || true"), rules_before);
+
+    // An orderly stop ended the container and kept it, with its restart policy.
+    machine.start().await.expect("it starts");
+    wait_until("the restart policy holds", || {
+        docker(home, "inspect -f '{{.State.Running}}' survivor") == "true"
+    });
+    machine.destroy().await.expect("it is removed");
+    assert!(!home.join("data").exists());
+}
+
+#[tokio::test]
+async fn settings_that_dockerd_refuses_are_shown_in_its_words() {
+    let home = tempfile::Builder::new()
+        .prefix("rddm")
+        .tempdir_in("/tmp")
+        .expect("a folder");
+    let machine = Native::new(options(home.path(), "machinebad", 151));
+    std::fs::write(
+        home.path().join("daemon.json"),
+        r#"{"no-such-setting": true}"#,
+    )
+    .expect("writes");
+    let error = machine
+        .start()
+        .await
+        .expect_err("dockerd refuses it")
+        .to_string();
+    assert!(error.contains("no-such-setting"), "{error}");
+    machine.destroy().await.expect("it is removed");
+}
+
+#[tokio::test]
+async fn a_machine_without_dockerd_says_how_to_install_it() {
+    let home = tempfile::tempdir().expect("a folder");
+    let machine = Native::new(NativeOptions {
+        dockerd: None,
+        ..options(home.path(), "machinenone", 152)
+    });
+    let error = machine
+        .start()
+        .await
+        .expect_err("there is none")
+        .to_string();
+    assert!(error.contains("apt-get install -y docker.io"), "{error}");
+}
