@@ -1,0 +1,37 @@
+//! Runs any set of controllers against any `kube::Client`.
+//!
+//! A controller is a value, [`ControllerDef`]; [`Selection`] picks some of a
+//! registry; [`start`] brings them up in an order whose last step is readiness:
+//!
+//! ```text
+//! definitions installed and Established → leases taken → controllers spawned, caches filled →
+//! admission joined → gate opened, reconciling → discovery entry written → ready annotation
+//! ```
+//!
+//! A step that fails ends the start with its own error, and nothing after it
+//! happens: a client that sees the annotation may rely on every step before it.
+//!
+//! Invariant: it does not know which controllers exist, nor that the API server is ours.
+
+mod admission;
+mod context;
+mod controller_def;
+mod definitions;
+mod diagnostics;
+mod discovery;
+mod error;
+pub mod finalizer;
+mod health;
+mod lease;
+mod manager;
+mod selection;
+
+pub use admission::JoinAdmission;
+pub use context::Context;
+pub use controller_def::ControllerDef;
+pub use diagnostics::{Diagnostics, Report};
+pub use discovery::{Discovery, Entry, EntryError, Names};
+pub use error::{Error, Result};
+pub use lease::Terms;
+pub use manager::{Deadlines, Manager, Options, Role, start};
+pub use selection::{Selected, Selection, UnknownController};

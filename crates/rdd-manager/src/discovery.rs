@@ -1,0 +1,305 @@
+//! The ConfigMap in which managers say which controllers they run.
+//!
+//! The control plane makes it anew at each start ([`Discovery::begin`]): that is
+//! the only place that clears what dead managers left. A manager owns exactly its
+//! own key. Three answers differ: the key is missing (unknown, keep waiting), its
+//! list is empty (no controllers), the list lacks a controller (it does not run here).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+
+/// What things are called, chosen by whoever assembles the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The namespace of the ConfigMap and of the leases.
+    pub namespace: &'static str,
+    /// The ConfigMap.
+    pub config_map: &'static str,
+    /// On the ConfigMap: everything that this start enabled works.
+    pub ready_annotation: &'static str,
+    /// On the ConfigMap: the random identity of the start that made it.
+    pub start_annotation: &'static str,
+    /// Who owns the fields of definitions.
+    pub field_manager: &'static str,
+}
+
+/// What one manager says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Port of the health endpoint.
+    pub health_port: u16,
+    /// Port of the metrics endpoint.
+    pub metrics_port: u16,
+    /// The controllers that it runs; `null` when none.
+    pub enabled_controllers: Option<Vec<String>>,
+    /// Endpoints by controller, sorted.
+    #[serde(default)]
+    pub enabled_passthroughs: BTreeMap<String, Vec<String>>,
+    /// When it registered.
+    pub start_time: String,
+    /// Answers 200 while the manager lives.
+    pub health_endpoint: String,
+    /// Its figures.
+    pub metrics_endpoint: String,
+    /// Where its endpoints are; empty without any.
+    #[serde(default)]
+    pub passthrough_endpoint: String,
+}
+
+/// A key of the ConfigMap that is no entry.
+#[derive(Debug, thiserror::Error)]
+#[error("the discovery entry {key:?} is malformed")]
+pub struct EntryError {
+    /// The manager.
+    pub key: String,
+    /// What the parser said.
+    #[source]
+    pub source: serde_json::Error,
+}
+
+impl Entry {
+    /// An entry for these controllers, whose manager answers on this loopback port.
+    #[must_use]
+    pub fn new(port: u16, controllers: Vec<String>) -> Self {
+        Self {
+            health_port: port,
+            metrics_port: port,
+            enabled_controllers: (!controllers.is_empty()).then_some(controllers),
+            enabled_passthroughs: BTreeMap::new(),
+            start_time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            health_endpoint: format!("http://localhost:{port}/healthz"),
+            metrics_endpoint: format!("http://localhost:{port}/metrics"),
+            passthrough_endpoint: String::new(),
+        }
+    }
+
+    /// Every controller that some manager lists; `None` when no manager has
+    /// registered yet, which says nothing about any controller.
+    ///
+    /// # Errors
+    /// When an entry cannot be read.
+    pub fn controllers(map: &ConfigMap) -> Result<Option<BTreeSet<String>>, EntryError> {
+        let Some(data) = map.data.as_ref().filter(|data| !data.is_empty()) else {
+            return Ok(None);
+        };
+        let mut names = BTreeSet::new();
+        for (key, text) in data {
+            let entry: Self = serde_json::from_str(text).map_err(|source| EntryError {
+                key: key.clone(),
+                source,
+            })?;
+            names.extend(entry.enabled_controllers.into_iter().flatten());
+        }
+        Ok(Some(names))
+    }
+}
+
+/// Reads and writes the ConfigMap.
+#[derive(Clone)]
+pub struct Discovery {
+    client: kube::Client,
+    names: Names,
+}
+
+impl std::fmt::Debug for Discovery {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Discovery")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Discovery {
+    /// Over a client that may write the ConfigMap.
+    #[must_use]
+    pub fn new(client: kube::Client, names: Names) -> Self {
+        Self { client, names }
+    }
+
+    /// Makes the ConfigMap anew, without entries and not ready, in the name of this
+    /// start. For the control plane alone, before any manager starts.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub async fn begin(&self, start_id: &str) -> Result<()> {
+        self.ensure_namespace().await?;
+        let api = self.api();
+        match api
+            .delete(self.names.config_map, &DeleteParams::default())
+            .await
+        {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            deleted => {
+                deleted.map_err(Error::api("remove the old discovery ConfigMap"))?;
+            }
+        }
+        let annotations =
+            BTreeMap::from([(self.names.start_annotation.to_owned(), start_id.to_owned())]);
+        api.create(&PostParams::default(), &self.empty(annotations))
+            .await
+            .map_err(Error::api("create the discovery ConfigMap"))?;
+        Ok(())
+    }
+
+    /// Writes a manager's entry and no other.
+    ///
+    /// # Errors
+    /// When the API refuses; then the manager has not registered.
+    pub async fn register(&self, key: &str, entry: &Entry) -> Result<()> {
+        let text = serde_json::to_string(entry).expect("an entry is plain data");
+        let patch = json!({"data": {key: text}});
+        let action = "register in the discovery ConfigMap";
+        match self.patch(&patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            patched => return patched.map_err(Error::api(action)),
+        }
+        self.ensure_namespace().await?;
+        let created = self
+            .api()
+            .create(&PostParams::default(), &self.empty(BTreeMap::new()))
+            .await;
+        match created {
+            // Another manager was quicker.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            created => {
+                created.map_err(Error::api(action))?;
+            }
+        }
+        self.patch(&patch).await.map_err(Error::api(action))
+    }
+
+    /// Takes a manager's entry away. Stale entries of others stay: only
+    /// [`Discovery::begin`] clears those.
+    ///
+    /// # Errors
+    /// When the API refuses. A missing ConfigMap is fine.
+    pub async fn unregister(&self, key: &str) -> Result<()> {
+        match self.patch(&json!({"data": {key: null}})).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            patched => patched.map_err(Error::api("leave the discovery ConfigMap")),
+        }
+    }
+
+    /// Says that everything works. The control plane's last step.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub async fn mark_ready(&self) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {self.names.ready_annotation: "true"}}});
+        self.patch(&patch)
+            .await
+            .map_err(Error::api("mark the control plane ready"))
+    }
+
+    async fn patch(&self, patch: &serde_json::Value) -> kube::Result<()> {
+        self.api()
+            .patch(
+                self.names.config_map,
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            )
+            .await
+            .map(drop)
+    }
+
+    async fn ensure_namespace(&self) -> Result<()> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let action = || format!("create the namespace {}", self.names.namespace);
+        if api
+            .get_opt(self.names.namespace)
+            .await
+            .map_err(Error::api(action()))?
+            .is_some()
+        {
+            return Ok(());
+        }
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(self.names.namespace.to_owned());
+        namespace.metadata.labels = Some(labels(false));
+        match api.create(&PostParams::default(), &namespace).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            created => created.map(drop).map_err(Error::api(action())),
+        }
+    }
+
+    fn empty(&self, annotations: BTreeMap<String, String>) -> ConfigMap {
+        let mut map = ConfigMap::default();
+        map.metadata.name = Some(self.names.config_map.to_owned());
+        map.metadata.labels = Some(labels(true));
+        map.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+        map
+    }
+
+    fn api(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), self.names.namespace)
+    }
+}
+
+fn labels(component: bool) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([(
+        "app.kubernetes.io/name".to_owned(),
+        "rancher-desktop-daemon".to_owned(),
+    )]);
+    if component {
+        labels.insert(
+            "app.kubernetes.io/component".to_owned(),
+            "controller-manager".to_owned(),
+        );
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_none_and_not_here_are_three_answers() {
+        let check = |data: &[(&str, &str)], expect: Option<&[&str]>| {
+            let mut map = ConfigMap::default();
+            map.data = Some(
+                data.iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
+            );
+            let names = Entry::controllers(&map).expect("entries parse");
+            let expect = expect.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            assert_eq!(names, expect);
+        };
+        let entry = |controllers: &[&str]| {
+            let names = controllers.iter().map(|name| (*name).to_owned()).collect();
+            serde_json::to_string(&Entry::new(1, names)).expect("plain data")
+        };
+        check(&[], None);
+        check(&[("embedded", &entry(&[]))], Some(&[]));
+        check(
+            &[
+                ("embedded", &entry(&["app"])),
+                ("containers", &entry(&["engine"])),
+            ],
+            Some(&["app", "engine"]),
+        );
+        let mut broken = ConfigMap::default();
+        broken.data = Some(BTreeMap::from([("x".to_owned(), "{".to_owned())]));
+        assert_eq!(Entry::controllers(&broken).expect_err("malformed").key, "x");
+    }
+
+    #[test]
+    fn an_entry_has_the_documented_fields() {
+        let value = serde_json::to_value(Entry::new(7, Vec::new())).expect("plain data");
+        assert_eq!(value["enabledControllers"], serde_json::Value::Null);
+        assert_eq!(value["enabledPassthroughs"], json!({}));
+        assert_eq!(value["healthPort"], 7);
+        assert_eq!(value["healthEndpoint"], "http://localhost:7/healthz");
+        assert_eq!(value["metricsEndpoint"], "http://localhost:7/metrics");
+    }
+}

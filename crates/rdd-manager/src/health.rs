@@ -1,0 +1,148 @@
+//! The manager's own health and figures over plain HTTP on loopback.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::diagnostics::Diagnostics;
+
+/// The longest request head that is read, in bytes.
+const HEAD_MAX: u64 = 8192;
+
+/// How long one caller may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Callers served one after the other; more wait in the kernel's queue.
+pub(crate) struct Health {
+    listener: TcpListener,
+    diagnostics: Diagnostics,
+}
+
+impl Health {
+    /// Listens on a port of the system's choice.
+    pub(crate) async fn bind(diagnostics: Diagnostics) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Ok(Self {
+            listener,
+            diagnostics,
+        })
+    }
+
+    pub(crate) fn port(&self) -> io::Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// Answers until told to stop.
+    pub(crate) async fn serve(self, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let Ok((stream, _)) = accepted else { continue };
+            // A caller that goes away or dawdles is nobody's problem but its own.
+            let _outcome = timeout(PATIENCE, self.answer(stream)).await;
+        }
+    }
+
+    async fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
+        let mut line = String::new();
+        let mut reader = BufReader::new((&mut stream).take(HEAD_MAX));
+        reader.read_line(&mut line).await?;
+        // The rest of the head is read too: closing over unread bytes would reset the answer.
+        let mut rest = String::new();
+        while reader.read_line(&mut rest).await? > 2 {
+            rest.clear();
+        }
+        let path = line
+            .strip_prefix("GET ")
+            .and_then(|rest| rest.split([' ', '?']).next());
+        let (status, body) = match path {
+            Some("/healthz" | "/readyz") => ("200 OK", "ok".to_owned()),
+            Some("/metrics") => ("200 OK", self.metrics()),
+            _ => ("404 Not Found", "not found\n".to_owned()),
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(body.as_bytes()).await?;
+        stream.shutdown().await
+    }
+
+    /// Counters in the Prometheus text format.
+    fn metrics(&self) -> String {
+        let reports = self.diagnostics.reports();
+        let mut text = String::new();
+        let mut family = |name: &str, help: &str, value: &dyn Fn(&crate::Report) -> u64| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+            for (controller, report) in &reports {
+                let _ = writeln!(
+                    text,
+                    "{name}{{controller=\"{controller}\"}} {}",
+                    value(report)
+                );
+            }
+        };
+        family(
+            "rdd_controller_reconciles_total",
+            "Reconciles.",
+            &|report| report.runs,
+        );
+        family(
+            "rdd_controller_failures_total",
+            "Failed reconciles.",
+            &|report| report.failures,
+        );
+        family(
+            "rdd_controller_restarts_total",
+            "Unexpected ends.",
+            &|report| report.restarts,
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn get(port: u16, path: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("it listens");
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .await
+            .expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("it answers");
+        text
+    }
+
+    #[tokio::test]
+    async fn health_and_figures_are_served_and_nothing_else() {
+        let diagnostics = Diagnostics::default();
+        diagnostics.record("app", "test", Ok(()));
+        let health = Health::bind(diagnostics).await.expect("a port");
+        let port = health.port().expect("bound");
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(health.serve(stop.clone()));
+        assert!(get(port, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(port, "/").await.starts_with("HTTP/1.1 404"));
+        let text = get(port, "/metrics").await;
+        assert!(
+            text.contains("rdd_controller_reconciles_total{controller=\"app\"} 1"),
+            "{text}"
+        );
+        stop.cancel();
+        served.await.expect("it ends");
+    }
+}

@@ -1,0 +1,428 @@
+//! Starting a set of controllers in order, keeping them running, and taking them down.
+//!
+//! ```text
+//! controller:  Filling ── synced() ──► Synced ── gate ──► Reconciling ──► (stop) ended
+//!                 └── ends ──► the start fails            └── ends ──► run again after a pause
+//! ```
+//!
+//! A controller that fails once it reconciles is run again rather than ending the
+//! process: the API goes on serving, and the failure shows in the log and in the
+//! [`Diagnostics`]. A lost lease is different: somebody else owns the work now, so
+//! [`Manager::lost`] tells the owner of the process, who has to end it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::Api;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::JoinAdmission;
+use crate::context::{Context, Progress, Stage};
+use crate::controller_def::ControllerDef;
+use crate::definitions;
+use crate::diagnostics::Diagnostics;
+use crate::discovery::{Discovery, Entry, Names};
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::lease::{self, Held, Terms};
+use crate::selection::with_needs;
+
+/// The key of the control plane's own manager in the discovery ConfigMap.
+const EMBEDDED: &str = "embedded";
+
+/// The group whose controllers no reader has to know about.
+const UNLISTED: &str = "builtin";
+
+/// The first pause before a failed controller is run again; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// The longest pause before a failed controller is run again.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Where a manager runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Inside the control plane: it alone marks the control plane ready.
+    Embedded,
+    /// In a program of its own, for one group.
+    External {
+        /// The group: its key in the discovery ConfigMap.
+        group: String,
+    },
+}
+
+/// The bounds of a manager's life. Each is below what its caller allows:
+/// `drain + sign_off` is below the control plane's own limit, which is below the
+/// default of `svc stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until a definition is Established.
+    pub established: Duration,
+    /// Until all caches are filled.
+    pub synced: Duration,
+    /// Until controllers have ended after they were told to.
+    pub drain: Duration,
+    /// For leaving the discovery ConfigMap and giving up leases.
+    pub sign_off: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            established: Duration::from_secs(30),
+            synced: Duration::from_secs(30),
+            drain: Duration::from_secs(40),
+            sign_off: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a manager is made of.
+pub struct Options<W: 'static> {
+    /// The API.
+    pub client: kube::Client,
+    /// What controllers touch besides the API.
+    pub world: Arc<W>,
+    /// The controllers to run.
+    pub controllers: Vec<&'static ControllerDef<W>>,
+    /// All controllers there are.
+    pub registry: &'static [ControllerDef<W>],
+    /// Where their admission rules go.
+    pub admission: Arc<dyn JoinAdmission>,
+    /// What things are called.
+    pub names: Names,
+    /// Where the manager runs.
+    pub role: Role,
+    /// How it holds its leases.
+    pub terms: Terms,
+    /// The bounds.
+    pub deadlines: Deadlines,
+}
+
+/// A running set of controllers. Dropping it aborts them; [`Manager::stop`] ends them in order.
+#[derive(Debug)]
+pub struct Manager {
+    controllers: JoinSet<&'static str>,
+    upkeep: JoinSet<()>,
+    stop: CancellationToken,
+    background: CancellationToken,
+    lost: watch::Receiver<Option<&'static str>>,
+    leases: Arc<Vec<Held>>,
+    lease_api: Api<Lease>,
+    terms: Terms,
+    discovery: Discovery,
+    key: String,
+    deadlines: Deadlines,
+    diagnostics: Diagnostics,
+}
+
+/// Brings controllers up. When it returns, all of them reconcile, and the
+/// discovery ConfigMap says so.
+///
+/// # Errors
+/// The first step that failed; then nothing of this manager runs any more, and
+/// nothing was published.
+pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Manager> {
+    let Options {
+        client,
+        world,
+        controllers,
+        registry,
+        admission,
+        names,
+        role,
+        terms,
+        deadlines,
+    } = options;
+    let with_needs = with_needs(&controllers, registry).map_err(Error::Registry)?;
+    for needed in &with_needs[controllers.len()..] {
+        tracing::info!(
+            controller = needed.name,
+            "not run by this manager, but its definitions are needed"
+        );
+    }
+    let crds = with_needs.iter().flat_map(|def| (def.crds)()).collect();
+    definitions::install(&client, names.field_manager, crds, deadlines.established).await?;
+
+    let lease_api: Api<Lease> = Api::namespaced(client.clone(), names.namespace);
+    let taking = controllers
+        .iter()
+        .map(|def| lease::take(&lease_api, def.name, &terms));
+    let leases = Arc::new(try_join_all(taking).await?);
+
+    let diagnostics = Diagnostics::default();
+    let health = Health::bind(diagnostics.clone())
+        .await
+        .map_err(Error::Health)?;
+    let port = health.port().map_err(Error::Health)?;
+    let listed: Vec<String> = controllers
+        .iter()
+        .filter(|def| def.group != UNLISTED)
+        .map(|def| def.name.to_owned())
+        .collect();
+    let (gate, gate_seen) = watch::channel(false);
+    let (lost, lost_seen) = watch::channel(None);
+    let mut manager = Manager {
+        controllers: JoinSet::new(),
+        upkeep: JoinSet::new(),
+        stop: CancellationToken::new(),
+        background: CancellationToken::new(),
+        lost: lost_seen,
+        leases: Arc::clone(&leases),
+        lease_api: lease_api.clone(),
+        terms: terms.clone(),
+        discovery: Discovery::new(client.clone(), names),
+        key: match &role {
+            Role::Embedded => EMBEDDED.to_owned(),
+            Role::External { group } => group.clone(),
+        },
+        deadlines,
+        diagnostics: diagnostics.clone(),
+    };
+    manager
+        .upkeep
+        .spawn(health.serve(manager.background.clone()));
+    manager.upkeep.spawn(renew(
+        lease_api,
+        leases,
+        terms,
+        lost,
+        manager.stop.clone(),
+        manager.background.clone(),
+    ));
+
+    let mut starting = Vec::new();
+    let mut rules = Vec::new();
+    for (def, lease) in controllers.iter().zip(manager.leases.iter()) {
+        let progress = Progress::new(gate_seen.clone());
+        let context = Context::new(
+            def.name,
+            lease.fence().client(&client),
+            Arc::clone(&world),
+            manager.stop.clone(),
+            diagnostics.clone(),
+            Arc::clone(&progress),
+        );
+        rules.extend((def.admission)(&context));
+        let (failed, failure) = watch::channel(None);
+        starting.push(Starting {
+            controller: def.name,
+            stage: progress.stage(),
+            failure,
+        });
+        manager
+            .controllers
+            .spawn(supervise(def, context, progress.stage(), failed));
+    }
+    let go = async {
+        all(&mut starting, Stage::Synced, deadlines.synced).await?;
+        admission
+            .join(rules)
+            .await
+            .map_err(|error| Error::Admission {
+                text: format!("{error:#}"),
+            })?;
+        gate.send_replace(true);
+        all(&mut starting, Stage::Reconciling, deadlines.synced).await?;
+        let entry = Entry::new(port, listed);
+        manager.discovery.register(&manager.key, &entry).await?;
+        if role == Role::Embedded {
+            manager.discovery.mark_ready().await?;
+        }
+        Ok(())
+    };
+    match go.await {
+        Ok(()) => Ok(manager),
+        Err(error) => {
+            manager.stop().await;
+            Err(error)
+        }
+    }
+}
+
+/// A controller on its way up.
+struct Starting {
+    controller: &'static str,
+    stage: watch::Receiver<Stage>,
+    failure: watch::Receiver<Option<String>>,
+}
+
+/// Waits until every controller has come to this stage, under one deadline.
+async fn all(starting: &mut [Starting], wanted: Stage, deadline: Duration) -> Result<()> {
+    let waits = starting.iter_mut().map(|one| async move {
+        let controller = one.controller;
+        let reached = async {
+            tokio::select! {
+                // The stage's sender lives in the controller's context; both orders of a tie are fine.
+                reached = one.stage.wait_for(|stage| *stage >= wanted) => reached.is_ok(),
+                _ = one.failure.wait_for(Option::is_some) => false,
+            }
+        };
+        let reached = timeout(deadline, reached).await;
+        match reached {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Ended {
+                controller,
+                text: one.failure.borrow().clone().unwrap_or_default(),
+            }),
+            Err(_) => Err(Error::NotSynced {
+                controller,
+                seconds: deadline.as_secs(),
+            }),
+        }
+    });
+    try_join_all(waits).await?;
+    Ok(())
+}
+
+/// Runs one controller until the manager stops; an earlier end before it
+/// reconciles is final, a later one is followed by another run.
+async fn supervise<W: Send + Sync + 'static>(
+    def: &'static ControllerDef<W>,
+    context: Context<W>,
+    stage: watch::Receiver<Stage>,
+    failed: watch::Sender<Option<String>>,
+) -> &'static str {
+    let stop = context.stopping();
+    let mut pause = PAUSE_MIN;
+    loop {
+        // Also the call itself may panic, before it has made a future.
+        let run = AssertUnwindSafe(async { (def.run)(context.clone()).await }).catch_unwind();
+        let text = match run.await {
+            Ok(Ok(())) => "it returned although nobody asked it to".to_owned(),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => format!("it panicked: {}", panic_text(panic.as_ref())),
+        };
+        if stop.is_cancelled() {
+            return def.name;
+        }
+        context.restarted(text.clone());
+        if *stage.borrow() < Stage::Reconciling {
+            failed.send_replace(Some(text));
+            return def.name;
+        }
+        tracing::error!(
+            controller = def.name,
+            error = text,
+            "a controller ended and is run again"
+        );
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = stop.cancelled() => return def.name,
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}
+
+/// Renews all leases until told to end; a lost one stops every controller.
+async fn renew(
+    api: Api<Lease>,
+    leases: Arc<Vec<Held>>,
+    terms: Terms,
+    lost: watch::Sender<Option<&'static str>>,
+    stop: CancellationToken,
+    end: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = sleep(terms.renew_every()) => {}
+            () = end.cancelled() => return,
+        }
+        let renewals = leases
+            .iter()
+            .map(|lease| async { (!lease.renew(&api, &terms).await).then(|| lease.controller()) });
+        if let Some(controller) = join_all(renewals).await.into_iter().flatten().next() {
+            tracing::error!(controller, "the lease is lost; all controllers stop");
+            lost.send_replace(Some(controller));
+            stop.cancel();
+            return;
+        }
+    }
+}
+
+impl Manager {
+    /// Waits until a lease is lost; says of which controller. The process has to end then.
+    pub async fn lost(&self) -> &'static str {
+        let mut lost = self.lost.clone();
+        // The sender ends with the renewals, which end with the manager's own stop.
+        let found = lost
+            .wait_for(Option::is_some)
+            .await
+            .map(|controller| *controller);
+        match found {
+            Ok(Some(controller)) => controller,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// What each controller did last.
+    #[must_use]
+    pub fn diagnostics(&self) -> &Diagnostics {
+        &self.diagnostics
+    }
+
+    /// Ends all controllers at once under one deadline, leaves the discovery
+    /// ConfigMap and gives up the leases. Says which controllers had to be aborted.
+    pub async fn stop(mut self) -> Vec<&'static str> {
+        self.stop.cancel();
+        let mut pending: Vec<&'static str> = self.leases.iter().map(Held::controller).collect();
+        let drained = timeout(self.deadlines.drain, async {
+            while let Some(ended) = self.controllers.join_next().await {
+                match ended {
+                    Ok(name) => pending.retain(|other| *other != name),
+                    Err(error) => tracing::error!(%error, "a controller's task failed"),
+                }
+            }
+        });
+        if drained.await.is_err() {
+            tracing::error!(controllers = ?pending, "controllers did not end in time and are aborted");
+        }
+        self.controllers.shutdown().await;
+        self.background.cancel();
+        let sign_off = timeout(self.deadlines.sign_off, async {
+            // Stale entries that are left here are cleared by the next control plane start only.
+            if let Err(error) = self.discovery.unregister(&self.key).await {
+                tracing::warn!(error = %chain(&error), "the discovery entry was not removed");
+            }
+            let releases = self
+                .leases
+                .iter()
+                .map(|lease| lease.release(&self.lease_api, &self.terms));
+            for error in join_all(releases).await.into_iter().filter_map(Result::err) {
+                tracing::warn!(%error, "a lease was not given up");
+            }
+        });
+        if sign_off.await.is_err() {
+            tracing::warn!("the API did not answer in time while signing off");
+        }
+        self.upkeep.shutdown().await;
+        pending
+    }
+}
+
+/// An error with all its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
