@@ -1,0 +1,5 @@
+//! The group `containers`: mirrors of what the engine has.
+
+pub mod container;
+pub mod engine;
+pub mod kinds;

@@ -1,0 +1,313 @@
+//! Container: which changes are accepted, and the conditions that follow from its state.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
+use rdd_api::names::{self, controller, field_manager, group, selection};
+use rdd_api::{Action, Condition, Container, ContainerState, DesiredState, condition};
+use rdd_manager::{Context, ControllerDef};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// The controller.
+pub const DEF: ControllerDef<World> = ControllerDef {
+    name: controller::CONTAINER,
+    group: selection::CONTAINERS,
+    needs: &[],
+    crds: || vec![Container::crd()],
+    admission: |_| vec![Arc::new(ContainerRules::new())],
+    run,
+};
+
+/// The webhook name by which the rules are known.
+const RULES: &str = "container-mutating.containers.rancherdesktop.io";
+
+/// Judges creates and updates of Containers.
+#[derive(Debug)]
+pub struct ContainerRules {
+    matches: Vec<Matches>,
+}
+
+impl ContainerRules {
+    fn new() -> Self {
+        let operations = [Operation::Create, Operation::Update];
+        Self {
+            matches: vec![Matches::resource(group::CONTAINERS, "containers", operations)],
+        }
+    }
+}
+
+#[async_trait]
+impl Admit for ContainerRules {
+    fn name(&self) -> &str {
+        RULES
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::Validating
+    }
+
+    fn matches(&self) -> &[Matches] {
+        &self.matches
+    }
+
+    async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {
+        let old = (request.operation == Operation::Update).then_some(&request.old_object);
+        match refusal(&request.object, old) {
+            Some(text) => Err(Denial::forbidden(RULES, text)),
+            None => Ok(Admitted::default()),
+        }
+    }
+}
+
+/// Why a Container may not be written like this.
+fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
+    let action = |object: &Value| {
+        let value = &object["metadata"]["annotations"][names::ACTION_ANNOTATION];
+        value.as_str().map(str::to_owned)
+    };
+    let asked = action(new);
+    match (&asked, old) {
+        (Some(_), None) => {
+            return Some(format!("{} annotation is not allowed on create", names::ACTION_ANNOTATION));
+        }
+        (Some(asked), Some(_)) if Action::parse(asked).is_none() => {
+            return Some(format!("invalid {} annotation {asked:?}", names::ACTION_ANNOTATION));
+        }
+        _ => {}
+    }
+    if let Some(old) = old {
+        // One field may change: everything else is compared as it is, so that a field
+        // added later is protected without touching this rule.
+        let spec = |object: &Value| object.get("spec").cloned().unwrap_or_else(|| json!({}));
+        let (mut allowed, new_spec) = (spec(old), spec(new));
+        match new_spec.get("state") {
+            Some(state) => allowed["state"] = state.clone(),
+            None => {
+                if let Some(fields) = allowed.as_object_mut() {
+                    fields.remove("state");
+                }
+            }
+        }
+        if allowed != new_spec {
+            return Some(format!("only spec.state may be changed: old: {}, new: {new_spec}", spec(old)));
+        }
+    }
+    let state = new["spec"]["state"].as_str().unwrap_or("unknown");
+    let action = asked.as_deref().and_then(Action::parse)?;
+    let contradicts = match (state, action) {
+        ("running", Action::Stop | Action::Pause) => true,
+        ("created", Action::Start | Action::Unpause | Action::Restart) => true,
+        _ => false,
+    };
+    contradicts.then(|| {
+        format!(
+            "action {:?} contradicts spec.state {state:?}; set spec.state to \"unknown\" first",
+            action.as_str()
+        )
+    })
+}
+
+fn run(context: Context<World>) -> BoxFuture<'static, anyhow::Result<()>> {
+    Box::pin(async move {
+        let api: Api<Container> = Api::all(context.client());
+        let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+        // Whatever existed before is judged after the gate opens.
+        let mut waiting = Vec::new();
+        let stopping = context.stopping();
+        loop {
+            let event = tokio::select! {
+                () = stopping.cancelled() => return Ok(()),
+                event = events.try_next() => event,
+            };
+            match event {
+                Ok(Some(watcher::Event::InitApply(container))) => waiting.push(container),
+                Ok(Some(watcher::Event::InitDone)) => {
+                    context.synced().await;
+                    for container in std::mem::take(&mut waiting) {
+                        judge(&context, &container).await;
+                    }
+                }
+                Ok(Some(watcher::Event::Apply(container))) => judge(&context, &container).await,
+                Ok(Some(watcher::Event::Delete(_) | watcher::Event::Init)) => {}
+                Ok(None) => anyhow::bail!("the watch of containers ended"),
+                Err(error) => tracing::debug!(%error, "the watch of containers was interrupted"),
+            }
+        }
+    })
+}
+
+async fn judge(context: &Context<World>, container: &Container) {
+    let outcome = write_conditions(context.client(), container).await;
+    if let Err(error) = &outcome {
+        tracing::warn!(kind = "Container", name = container.metadata.name, %error, "failed to write conditions");
+    }
+    context.record("container changed", outcome.map_err(|error| error.to_string()));
+}
+
+async fn write_conditions(client: kube::Client, container: &Container) -> kube::Result<()> {
+    let Some(wanted) = conditions(container) else {
+        return Ok(());
+    };
+    let metadata = &container.metadata;
+    let (Some(name), Some(namespace)) = (&metadata.name, &metadata.namespace) else {
+        return Ok(());
+    };
+    let api: Api<Container> = Api::namespaced(client, namespace);
+    let body = json!({
+        "apiVersion": container.api_version,
+        "kind": "Container",
+        "metadata": {"name": name, "uid": metadata.uid},
+        "status": {"conditions": wanted},
+    });
+    let params = PatchParams::apply(field_manager::CONTAINER).force();
+    match api.patch_status(name, &params, &Patch::Apply(&body)).await {
+        // Gone, or another one by now: nothing to say about this one.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// The conditions that follow from the state, unless they stand already.
+fn conditions(container: &Container) -> Option<Vec<Condition>> {
+    let status = container.status.as_ref()?;
+    if container.metadata.deletion_timestamp.is_some() || status.name.is_empty() {
+        return None;
+    }
+    let generation = container.metadata.generation.unwrap_or_default();
+    let state = status.status;
+    let mut wanted: Vec<Condition> = [
+        ("Running", state == ContainerState::Running, "running"),
+        ("Paused", state == ContainerState::Paused, "paused"),
+        ("Restarting", state == ContainerState::Restarting, "restarting"),
+        ("Dead", state == ContainerState::Dead, "dead"),
+    ]
+    .into_iter()
+    .map(|(kind, holds, word)| {
+        let (reason, message) = if holds {
+            (kind.to_owned(), format!("Container is {word}"))
+        } else {
+            (format!("Not{kind}"), format!("Container is not {word}"))
+        };
+        Condition::new(condition::find(&status.conditions, kind), kind, holds, &reason, &message, generation)
+    })
+    .collect();
+    if let Some(killed) = status.oom_killed {
+        let message = if killed {
+            "The kernel ended the container for its memory"
+        } else {
+            "The kernel did not end the container for its memory"
+        };
+        let old = condition::find(&status.conditions, "OOMKilled");
+        wanted.push(Condition::new(old, "OOMKilled", killed, "OOMKilled", message, generation));
+    }
+    let stands = wanted
+        .iter()
+        .all(|wanted| condition::find(&status.conditions, &wanted.r#type) == Some(wanted));
+    (!stands).then_some(wanted)
+}
+
+/// What a standing wish asks of a container in this state, if anything.
+#[must_use]
+pub(crate) fn standing(desired: DesiredState, actual: ContainerState) -> Option<Action> {
+    use ContainerState as State;
+    match (desired, actual) {
+        (DesiredState::Running, State::Paused) => Some(Action::Unpause),
+        (DesiredState::Running, State::Created | State::Exited | State::Dead) => Some(Action::Start),
+        (DesiredState::Created, State::Running | State::Paused) => Some(Action::Stop),
+        // Between two states, or in one that is not known, a fresh look comes first.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(state: &str, action: Option<&str>) -> Value {
+        let mut object = json!({"metadata": {}, "spec": {"state": state}});
+        if let Some(action) = action {
+            object["metadata"]["annotations"] = json!({names::ACTION_ANNOTATION: action});
+        }
+        object
+    }
+
+    fn check(new: &Value, old: Option<&Value>, wanted: Option<&str>) {
+        let refusal = refusal(new, old);
+        match wanted {
+            None => assert_eq!(refusal, None, "{new}"),
+            Some(text) => assert!(refusal.as_deref().is_some_and(|found| found.starts_with(text)), "{refusal:?} {new}"),
+        }
+    }
+
+    #[test]
+    fn only_the_state_and_known_actions_are_accepted() {
+        let old = object("unknown", None);
+        check(&object("running", None), None, None);
+        check(
+            &object("unknown", Some("stop")),
+            None,
+            Some("containers.rancherdesktop.io/action annotation is not allowed on create"),
+        );
+        check(&object("unknown", Some("stop")), Some(&old), None);
+        check(
+            &object("unknown", Some("explode")),
+            Some(&old),
+            Some("invalid containers.rancherdesktop.io/action annotation \"explode\""),
+        );
+        check(&object("running", None), Some(&old), None);
+        let mut other = object("unknown", None);
+        other["spec"]["image"] = json!("x");
+        check(&other, Some(&old), Some("only spec.state may be changed: old: "));
+        check(&old, Some(&other), Some("only spec.state may be changed: old: "));
+        check(&json!({"metadata": {}, "spec": {}}), Some(&old), None);
+    }
+
+    #[test]
+    fn contradictions_are_refused_in_both_orders() {
+        for (state, action, refused) in [
+            ("running", "stop", true),
+            ("running", "pause", true),
+            ("running", "restart", false),
+            ("created", "start", true),
+            ("created", "unpause", true),
+            ("created", "restart", true),
+            ("created", "stop", false),
+            ("unknown", "stop", false),
+        ] {
+            let new = object(state, Some(action));
+            let wanted = refused.then_some("action \"");
+            check(&new, Some(&object(state, None)), wanted);
+            check(&new, Some(&object("unknown", Some(action))), wanted);
+        }
+    }
+
+    #[test]
+    fn standing_wishes_ask_for_one_step_or_wait() {
+        use ContainerState as State;
+        for (desired, actual, wanted) in [
+            (DesiredState::Unknown, State::Running, None),
+            (DesiredState::Unknown, State::Exited, None),
+            (DesiredState::Running, State::Running, None),
+            (DesiredState::Running, State::Paused, Some(Action::Unpause)),
+            (DesiredState::Running, State::Exited, Some(Action::Start)),
+            (DesiredState::Running, State::Restarting, None),
+            (DesiredState::Running, State::Removing, None),
+            (DesiredState::Running, State::Unknown, None),
+            (DesiredState::Created, State::Running, Some(Action::Stop)),
+            (DesiredState::Created, State::Paused, Some(Action::Stop)),
+            (DesiredState::Created, State::Exited, None),
+            (DesiredState::Created, State::Dead, None),
+            (DesiredState::Created, State::Created, None),
+        ] {
+            assert_eq!(standing(desired, actual), wanted, "{desired:?} {actual:?}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The engine controller: mirrors the engine's containers, images and volumes, and
+//! carries out what is asked of the mirrors.
+//!
+//! ```text
+//! engine event ─┐                        ┌─▶ inspect ─▶ plan(object, mirror) ─▶ write
+//! mirror event ─┼─▶ key of one object ─▶ │
+//! full pass    ─┘    (queue, backoff)    └─▶ deletion, action, standing wish ─▶ engine
+//! ```
+//!
+//! A full pass only puts keys into the queue: there is one place that decides what
+//! happens to an object, and it always looks at the engine first. Work per event does
+//! not depend on how many objects there are.
+
+mod actions;
+mod app_status;
+mod connection;
+mod controller;
+mod mirrors;
+mod plan;
+mod queue;
+mod work;
+
+use rdd_api::names::{controller as controllers, selection};
+use rdd_manager::ControllerDef;
+
+use crate::world::World;
+
+/// The controller.
+pub const DEF: ControllerDef<World> = ControllerDef {
+    name: controllers::ENGINE,
+    group: selection::CONTAINERS,
+    needs: &[
+        controllers::APP,
+        controllers::CONTAINER,
+        controllers::CONTAINER_NAMESPACE,
+        controllers::IMAGE,
+        controllers::VOLUME,
+    ],
+    crds: Vec::new,
+    admission: |_| Vec::new(),
+    run: |context| Box::pin(controller::run(context)),
+};

@@ -1,0 +1,207 @@
+//! What a container's mirror asks to be done: the one-shot annotation, then the
+//! standing wish.
+//!
+//! The request is read from the API, never from a cache, and recorded as `InProgress`
+//! before the engine is called: whoever finds it again after a crash knows that it was
+//! taken up. Its removal names the value that was executed, so that a newer one
+//! survives and is executed next; equal values written meanwhile collapse.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::api::{Api, Patch, PatchParams};
+use rdd_api::names::{self, field_manager};
+use rdd_api::{Action, Container, ContainerState, DesiredState, LastAction, condition};
+use rdd_engine as engine;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::connection::chain;
+use super::mirrors::{is_deleting, is_of};
+use super::plan;
+use super::work::{Done, Key, Work, text};
+use crate::containers::container::standing;
+
+/// Carries out what the mirror asks for, oldest first, until nothing is left.
+pub(super) async fn run(work: &Work, id: &str) -> Done {
+    let api: Api<Container> = work.api();
+    loop {
+        let Some(mirror) = api.get_opt(id).await.map_err(text)? else {
+            return Ok(Vec::new());
+        };
+        if is_deleting(&mirror) || !is_of(&mirror, &work.label) {
+            return Ok(Vec::new());
+        }
+        let Some(asked) = mirror.annotations().get(names::ACTION_ANNOTATION).cloned() else {
+            return standing_wish(work, &mirror).await;
+        };
+        if let Some(action) = Action::parse(&asked) {
+            once(work, &mirror, action).await?;
+        } else {
+            tracing::warn!(name = id, action = asked, "removed an action that does not exist");
+        }
+        withdraw(&api, id, &asked).await?;
+    }
+}
+
+async fn once(work: &Work, mirror: &Container, action: Action) -> Result<(), String> {
+    let id = mirror.name_any();
+    let last = mirror.status.as_ref().and_then(|status| status.last_action.clone());
+    let taken_up = last.filter(|last| last.state == "InProgress" && last.action == action.as_str());
+    let observed = match &taken_up {
+        Some(last) => last.observed_at.clone().unwrap_or_else(condition::now),
+        None => condition::now(),
+    };
+    let mut record = LastAction {
+        action: action.as_str().to_owned(),
+        state: "InProgress".to_owned(),
+        error: None,
+        observed_at: Some(observed.clone()),
+        completed_at: None,
+    };
+    // Doing the others again changes nothing; a restart that was done shows in the
+    // time at which the container started.
+    let done = taken_up.is_some() && action == Action::Restart && {
+        let container = work.engine.container(&id).await.map_err(|error| chain(&error))?;
+        container.is_some_and(|container| container.started_at >= Some(observed))
+    };
+    if !done {
+        if taken_up.is_none() {
+            write(work, &id, &record).await?;
+        }
+        work.same_engine().await?;
+        match work.engine.act(&id, verb(action)).await {
+            Ok(()) => {}
+            // The connection is no answer: the request stays and is taken up again.
+            Err(error) if error.is_connection() => return Err(chain(&error)),
+            Err(error) => record.error = Some(chain(&error)),
+        }
+    }
+    record.state = if record.error.is_none() { "Succeeded" } else { "Failed" }.to_owned();
+    record.completed_at = Some(condition::now());
+    write(work, &id, &record).await
+}
+
+async fn write(work: &Work, id: &str, record: &LastAction) -> Result<(), String> {
+    let status = json!({"lastAction": record});
+    work.write_status::<Container>(field_manager::ENGINE_ACTIONS, "Container", id, &status).await
+}
+
+/// Removes the request unless it is another one by now.
+async fn withdraw(api: &Api<Container>, id: &str, executed: &str) -> Result<(), String> {
+    loop {
+        let Some(mirror) = api.get_opt(id).await.map_err(text)? else {
+            return Ok(());
+        };
+        let asked = mirror.annotations().get(names::ACTION_ANNOTATION);
+        if asked.is_none_or(|asked| asked != executed) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {
+            "uid": mirror.metadata.uid,
+            "resourceVersion": mirror.metadata.resource_version,
+            "annotations": {names::ACTION_ANNOTATION: null},
+        }});
+        match api.patch(id, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            // Somebody wrote in between; what they wrote is looked at.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            other => return other.map(drop).map_err(text),
+        }
+    }
+}
+
+/// Drives a container to where the user wants it to stand, one step per look.
+async fn standing_wish(work: &Work, mirror: &Container) -> Done {
+    let desired = mirror.spec.state;
+    if desired == DesiredState::Unknown {
+        return Ok(Vec::new());
+    }
+    let id = mirror.name_any();
+    let Some(container) = work.engine.container(&id).await.map_err(|error| chain(&error))? else {
+        return Ok(Vec::new());
+    };
+    let actual = plan::container_status(&container).status;
+    let Some(action) = standing(desired, actual) else {
+        return Ok(Vec::new());
+    };
+    if action == Action::Start && !work.starts.lock().may_start(&id) {
+        return Err(format!("container {id} ended soon after its last start; it is tried again later"));
+    }
+    work.same_engine().await?;
+    work.engine.act(&id, verb(action)).await.map_err(|error| chain(&error))?;
+    let now = work.engine.container(&id).await.map_err(|error| chain(&error))?;
+    let reached = now.is_none_or(|now| standing(desired, plan::container_status(&now).status).is_none());
+    if reached {
+        Ok(vec![Key::Container(id)])
+    } else {
+        Err(format!("container {id} did not reach the wanted state"))
+    }
+}
+
+/// When standing wishes last started which container: one that ends at once is not
+/// started in a tight loop.
+#[derive(Debug, Default)]
+pub(super) struct Starts(HashMap<String, (Instant, u32)>);
+
+impl Starts {
+    /// The first pause between two starts; it doubles up to [`Self::PAUSE_MAX`].
+    const PAUSE_MIN: Duration = Duration::from_secs(1);
+    const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+    /// Whether a start is due; the caller then starts.
+    fn may_start(&mut self, id: &str) -> bool {
+        let now = Instant::now();
+        let (last, count) = self.0.get(id).copied().unwrap_or((now, 0));
+        let pause = Self::PAUSE_MIN.saturating_mul(1 << count.min(16)).min(Self::PAUSE_MAX);
+        let since = now.duration_since(last);
+        if count > 0 && since < pause {
+            return false;
+        }
+        // One that ran for long begins anew.
+        let count = if since > pause * 2 { 1 } else { count + 1 };
+        self.0.insert(id.to_owned(), (now, count));
+        true
+    }
+}
+
+fn verb(action: Action) -> engine::Action {
+    match action {
+        Action::Start => engine::Action::Start,
+        Action::Stop => engine::Action::Stop,
+        Action::Pause => engine::Action::Pause,
+        Action::Unpause => engine::Action::Unpause,
+        Action::Restart => engine::Action::Restart,
+    }
+}
+
+/// Whether a mirror has anything to be done.
+pub(super) fn is_asked(mirror: &Container) -> bool {
+    let status = mirror.status.as_ref();
+    let actual = status.map_or(ContainerState::Unknown, |status| status.status);
+    !is_deleting(mirror)
+        && (mirror.annotations().contains_key(names::ACTION_ANNOTATION)
+            || standing(mirror.spec.state, actual).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_ends_at_once_is_started_later_and_later() {
+        let mut starts = Starts::default();
+        assert!(starts.may_start("a"));
+        assert!(!starts.may_start("a"));
+        assert!(starts.may_start("b"));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(starts.may_start("a"));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!starts.may_start("a"));
+        tokio::time::advance(Duration::from_secs(1000)).await;
+        assert!(starts.may_start("a"));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(starts.may_start("a"));
+    }
+}

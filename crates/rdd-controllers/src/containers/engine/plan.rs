@@ -1,0 +1,285 @@
+//! What a mirror should be: pure functions from the engine's words to ours.
+
+use std::fmt::Write as _;
+
+use rdd_api::names::MOBY;
+use rdd_api::{
+    Binding, Container, ContainerState, ContainerStatus, Image, ImageStatus, Mount, Network, Port,
+    Volume, VolumeStatus,
+};
+use rdd_engine as engine;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// Labels by which compose marks what it made.
+const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+
+/// The name of an image's mirror under one of its tags, or without any.
+pub(super) fn image_name(id: &str, tag: Option<&str>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(id.as_bytes());
+    if let Some(tag) = tag {
+        hash.update([0]);
+        hash.update(tag.as_bytes());
+    }
+    format!("img-{}", hex::encode(hash.finalize()))
+}
+
+/// The name of a volume's mirror.
+pub(super) fn volume_name(name: &str) -> String {
+    format!("vol-{}", hex::encode(Sha256::digest(name.as_bytes())))
+}
+
+/// The value of the label that marks an engine's mirrors: its identity, as far as a
+/// label can hold it.
+pub(super) fn engine_label(id: &str) -> String {
+    let clean: String = id
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .take(63)
+        .collect();
+    let clean = clean.trim_matches('-');
+    if clean.is_empty() { "unknown".to_owned() } else { clean.to_owned() }
+}
+
+/// Splits `/ns/name` into the engine's namespace and the name; moby's own has no prefix.
+pub(super) fn split_name(name: &str) -> (&str, &str) {
+    let name = name.strip_prefix('/').unwrap_or(name);
+    name.split_once('/').unwrap_or((MOBY, name))
+}
+
+/// What a container's mirror should say.
+pub(super) fn container_status(container: &engine::Container) -> ContainerStatus {
+    let (namespace, name) = split_name(&container.name);
+    let number = |value: i64| i32::try_from(value).ok();
+    let label = |name: &str| container.labels.get(name).cloned().unwrap_or_default();
+    ContainerStatus {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        path: container.path.clone(),
+        args: container.args.clone(),
+        image: container.image.clone(),
+        image_name: container.image_name.clone(),
+        command: command(container),
+        ports: container.ports.iter().map(port).collect(),
+        ports_text: ports_text(&container.ports),
+        labels: container.labels.clone(),
+        status: state(&container.state),
+        health: container.health.clone(),
+        pid: number(container.pid),
+        exit_code: number(container.exit_code),
+        error: container.error.clone(),
+        oom_killed: Some(container.oom_killed),
+        restart_count: number(container.restart_count),
+        restart_policy: container.restart_policy.clone(),
+        mounts: container.mounts.iter().map(mount).collect(),
+        networks: container.networks.iter().map(network).collect(),
+        compose_project: label(COMPOSE_PROJECT),
+        compose_service: label(COMPOSE_SERVICE),
+        created_at: container.created_at.clone(),
+        started_at: container.started_at.clone(),
+        finished_at: container.finished_at.clone(),
+        conditions: Vec::new(),
+        last_action: None,
+    }
+}
+
+/// What an image's mirror should say.
+pub(super) fn image_status(image: &engine::Image, tag: Option<&str>) -> ImageStatus {
+    ImageStatus {
+        namespace: MOBY.to_owned(),
+        id: image.id.clone(),
+        repo_tag: tag.map(str::to_owned),
+        repo_digests: image.digests.clone(),
+        created_at: image.created_at.clone(),
+        architecture: image.architecture.clone(),
+        os: image.os.clone(),
+        size: image.size,
+        labels: image.labels.clone(),
+    }
+}
+
+/// What a volume's mirror should say.
+pub(super) fn volume_status(volume: &engine::Volume) -> VolumeStatus {
+    VolumeStatus {
+        name: volume.name.clone(),
+        namespace: MOBY.to_owned(),
+        created_at: volume.created_at.clone(),
+        driver: volume.driver.clone(),
+        mountpoint: volume.mountpoint.clone(),
+        scope: volume.scope.clone(),
+        labels: volume.labels.clone(),
+        options: volume.options.clone(),
+    }
+}
+
+/// The mirrors that an image should have: one per tag, or one without.
+pub(super) fn image_mirrors(image: &engine::Image) -> Vec<(String, ImageStatus)> {
+    if image.tags.is_empty() {
+        return vec![(image_name(&image.id, None), image_status(image, None))];
+    }
+    let mirror = |tag: &String| (image_name(&image.id, Some(tag)), image_status(image, Some(tag)));
+    image.tags.iter().map(mirror).collect()
+}
+
+/// Whether a container's mirror says this already; what others own in it does not count.
+pub(super) fn container_stands(mirror: &Container, wanted: &ContainerStatus) -> bool {
+    mirror.status.as_ref().is_some_and(|status| {
+        let mut ours = status.clone();
+        ours.conditions.clear();
+        ours.last_action = None;
+        ours == *wanted
+    })
+}
+
+/// Whether an image's mirror says this already.
+pub(super) fn image_stands(mirror: &Image, wanted: &ImageStatus) -> bool {
+    mirror.status.as_ref() == Some(wanted)
+}
+
+/// Whether a volume's mirror says this already.
+pub(super) fn volume_stands(mirror: &Volume, wanted: &VolumeStatus) -> bool {
+    mirror.status.as_ref() == Some(wanted)
+}
+
+fn state(word: &str) -> ContainerState {
+    serde_json::from_value(Value::from(word)).unwrap_or_else(|_| {
+        tracing::warn!(word, "the engine reports a state that is not known");
+        ContainerState::Unknown
+    })
+}
+
+fn port(port: &engine::Port) -> Port {
+    let binding = |binding: &engine::Binding| Binding {
+        host_ip: binding.host_ip.clone(),
+        host_port: binding.host_port.clone(),
+    };
+    Port {
+        name: port.name.clone(),
+        bindings: port.bindings.iter().map(binding).collect(),
+    }
+}
+
+fn mount(mount: &engine::Mount) -> Mount {
+    Mount {
+        destination: mount.destination.clone(),
+        r#type: mount.kind.clone(),
+        name: mount.name.clone(),
+        source: mount.source.clone(),
+        read_only: mount.read_only,
+    }
+}
+
+fn network(network: &engine::Network) -> Network {
+    Network {
+        name: network.name.clone(),
+        ip_address: network.ip_address.clone(),
+    }
+}
+
+/// Published ports as `docker ps` shows them, each host port once.
+fn ports_text(ports: &[engine::Port]) -> String {
+    let mut text = String::new();
+    for port in ports {
+        let mut shown: Vec<&str> = Vec::new();
+        for binding in &port.bindings {
+            if shown.contains(&binding.host_port.as_str()) {
+                continue;
+            }
+            shown.push(&binding.host_port);
+            let separator = if text.is_empty() { "" } else { ", " };
+            let everywhere = matches!(binding.host_ip.as_str(), "" | "0.0.0.0" | "::");
+            let address = if everywhere { String::new() } else { format!("{}:", binding.host_ip) };
+            // Writing to a string cannot fail.
+            let _infallible = write!(text, "{separator}{address}{}->{}", binding.host_port, port.name);
+        }
+    }
+    text
+}
+
+/// The command line for people, quoted where blanks would mislead.
+fn command(container: &engine::Container) -> String {
+    let words = std::iter::once(&container.path).chain(&container.args);
+    let quoted = words.filter(|word| !word.is_empty()).map(|word| {
+        if word.contains(char::is_whitespace) {
+            format!("{word:?}")
+        } else {
+            word.clone()
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_split_at_the_first_slash_behind_the_leading_one() {
+        for (name, wanted) in [
+            ("/web", ("moby", "web")),
+            ("web", ("moby", "web")),
+            ("/ns/a/b", ("ns", "a/b")),
+            ("", ("moby", "")),
+        ] {
+            assert_eq!(split_name(name), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn mirror_names_are_hashes_of_what_they_stand_for() {
+        assert_eq!(
+            volume_name("My_Volume"),
+            format!("vol-{}", hex::encode(Sha256::digest(b"My_Volume")))
+        );
+        assert_eq!(
+            image_name("sha256:1", Some("busybox:latest")),
+            format!("img-{}", hex::encode(Sha256::digest(b"sha256:1\0busybox:latest")))
+        );
+        assert_ne!(image_name("sha256:1", None), image_name("sha256:1", Some("")));
+    }
+
+    #[test]
+    fn an_image_has_one_mirror_per_tag_or_one_without() {
+        let mut image = engine::Image {
+            id: "sha256:1".into(),
+            tags: vec!["a:1".into(), "b:1".into()],
+            ..engine::Image::default()
+        };
+        assert_eq!(image_mirrors(&image).len(), 2);
+        image.tags.clear();
+        let mirrors = image_mirrors(&image);
+        assert_eq!(mirrors.len(), 1);
+        assert_eq!(mirrors[0].1.repo_tag, None);
+    }
+
+    #[test]
+    fn engine_identities_become_labels() {
+        assert_eq!(engine_label("7TRN:IPZB:QYBB"), "7TRN-IPZB-QYBB");
+        assert_eq!(engine_label("/var/lib/x"), "var-lib-x");
+        assert_eq!(engine_label("::"), "unknown");
+        assert_eq!(engine_label(&"a".repeat(100)).len(), 63);
+    }
+
+    #[test]
+    fn published_ports_read_like_docker_ps() {
+        let binding = |ip: &str, port: &str| engine::Binding {
+            host_ip: ip.into(),
+            host_port: port.into(),
+        };
+        let ports = [
+            engine::Port { name: "53/udp".into(), bindings: vec![] },
+            engine::Port { name: "80/tcp".into(), bindings: vec![binding("0.0.0.0", "8080"), binding("::", "8080")] },
+            engine::Port { name: "81/tcp".into(), bindings: vec![binding("127.0.0.1", "8081")] },
+        ];
+        assert_eq!(ports_text(&ports), "8080->80/tcp, 127.0.0.1:8081->81/tcp");
+    }
+
+    #[test]
+    fn unknown_state_words_become_unknown() {
+        assert_eq!(state("running"), ContainerState::Running);
+        assert_eq!(state("hibernating"), ContainerState::Unknown);
+        assert_eq!(state(""), ContainerState::Unknown);
+    }
+}

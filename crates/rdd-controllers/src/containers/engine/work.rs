@@ -1,0 +1,376 @@
+//! The work on one key: look at the engine, look at the mirror, make them agree.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt as _};
+use parking_lot::{Mutex, RwLock};
+use rdd_api::names::{self, field_manager};
+use rdd_api::{Condition, Container, ContainerNamespace, Image, Volume};
+use rdd_engine::Engine;
+use rdd_manager::finalizer;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::connection::chain;
+use super::mirrors::{Mirrors, has_finalizer, is_deleting, is_of};
+use super::{actions, plan};
+
+/// What one piece of work is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// The namespace and the ContainerNamespace that everything else stands on.
+    Scaffold,
+    /// A container and its mirror, by identifier.
+    Container(String),
+    /// An image, by identifier or reference.
+    Image(String),
+    /// The deletion of one image mirror, by the mirror's name.
+    ImageMirror(String),
+    /// A volume and its mirror, by the engine's name.
+    Volume(String),
+    /// The deletion of one volume mirror, by the mirror's name.
+    VolumeMirror(String),
+    /// What a container's mirror asks to be done, by identifier. Apart from its
+    /// state, so that a slow stop does not hold the mirror back.
+    Action(String),
+}
+
+/// Everything that work needs.
+pub(super) struct Work {
+    pub(super) client: kube::Client,
+    pub(super) namespace: String,
+    pub(super) engine: Arc<dyn Engine>,
+    /// The engine's identity as mirrors carry it.
+    pub(super) label: String,
+    pub(super) mirrors: Arc<RwLock<Mirrors>>,
+    pub(super) starts: Mutex<actions::Starts>,
+}
+
+/// Further keys to look at, or why the work has to be done again.
+pub(super) type Done = Result<Vec<Key>, String>;
+
+impl Work {
+    pub(super) async fn run(&self, key: &Key) -> Done {
+        match key {
+            Key::Scaffold => self.scaffold().await,
+            Key::Container(id) => self.container(id).await,
+            Key::Image(reference) => self.image(reference).await,
+            Key::ImageMirror(name) => self.image_mirror(name).await,
+            Key::Volume(name) => self.volume(name).await,
+            Key::VolumeMirror(name) => self.volume_mirror(name).await,
+            Key::Action(id) => actions::run(self, id).await,
+        }
+    }
+
+    pub(super) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    async fn scaffold(&self) -> Done {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        if namespaces.get_opt(&self.namespace).await.map_err(text)?.is_none() {
+            let namespace = Namespace {
+                metadata: ObjectMeta {
+                    name: Some(self.namespace.clone()),
+                    ..ObjectMeta::default()
+                },
+                ..Namespace::default()
+            };
+            match namespaces.create(&PostParams::default(), &namespace).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                other => drop(other.map_err(text)?),
+            }
+        }
+        let known = self.mirrors.read().namespaces.get(names::MOBY).cloned();
+        if known.is_none_or(|known| !is_of(&*known, &self.label)) {
+            let body = json!({
+                "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
+                "kind": "ContainerNamespace",
+                "metadata": {"name": names::MOBY, "labels": {names::ENGINE_LABEL: self.label}},
+            });
+            let params = PatchParams::apply(field_manager::ENGINE).force();
+            let api: Api<ContainerNamespace> = self.api();
+            api.patch(names::MOBY, &params, &Patch::Apply(&body)).await.map_err(text)?;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn container(&self, id: &str) -> Done {
+        let mirror = self.mirrors.read().containers.get(id).cloned();
+        if let Some(mirror) = mirror.as_deref().filter(|mirror| is_deleting(*mirror)) {
+            if has_finalizer(mirror) {
+                if is_of(mirror, &self.label) {
+                    self.same_engine().await?;
+                    let removed = self.engine.remove_container(id).await;
+                    self.forwarded::<Container>(id, removed).await?;
+                }
+                self.release::<Container>(id).await?;
+            }
+            return Ok(Vec::new());
+        }
+        let Some(container) = self.engine.container(id).await.map_err(|error| chain(&error))? else {
+            if let Some(mirror) = mirror.filter(|mirror| is_of(&**mirror, &self.label)) {
+                self.prune(&*mirror).await?;
+            }
+            return Ok(Vec::new());
+        };
+        self.claim("Container", id, mirror.as_deref()).await?;
+        let wanted = plan::container_status(&container);
+        if !mirror.is_some_and(|mirror| plan::container_stands(&mirror, &wanted)) {
+            self.say::<Container>("Container", id, &wanted).await?;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn image(&self, reference: &str) -> Done {
+        let found = self.engine.image(reference).await.map_err(|error| chain(&error))?;
+        let Some(image) = found else {
+            let (of_id, of_tag) = {
+                let mirrors = self.mirrors.read();
+                (mirrors.of_image(reference), mirrors.of_tag(reference))
+            };
+            for mirror in of_id.iter().filter(|mirror| is_of(&***mirror, &self.label) && !is_deleting(&***mirror)) {
+                self.prune(&**mirror).await?;
+            }
+            // A tag that is gone may have left its image behind.
+            return Ok(of_tag.iter().filter_map(|mirror| image_id(mirror)).map(Key::Image).collect());
+        };
+        let wanted = plan::image_mirrors(&image);
+        let (existing, moved) = {
+            let mirrors = self.mirrors.read();
+            let moved: Vec<Key> = image
+                .tags
+                .iter()
+                .flat_map(|tag| mirrors.of_tag(tag))
+                .filter_map(|mirror| image_id(&mirror))
+                .filter(|id| *id != image.id)
+                .map(Key::Image)
+                .collect();
+            (mirrors.of_image(&image.id), moved)
+        };
+        for (name, status) in &wanted {
+            let mirror = self.mirrors.read().images.get(name).cloned();
+            if mirror.as_deref().is_some_and(is_deleting) {
+                continue;
+            }
+            self.claim("Image", name, mirror.as_deref()).await?;
+            if !mirror.is_some_and(|mirror| plan::image_stands(&mirror, status)) {
+                self.say::<Image>("Image", name, status).await?;
+            }
+        }
+        for mirror in existing {
+            let stays = wanted.iter().any(|(name, _)| *name == mirror.name_any());
+            if !stays && is_of(&*mirror, &self.label) {
+                self.prune(&*mirror).await?;
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn image_mirror(&self, name: &str) -> Done {
+        let Some(mirror) = self.mirrors.read().images.get(name).cloned() else {
+            return Ok(Vec::new());
+        };
+        if !is_deleting(&*mirror) || !has_finalizer(&*mirror) {
+            return Ok(Vec::new());
+        }
+        let status = mirror.status.clone().unwrap_or_default();
+        if is_of(&*mirror, &self.label) && !status.id.is_empty() {
+            self.same_engine().await?;
+            let reference = match &status.repo_tag {
+                None => Some(status.id.clone()),
+                Some(tag) => {
+                    // The tag may have moved on; another image is none of our business.
+                    let now = self.engine.image(tag).await.map_err(|error| chain(&error))?;
+                    now.filter(|image| image.id == status.id).map(|_| tag.clone())
+                }
+            };
+            if let Some(reference) = reference {
+                let removed = self.engine.remove_image(&reference).await;
+                self.forwarded::<Image>(name, removed).await?;
+            }
+        }
+        self.release::<Image>(name).await?;
+        let id = Some(status.id).filter(|id| !id.is_empty());
+        Ok(id.map(Key::Image).into_iter().collect())
+    }
+
+    async fn volume(&self, name: &str) -> Done {
+        let object = plan::volume_name(name);
+        let mirror = self.mirrors.read().volumes.get(&object).cloned();
+        if mirror.as_deref().is_some_and(is_deleting) {
+            return Ok(Vec::new());
+        }
+        let Some(volume) = self.engine.volume(name).await.map_err(|error| chain(&error))? else {
+            if let Some(mirror) = mirror.filter(|mirror| is_of(&**mirror, &self.label)) {
+                self.prune(&*mirror).await?;
+            }
+            return Ok(Vec::new());
+        };
+        self.claim("Volume", &object, mirror.as_deref()).await?;
+        let wanted = plan::volume_status(&volume);
+        if !mirror.is_some_and(|mirror| plan::volume_stands(&mirror, &wanted)) {
+            self.say::<Volume>("Volume", &object, &wanted).await?;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn volume_mirror(&self, name: &str) -> Done {
+        let Some(mirror) = self.mirrors.read().volumes.get(name).cloned() else {
+            return Ok(Vec::new());
+        };
+        if !is_deleting(&*mirror) || !has_finalizer(&*mirror) {
+            return Ok(Vec::new());
+        }
+        let engine_name = mirror.status.as_ref().map(|status| status.name.clone()).unwrap_or_default();
+        if is_of(&*mirror, &self.label) && !engine_name.is_empty() {
+            self.same_engine().await?;
+            let removed = self.engine.remove_volume(&engine_name).await;
+            self.forwarded::<Volume>(name, removed).await?;
+        }
+        self.release::<Volume>(name).await?;
+        Ok(Vec::new())
+    }
+
+    /// Makes the object, or marks it as ours again.
+    async fn claim<K>(&self, kind: &str, name: &str, mirror: Option<&K>) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        if mirror.is_some_and(|mirror| has_finalizer(mirror) && is_of(mirror, &self.label)) {
+            return Ok(());
+        }
+        let body = json!({
+            "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
+            "kind": kind,
+            "metadata": {
+                "name": name,
+                "labels": {names::ENGINE_LABEL: self.label},
+                "finalizers": [names::MIRROR_FINALIZER],
+            },
+        });
+        let params = PatchParams::apply(field_manager::ENGINE_FINALIZER).force();
+        let api: Api<K> = self.api();
+        api.patch(name, &params, &Patch::Apply(&body)).await.map_err(text)?;
+        Ok(())
+    }
+
+    /// Writes what the engine says.
+    async fn say<K>(&self, kind: &str, name: &str, status: &impl Serialize) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let status = serde_json::to_value(status).map_err(|error| error.to_string())?;
+        self.write_status::<K>(field_manager::ENGINE, kind, name, &status).await
+    }
+
+    /// Applies a status under one of our managers; a mirror that is gone needs none.
+    pub(super) async fn write_status<K>(
+        &self,
+        manager: &str,
+        kind: &str,
+        name: &str,
+        status: &Value,
+    ) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let body = json!({
+            "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
+            "kind": kind,
+            "metadata": {"name": name},
+            "status": status,
+        });
+        let params = PatchParams::apply(manager).force();
+        let api: Api<K> = self.api();
+        match api.patch_status(name, &params, &Patch::Apply(&body)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop).map_err(text),
+        }
+    }
+
+    /// A mirror whose object the engine no longer has: gone without asking the engine.
+    async fn prune<K>(&self, mirror: &K) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        prune(&self.api::<K>(), mirror).await.map_err(text)
+    }
+
+    async fn release<K>(&self, name: &str) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        finalizer::remove(&self.api::<K>(), name, names::MIRROR_FINALIZER).await.map_err(text)
+    }
+
+    /// Before anything is destroyed: the engine still is the one that the mirror shows.
+    pub(super) async fn same_engine(&self) -> Result<(), String> {
+        let (info, _) = self.engine.identify().await.map_err(|error| chain(&error))?;
+        if plan::engine_label(&info.id) == self.label {
+            Ok(())
+        } else {
+            Err(format!("another engine ({}) answers at {}", info.id, info.endpoint))
+        }
+    }
+
+    /// A refusal shows on the mirror in the engine's words, and keeps the finalizer.
+    async fn forwarded<K>(&self, name: &str, removed: rdd_engine::Result<()>) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let Err(error) = removed else {
+            return Ok(());
+        };
+        let words = chain(&error);
+        if matches!(error, rdd_engine::Error::Refused { .. }) {
+            let condition = Condition::new(None, "DeletionBlocked", true, "EngineRefused", &words, 0);
+            let kind = K::kind(&());
+            let status = json!({"conditions": [condition]});
+            self.write_status::<K>(field_manager::ENGINE_ACTIONS, &kind, name, &status).await?;
+        }
+        Err(words)
+    }
+}
+
+/// Takes the finalizer off and deletes this very object.
+pub(super) async fn prune<K>(api: &Api<K>, mirror: &K) -> kube::Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let name = mirror.name_any();
+    finalizer::remove(api, &name, names::MIRROR_FINALIZER).await?;
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: mirror.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&name, &params).await {
+        // Gone, or another one by now.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn image_id(mirror: &Image) -> Option<String> {
+    let id = mirror.status.as_ref().map(|status| status.id.clone());
+    id.filter(|id| !id.is_empty())
+}
+
+/// The server's own words where there are any.
+pub(super) fn text(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message,
+        other => chain(&other),
+    }
+}

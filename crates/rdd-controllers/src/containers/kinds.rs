@@ -1,0 +1,40 @@
+//! Controllers that only ship a kind: the engine mirrors into it.
+
+use futures::future::BoxFuture;
+use rdd_api::names::{controller, selection};
+use rdd_api::{ContainerNamespace, Image, Volume};
+use rdd_manager::{Context, ControllerDef};
+
+use crate::world::World;
+
+/// Ships ContainerNamespace.
+pub const CONTAINER_NAMESPACE: ControllerDef<World> = ControllerDef {
+    name: controller::CONTAINER_NAMESPACE,
+    group: selection::CONTAINERS,
+    needs: &[],
+    crds: || vec![ContainerNamespace::crd()],
+    admission: |_| Vec::new(),
+    run: idle,
+};
+
+/// Ships Image.
+pub const IMAGE: ControllerDef<World> = ControllerDef {
+    name: controller::IMAGE,
+    crds: || vec![Image::crd()],
+    ..CONTAINER_NAMESPACE
+};
+
+/// Ships Volume.
+pub const VOLUME: ControllerDef<World> = ControllerDef {
+    name: controller::VOLUME,
+    crds: || vec![Volume::crd()],
+    ..CONTAINER_NAMESPACE
+};
+
+fn idle(context: Context<World>) -> BoxFuture<'static, anyhow::Result<()>> {
+    Box::pin(async move {
+        context.synced().await;
+        context.stopping().cancelled().await;
+        Ok(())
+    })
+}
