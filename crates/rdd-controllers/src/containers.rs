@@ -1,5 +1,5 @@
 //! The group `containers`: mirrors of what the engine has.
 
-pub mod container;
-pub mod engine;
-pub mod kinds;
+pub(crate) mod container;
+pub(crate) mod engine;
+pub(crate) mod kinds;

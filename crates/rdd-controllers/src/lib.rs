@@ -5,6 +5,7 @@
 //! API server being ours.
 
 mod app;
+mod containers;
 mod registry;
 mod world;
 

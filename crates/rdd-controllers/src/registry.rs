@@ -4,10 +4,18 @@ use rdd_api::names;
 use rdd_manager::{ControllerDef, Names};
 
 use crate::app;
+use crate::containers::{container, engine, kinds};
 use crate::world::World;
 
 /// All controllers, once each.
-pub static REGISTRY: &[ControllerDef<World>] = &[app::DEF];
+pub static REGISTRY: &[ControllerDef<World>] = &[
+    app::DEF,
+    container::DEF,
+    kinds::CONTAINER_NAMESPACE,
+    engine::DEF,
+    kinds::IMAGE,
+    kinds::VOLUME,
+];
 
 /// What a manager of these controllers calls things.
 pub const NAMES: Names = Names {

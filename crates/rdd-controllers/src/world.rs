@@ -36,7 +36,9 @@ pub struct DockerEngines;
 #[async_trait]
 impl Connect for DockerEngines {
     async fn connect(&self, endpoint: &str) -> rdd_engine::Result<Arc<dyn Engine>> {
-        Ok(Arc::new(Docker::connect(&Endpoint::parse(endpoint)?).await?))
+        Ok(Arc::new(
+            Docker::connect(&Endpoint::parse(endpoint)?).await?,
+        ))
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 /// The controller.
-pub const DEF: ControllerDef<World> = ControllerDef {
+pub(crate) const DEF: ControllerDef<World> = ControllerDef {
     name: controller::CONTAINER,
     group: selection::CONTAINERS,
     needs: &[],
@@ -31,7 +31,7 @@ const RULES: &str = "container-mutating.containers.rancherdesktop.io";
 
 /// Judges creates and updates of Containers.
 #[derive(Debug)]
-pub struct ContainerRules {
+pub(crate) struct ContainerRules {
     matches: Vec<Matches>,
 }
 
@@ -39,7 +39,11 @@ impl ContainerRules {
     fn new() -> Self {
         let operations = [Operation::Create, Operation::Update];
         Self {
-            matches: vec![Matches::resource(group::CONTAINERS, "containers", operations)],
+            matches: vec![Matches::resource(
+                group::CONTAINERS,
+                "containers",
+                operations,
+            )],
         }
     }
 }
@@ -76,10 +80,16 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
     let asked = action(new);
     match (&asked, old) {
         (Some(_), None) => {
-            return Some(format!("{} annotation is not allowed on create", names::ACTION_ANNOTATION));
+            return Some(format!(
+                "{} annotation is not allowed on create",
+                names::ACTION_ANNOTATION
+            ));
         }
         (Some(asked), Some(_)) if Action::parse(asked).is_none() => {
-            return Some(format!("invalid {} annotation {asked:?}", names::ACTION_ANNOTATION));
+            return Some(format!(
+                "invalid {} annotation {asked:?}",
+                names::ACTION_ANNOTATION
+            ));
         }
         _ => {}
     }
@@ -97,7 +107,10 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
             }
         }
         if allowed != new_spec {
-            return Some(format!("only spec.state may be changed: old: {}, new: {new_spec}", spec(old)));
+            return Some(format!(
+                "only spec.state may be changed: old: {}, new: {new_spec}",
+                spec(old)
+            ));
         }
     }
     let state = new["spec"]["state"].as_str().unwrap_or("unknown");
@@ -149,7 +162,10 @@ async fn judge(context: &Context<World>, container: &Container) {
     if let Err(error) = &outcome {
         tracing::warn!(kind = "Container", name = container.metadata.name, %error, "failed to write conditions");
     }
-    context.record("container changed", outcome.map_err(|error| error.to_string()));
+    context.record(
+        "container changed",
+        outcome.map_err(|error| error.to_string()),
+    );
 }
 
 async fn write_conditions(client: kube::Client, container: &Container) -> kube::Result<()> {
@@ -186,7 +202,11 @@ fn conditions(container: &Container) -> Option<Vec<Condition>> {
     let mut wanted: Vec<Condition> = [
         ("Running", state == ContainerState::Running, "running"),
         ("Paused", state == ContainerState::Paused, "paused"),
-        ("Restarting", state == ContainerState::Restarting, "restarting"),
+        (
+            "Restarting",
+            state == ContainerState::Restarting,
+            "restarting",
+        ),
         ("Dead", state == ContainerState::Dead, "dead"),
     ]
     .into_iter()
@@ -196,7 +216,14 @@ fn conditions(container: &Container) -> Option<Vec<Condition>> {
         } else {
             (format!("Not{kind}"), format!("Container is not {word}"))
         };
-        Condition::new(condition::find(&status.conditions, kind), kind, holds, &reason, &message, generation)
+        Condition::new(
+            condition::find(&status.conditions, kind),
+            kind,
+            holds,
+            &reason,
+            &message,
+            generation,
+        )
     })
     .collect();
     if let Some(killed) = status.oom_killed {
@@ -206,7 +233,14 @@ fn conditions(container: &Container) -> Option<Vec<Condition>> {
             "The kernel did not end the container for its memory"
         };
         let old = condition::find(&status.conditions, "OOMKilled");
-        wanted.push(Condition::new(old, "OOMKilled", killed, "OOMKilled", message, generation));
+        wanted.push(Condition::new(
+            old,
+            "OOMKilled",
+            killed,
+            "OOMKilled",
+            message,
+            generation,
+        ));
     }
     let stands = wanted
         .iter()
@@ -220,7 +254,9 @@ pub(crate) fn standing(desired: DesiredState, actual: ContainerState) -> Option<
     use ContainerState as State;
     match (desired, actual) {
         (DesiredState::Running, State::Paused) => Some(Action::Unpause),
-        (DesiredState::Running, State::Created | State::Exited | State::Dead) => Some(Action::Start),
+        (DesiredState::Running, State::Created | State::Exited | State::Dead) => {
+            Some(Action::Start)
+        }
         (DesiredState::Created, State::Running | State::Paused) => Some(Action::Stop),
         // Between two states, or in one that is not known, a fresh look comes first.
         _ => None,
@@ -243,7 +279,12 @@ mod tests {
         let refusal = refusal(new, old);
         match wanted {
             None => assert_eq!(refusal, None, "{new}"),
-            Some(text) => assert!(refusal.as_deref().is_some_and(|found| found.starts_with(text)), "{refusal:?} {new}"),
+            Some(text) => assert!(
+                refusal
+                    .as_deref()
+                    .is_some_and(|found| found.starts_with(text)),
+                "{refusal:?} {new}"
+            ),
         }
     }
 
@@ -265,8 +306,16 @@ mod tests {
         check(&object("running", None), Some(&old), None);
         let mut other = object("unknown", None);
         other["spec"]["image"] = json!("x");
-        check(&other, Some(&old), Some("only spec.state may be changed: old: "));
-        check(&old, Some(&other), Some("only spec.state may be changed: old: "));
+        check(
+            &other,
+            Some(&old),
+            Some("only spec.state may be changed: old: "),
+        );
+        check(
+            &old,
+            Some(&other),
+            Some("only spec.state may be changed: old: "),
+        );
         check(&json!({"metadata": {}, "spec": {}}), Some(&old), None);
     }
 

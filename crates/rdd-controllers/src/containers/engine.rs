@@ -26,7 +26,7 @@ use rdd_manager::ControllerDef;
 use crate::world::World;
 
 /// The controller.
-pub const DEF: ControllerDef<World> = ControllerDef {
+pub(crate) const DEF: ControllerDef<World> = ControllerDef {
     name: controllers::ENGINE,
     group: selection::CONTAINERS,
     needs: &[

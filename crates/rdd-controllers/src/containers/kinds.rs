@@ -8,7 +8,7 @@ use rdd_manager::{Context, ControllerDef};
 use crate::world::World;
 
 /// Ships ContainerNamespace.
-pub const CONTAINER_NAMESPACE: ControllerDef<World> = ControllerDef {
+pub(crate) const CONTAINER_NAMESPACE: ControllerDef<World> = ControllerDef {
     name: controller::CONTAINER_NAMESPACE,
     group: selection::CONTAINERS,
     needs: &[],
@@ -18,14 +18,14 @@ pub const CONTAINER_NAMESPACE: ControllerDef<World> = ControllerDef {
 };
 
 /// Ships Image.
-pub const IMAGE: ControllerDef<World> = ControllerDef {
+pub(crate) const IMAGE: ControllerDef<World> = ControllerDef {
     name: controller::IMAGE,
     crds: || vec![Image::crd()],
     ..CONTAINER_NAMESPACE
 };
 
 /// Ships Volume.
-pub const VOLUME: ControllerDef<World> = ControllerDef {
+pub(crate) const VOLUME: ControllerDef<World> = ControllerDef {
     name: controller::VOLUME,
     crds: || vec![Volume::crd()],
     ..CONTAINER_NAMESPACE

@@ -39,7 +39,11 @@ pub(super) async fn run(work: &Work, id: &str) -> Done {
         if let Some(action) = Action::parse(&asked) {
             once(work, &mirror, action).await?;
         } else {
-            tracing::warn!(name = id, action = asked, "removed an action that does not exist");
+            tracing::warn!(
+                name = id,
+                action = asked,
+                "removed an action that does not exist"
+            );
         }
         withdraw(&api, id, &asked).await?;
     }
@@ -47,7 +51,10 @@ pub(super) async fn run(work: &Work, id: &str) -> Done {
 
 async fn once(work: &Work, mirror: &Container, action: Action) -> Result<(), String> {
     let id = mirror.name_any();
-    let last = mirror.status.as_ref().and_then(|status| status.last_action.clone());
+    let last = mirror
+        .status
+        .as_ref()
+        .and_then(|status| status.last_action.clone());
     let taken_up = last.filter(|last| last.state == "InProgress" && last.action == action.as_str());
     let observed = match &taken_up {
         Some(last) => last.observed_at.clone().unwrap_or_else(condition::now),
@@ -63,7 +70,11 @@ async fn once(work: &Work, mirror: &Container, action: Action) -> Result<(), Str
     // Doing the others again changes nothing; a restart that was done shows in the
     // time at which the container started.
     let done = taken_up.is_some() && action == Action::Restart && {
-        let container = work.engine.container(&id).await.map_err(|error| chain(&error))?;
+        let container = work
+            .engine
+            .container(&id)
+            .await
+            .map_err(|error| chain(&error))?;
         container.is_some_and(|container| container.started_at >= Some(observed))
     };
     if !done {
@@ -78,14 +89,20 @@ async fn once(work: &Work, mirror: &Container, action: Action) -> Result<(), Str
             Err(error) => record.error = Some(chain(&error)),
         }
     }
-    record.state = if record.error.is_none() { "Succeeded" } else { "Failed" }.to_owned();
+    record.state = if record.error.is_none() {
+        "Succeeded"
+    } else {
+        "Failed"
+    }
+    .to_owned();
     record.completed_at = Some(condition::now());
     write(work, &id, &record).await
 }
 
 async fn write(work: &Work, id: &str, record: &LastAction) -> Result<(), String> {
     let status = json!({"lastAction": record});
-    work.write_status::<Container>(field_manager::ENGINE_ACTIONS, "Container", id, &status).await
+    work.write_status::<Container>(field_manager::ENGINE_ACTIONS, "Container", id, &status)
+        .await
 }
 
 /// Removes the request unless it is another one by now.
@@ -103,7 +120,10 @@ async fn withdraw(api: &Api<Container>, id: &str, executed: &str) -> Result<(), 
             "resourceVersion": mirror.metadata.resource_version,
             "annotations": {names::ACTION_ANNOTATION: null},
         }});
-        match api.patch(id, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match api
+            .patch(id, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+        {
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             // Somebody wrote in between; what they wrote is looked at.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
@@ -119,7 +139,12 @@ async fn standing_wish(work: &Work, mirror: &Container) -> Done {
         return Ok(Vec::new());
     }
     let id = mirror.name_any();
-    let Some(container) = work.engine.container(&id).await.map_err(|error| chain(&error))? else {
+    let Some(container) = work
+        .engine
+        .container(&id)
+        .await
+        .map_err(|error| chain(&error))?
+    else {
         return Ok(Vec::new());
     };
     let actual = plan::container_status(&container).status;
@@ -127,12 +152,22 @@ async fn standing_wish(work: &Work, mirror: &Container) -> Done {
         return Ok(Vec::new());
     };
     if action == Action::Start && !work.starts.lock().may_start(&id) {
-        return Err(format!("container {id} ended soon after its last start; it is tried again later"));
+        return Err(format!(
+            "container {id} ended soon after its last start; it is tried again later"
+        ));
     }
     work.same_engine().await?;
-    work.engine.act(&id, verb(action)).await.map_err(|error| chain(&error))?;
-    let now = work.engine.container(&id).await.map_err(|error| chain(&error))?;
-    let reached = now.is_none_or(|now| standing(desired, plan::container_status(&now).status).is_none());
+    work.engine
+        .act(&id, verb(action))
+        .await
+        .map_err(|error| chain(&error))?;
+    let now = work
+        .engine
+        .container(&id)
+        .await
+        .map_err(|error| chain(&error))?;
+    let reached =
+        now.is_none_or(|now| standing(desired, plan::container_status(&now).status).is_none());
     if reached {
         Ok(vec![Key::Container(id)])
     } else {
@@ -154,7 +189,9 @@ impl Starts {
     fn may_start(&mut self, id: &str) -> bool {
         let now = Instant::now();
         let (last, count) = self.0.get(id).copied().unwrap_or((now, 0));
-        let pause = Self::PAUSE_MIN.saturating_mul(1 << count.min(16)).min(Self::PAUSE_MAX);
+        let pause = Self::PAUSE_MIN
+            .saturating_mul(1 << count.min(16))
+            .min(Self::PAUSE_MAX);
         let since = now.duration_since(last);
         if count > 0 && since < pause {
             return false;

@@ -16,8 +16,14 @@ pub(super) async fn write(
     let current = app.status.clone().unwrap_or_default();
     let old = condition::find(&current.conditions, condition::CONTAINER_ENGINE_READY);
     let generation = app.metadata.generation.unwrap_or_default();
-    let wanted =
-        Condition::new(old, condition::CONTAINER_ENGINE_READY, status, reason, message, generation);
+    let wanted = Condition::new(
+        old,
+        condition::CONTAINER_ENGINE_READY,
+        status,
+        reason,
+        message,
+        generation,
+    );
     if old == Some(&wanted) && current.engine.as_ref() == engine {
         return Ok(());
     }
@@ -32,7 +38,10 @@ pub(super) async fn write(
     }
     let api: Api<App> = Api::all(client);
     let params = PatchParams::apply(field_manager::ENGINE).force();
-    match api.patch_status(names::APP, &params, &Patch::Apply(&body)).await {
+    match api
+        .patch_status(names::APP, &params, &Patch::Apply(&body))
+        .await
+    {
         // Gone, or another App by now: the next look is about that one.
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         other => other.map(drop),

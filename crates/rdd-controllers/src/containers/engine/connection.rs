@@ -45,7 +45,11 @@ pub(super) async fn connect(engines: &dyn Connect, endpoint: &str) -> Result<Con
     let (engine, info, mut stream) = match timeout(CONNECT, attempt).await {
         Ok(Ok(connected)) => connected,
         Ok(Err(error)) => return Err(chain(&error)),
-        Err(_) => return Err(format!("the engine at {endpoint} did not answer within {CONNECT:?}")),
+        Err(_) => {
+            return Err(format!(
+                "the engine at {endpoint} did not answer within {CONNECT:?}"
+            ));
+        }
     };
     let (queue, events) = mpsc::channel(1024);
     let pump = tokio::spawn(async move {

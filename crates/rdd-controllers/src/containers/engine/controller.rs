@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -64,7 +64,7 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
             () = stopping.cancelled() => break,
             Some(input) = inputs.next() => input,
             Some(done) = controller.workers.join_next() => Input::Worked(done),
-            event = controller.next_event() => Input::Engine(event),
+            event = next_event(&mut controller.session) => Input::Engine(event),
             () = sleep_until(timer) => Input::Timer,
         };
         tokio::select! {
@@ -98,7 +98,9 @@ fn watches(client: &kube::Client) -> SelectAll<BoxStream<'static, Input>> {
         K::DynamicType: Default + Clone + Eq + std::hash::Hash,
     {
         let events = watcher(api, watcher::Config::default()).default_backoff();
-        events.map_ok(input).unwrap_or_else(Input::Interrupted).boxed()
+        events
+            .map(move |event| event.map_or_else(Input::Interrupted, input))
+            .boxed()
     }
     futures::stream::select_all([
         one(Api::all(client.clone()), Input::App),
@@ -165,17 +167,19 @@ impl Controller {
         }
     }
 
-    async fn next_event(&mut self) -> Option<Event> {
-        match &mut self.session {
-            Some(session) => session.connection.events.recv().await,
-            None => std::future::pending().await,
-        }
-    }
-
     /// When something is due without an event.
     fn timer(&self) -> Instant {
-        let session = self.session.as_ref().map(|session| if session.synced { session.verify } else { session.limit });
-        let due = [self.queue.due(), self.retry, session].into_iter().flatten().min();
+        let session = self.session.as_ref().map(|session| {
+            if session.synced {
+                session.verify
+            } else {
+                session.limit
+            }
+        });
+        let due = [self.queue.due(), self.retry, session]
+            .into_iter()
+            .flatten()
+            .min();
         due.unwrap_or_else(|| Instant::now() + VERIFY)
     }
 
@@ -210,7 +214,9 @@ impl Controller {
 
     fn app_changed(&mut self, event: watcher::Event<App>) {
         match event {
-            watcher::Event::Apply(app) | watcher::Event::InitApply(app) if app.name_any() == names::APP => {
+            watcher::Event::Apply(app) | watcher::Event::InitApply(app)
+                if app.name_any() == names::APP =>
+            {
                 app.spec.namespace().clone_into(&mut self.namespace);
                 self.app = Some(Arc::new(app));
             }
@@ -221,14 +227,20 @@ impl Controller {
     }
 
     fn is_here<K: Resource>(&self, object: &K) -> bool {
-        object.meta().namespace.as_deref() == Some(self.namespace.as_str()) || self.namespace.is_empty()
+        object.meta().namespace.as_deref() == Some(self.namespace.as_str())
+            || self.namespace.is_empty()
     }
 
     fn container_changed(&mut self, event: watcher::Event<Container>) {
         match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) if self.is_here(&object) => {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
+                if self.is_here(&object) =>
+            {
                 let id = object.name_any();
-                if has_finalizer(&object) != is_ours(&object) || is_deleting(&object) || object.status.is_none() {
+                if has_finalizer(&object) != is_ours(&object)
+                    || is_deleting(&object)
+                    || object.status.is_none()
+                {
                     self.queue.push(Key::Container(id.clone()));
                 }
                 if actions::is_asked(&object) {
@@ -248,7 +260,9 @@ impl Controller {
 
     fn image_changed(&mut self, event: watcher::Event<Image>) {
         match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) if self.is_here(&object) => {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
+                if self.is_here(&object) =>
+            {
                 if is_deleting(&object) {
                     self.queue.push(Key::ImageMirror(object.name_any()));
                 } else if has_finalizer(&object) != is_ours(&object) {
@@ -266,7 +280,11 @@ impl Controller {
     }
 
     fn push_image(&mut self, object: &Image) {
-        if let Some(status) = object.status.as_ref().filter(|status| !status.id.is_empty()) {
+        if let Some(status) = object
+            .status
+            .as_ref()
+            .filter(|status| !status.id.is_empty())
+        {
             self.queue.push(Key::Image(status.id.clone()));
         }
     }
@@ -274,7 +292,9 @@ impl Controller {
     fn volume_changed(&mut self, event: watcher::Event<Volume>) {
         let name = |object: &Volume| object.status.as_ref().map(|status| status.name.clone());
         match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) if self.is_here(&object) => {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
+                if self.is_here(&object) =>
+            {
                 if is_deleting(&object) {
                     self.queue.push(Key::VolumeMirror(object.name_any()));
                 } else if has_finalizer(&object) != is_ours(&object)
@@ -282,7 +302,10 @@ impl Controller {
                 {
                     self.queue.push(Key::Volume(name));
                 }
-                self.mirrors.write().volumes.insert(object.name_any(), Arc::new(object));
+                self.mirrors
+                    .write()
+                    .volumes
+                    .insert(object.name_any(), Arc::new(object));
             }
             watcher::Event::Delete(object) if self.is_here(&object) => {
                 self.mirrors.write().volumes.remove(&object.name_any());
@@ -297,8 +320,13 @@ impl Controller {
 
     fn scaffold_changed(&mut self, event: watcher::Event<ContainerNamespace>) {
         match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) if self.is_here(&object) => {
-                self.mirrors.write().namespaces.insert(object.name_any(), Arc::new(object));
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
+                if self.is_here(&object) =>
+            {
+                self.mirrors
+                    .write()
+                    .namespaces
+                    .insert(object.name_any(), Arc::new(object));
             }
             watcher::Event::Delete(object) if self.is_here(&object) => {
                 self.mirrors.write().namespaces.remove(&object.name_any());
@@ -321,7 +349,10 @@ impl Controller {
 
     fn engine_event(&mut self, event: Event) {
         tracing::debug!(kind = ?event.kind, id = event.id, action = event.action, "engine event");
-        let goes = matches!(event.action.as_str(), "destroy" | "delete" | "untag" | "die");
+        let goes = matches!(
+            event.action.as_str(),
+            "destroy" | "delete" | "untag" | "die"
+        );
         self.queue.push(match event.kind {
             Kind::Container => Key::Container(event.id),
             Kind::Image => Key::Image(event.id),
@@ -336,7 +367,10 @@ impl Controller {
 
     fn worked(&mut self, key: &Key, done: Done) {
         self.queue.done(key, done.is_ok());
-        self.context.record(&format!("{key:?}"), done.as_ref().map(drop).map_err(Clone::clone));
+        self.context.record(
+            &format!("{key:?}"),
+            done.as_ref().map(drop).map_err(Clone::clone),
+        );
         match done {
             Ok(more) => {
                 self.blocked.remove(key);
@@ -362,11 +396,18 @@ impl Controller {
     async fn advance(&mut self) {
         let app = self.app.clone();
         let running = app.as_ref().is_some_and(|app| {
-            let conditions = app.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let conditions = app
+                .status
+                .as_ref()
+                .map(|status| status.conditions.as_slice())
+                .unwrap_or_default();
             condition::find(conditions, condition::RUNNING).is_some_and(rdd_api::Condition::is_true)
         });
         let wanted = app.as_ref().is_some_and(|app| {
-            running && app.spec.running && app.spec.is_moby() && app.metadata.deletion_timestamp.is_none()
+            running
+                && app.spec.running
+                && app.spec.is_moby()
+                && app.metadata.deletion_timestamp.is_none()
         });
         if let (true, Some(app)) = (wanted, &app) {
             self.sweeping = false;
@@ -394,7 +435,11 @@ impl Controller {
             .spec
             .endpoint()
             .map_or_else(|| self.context.world().machine.endpoint(), str::to_owned);
-        if self.session.as_ref().is_some_and(|session| session.status.endpoint != endpoint) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.status.endpoint != endpoint)
+        {
             tracing::info!(endpoint, "the engine's endpoint changed");
             self.session = None;
             self.identity = None;
@@ -407,7 +452,12 @@ impl Controller {
             }
             match self.open(&endpoint).await {
                 Ok(session) => {
-                    tracing::info!(endpoint, engine = session.status.id, version = session.status.version, "connected");
+                    tracing::info!(
+                        endpoint,
+                        engine = session.status.id,
+                        version = session.status.version,
+                        "connected"
+                    );
                     self.session = Some(session);
                     self.retry = None;
                 }
@@ -427,7 +477,10 @@ impl Controller {
         }
         let now = Instant::now();
         if !session.synced && now >= session.limit {
-            self.lost(&format!("the first pass over the engine took longer than {FIRST_PASS:?}")).await;
+            self.lost(&format!(
+                "the first pass over the engine took longer than {FIRST_PASS:?}"
+            ))
+            .await;
             return;
         }
         if session.synced && now >= session.verify {
@@ -442,7 +495,8 @@ impl Controller {
             }
         }
         if self.session.as_ref().is_some_and(|session| session.synced) {
-            self.report(app, (true, reason::CONNECTED, "Container engine synced")).await;
+            self.report(app, (true, reason::CONNECTED, "Container engine synced"))
+                .await;
         }
     }
 
@@ -506,7 +560,9 @@ impl Controller {
     }
 
     async fn failed(&mut self, app: &Arc<App>, why: &str) {
-        let pause = RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+        let pause = RETRY_MIN
+            .saturating_mul(1 << self.failures.min(10))
+            .min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
         self.retry = Some(Instant::now() + pause);
         if app.spec.running {
@@ -515,7 +571,11 @@ impl Controller {
     }
 
     async fn report(&self, app: &App, verdict: (bool, &str, &str)) {
-        let engine = self.session.as_ref().filter(|session| session.synced).map(|session| &session.status);
+        let engine = self
+            .session
+            .as_ref()
+            .filter(|session| session.synced)
+            .map(|session| &session.status);
         if let Err(error) = app_status::write(self.context.client(), app, verdict, engine).await {
             tracing::warn!(%error, "failed to write the App's status");
         }
@@ -529,7 +589,10 @@ impl Controller {
                 tracing::info!("removing the mirrors");
             }
             if let Err(error) = self.sweep_marked(|_| true).await {
-                tracing::warn!(error, "failed to remove every mirror, and tried again later");
+                tracing::warn!(
+                    error,
+                    "failed to remove every mirror, and tried again later"
+                );
             }
             // Their disappearance comes back through the watches; one that does not is
             // looked at again.
@@ -561,7 +624,11 @@ impl Controller {
                 let mut labels = object.meta().labels.iter().flatten();
                 labels.any(|(name, value)| name == names::ENGINE_LABEL && chosen(value))
             };
-            objects.values().filter(|object| marked(object)).cloned().collect()
+            objects
+                .values()
+                .filter(|object| marked(object))
+                .cloned()
+                .collect()
         }
         let (containers, images, volumes, namespaces) = {
             let mirrors = self.mirrors.read();
@@ -578,7 +645,11 @@ impl Controller {
         sweep_kind(&client, volumes, &mut failed).await;
         sweep_kind(&client, images, &mut failed).await;
         sweep_kind(&client, namespaces, &mut failed).await;
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(failed.join("; "))
+        }
     }
 
     /// Hands ready keys to workers.
@@ -593,6 +664,14 @@ impl Controller {
                 (key, done)
             });
         }
+    }
+}
+
+/// The next event of a standing connection; without one there is none.
+async fn next_event(session: &mut Option<Session>) -> Option<Event> {
+    match session {
+        Some(session) => session.connection.events.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -619,23 +698,37 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
         let volumes = work.engine.volumes().await?;
         Ok::<_, rdd_engine::Error>((containers, images, volumes))
     };
-    let (containers, images, volumes) = lists.await.map_err(|error| super::connection::chain(&error))?;
+    let (containers, images, volumes) = lists
+        .await
+        .map_err(|error| super::connection::chain(&error))?;
     let mut keys: BTreeSet<Key> = BTreeSet::from([Key::Scaffold]);
     keys.extend(containers.into_iter().map(Key::Container));
     keys.extend(images.into_iter().map(|image| Key::Image(image.id)));
     keys.extend(volumes.into_iter().map(|volume| Key::Volume(volume.name)));
     let mirrors = mirrors.read();
-    for mirror in mirrors.containers.values().filter(|mirror| is_of(&***mirror, &work.label)) {
+    for mirror in mirrors
+        .containers
+        .values()
+        .filter(|mirror| is_of(&***mirror, &work.label))
+    {
         keys.insert(Key::Container(mirror.name_any()));
         if actions::is_asked(mirror) {
             keys.insert(Key::Action(mirror.name_any()));
         }
     }
     keys.extend(mirrors.image_ids().into_iter().map(Key::Image));
-    for mirror in mirrors.images.values().filter(|mirror| is_deleting(&***mirror)) {
+    for mirror in mirrors
+        .images
+        .values()
+        .filter(|mirror| is_deleting(&***mirror))
+    {
         keys.insert(Key::ImageMirror(mirror.name_any()));
     }
-    for mirror in mirrors.volumes.values().filter(|mirror| is_of(&***mirror, &work.label)) {
+    for mirror in mirrors
+        .volumes
+        .values()
+        .filter(|mirror| is_of(&***mirror, &work.label))
+    {
         if is_deleting(&**mirror) {
             keys.insert(Key::VolumeMirror(mirror.name_any()));
         } else if let Some(status) = &mirror.status {

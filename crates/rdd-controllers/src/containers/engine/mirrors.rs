@@ -21,12 +21,22 @@ pub(super) struct Mirrors {
 
 /// Whether the engine controller made this object, for whatever engine.
 pub(super) fn is_ours<K: Resource>(object: &K) -> bool {
-    object.meta().labels.iter().flatten().any(|(name, _)| name == names::ENGINE_LABEL)
+    object
+        .meta()
+        .labels
+        .iter()
+        .flatten()
+        .any(|(name, _)| name == names::ENGINE_LABEL)
 }
 
 /// Whether this object mirrors something of the engine with this identity.
 pub(super) fn is_of<K: Resource>(object: &K, engine: &str) -> bool {
-    object.meta().labels.iter().flatten().any(|(name, value)| name == names::ENGINE_LABEL && value == engine)
+    object
+        .meta()
+        .labels
+        .iter()
+        .flatten()
+        .any(|(name, value)| name == names::ENGINE_LABEL && value == engine)
 }
 
 /// Whether the object waits for its finalizers.
@@ -45,16 +55,26 @@ impl Mirrors {
         let name = image.name_any();
         self.take_image(&name);
         if let Some(status) = &image.status {
-            self.images_by_id.entry(status.id.clone()).or_default().insert(name.clone());
+            self.images_by_id
+                .entry(status.id.clone())
+                .or_default()
+                .insert(name.clone());
             if let Some(tag) = &status.repo_tag {
-                self.images_by_tag.entry(tag.clone()).or_default().insert(name.clone());
+                self.images_by_tag
+                    .entry(tag.clone())
+                    .or_default()
+                    .insert(name.clone());
             }
         }
         self.images.insert(name, image);
     }
 
     pub(super) fn take_image(&mut self, name: &str) {
-        let Some(status) = self.images.remove(name).and_then(|image| image.status.clone()) else {
+        let Some(status) = self
+            .images
+            .remove(name)
+            .and_then(|image| image.status.clone())
+        else {
             return;
         };
         remove(&mut self.images_by_id, &status.id, name);
@@ -75,12 +95,18 @@ impl Mirrors {
 
     fn named(&self, names: Option<&BTreeSet<String>>) -> Vec<Arc<Image>> {
         let names = names.into_iter().flatten();
-        names.filter_map(|name| self.images.get(name).cloned()).collect()
+        names
+            .filter_map(|name| self.images.get(name).cloned())
+            .collect()
     }
 
     /// Identifiers of all images that have a mirror.
     pub(super) fn image_ids(&self) -> Vec<String> {
-        self.images_by_id.keys().filter(|id| !id.is_empty()).cloned().collect()
+        self.images_by_id
+            .keys()
+            .filter(|id| !id.is_empty())
+            .cloned()
+            .collect()
     }
 
     /// Whether nothing that we made is left.

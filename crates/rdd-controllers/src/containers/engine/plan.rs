@@ -36,11 +36,21 @@ pub(super) fn volume_name(name: &str) -> String {
 pub(super) fn engine_label(id: &str) -> String {
     let clean: String = id
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
         .take(63)
         .collect();
     let clean = clean.trim_matches('-');
-    if clean.is_empty() { "unknown".to_owned() } else { clean.to_owned() }
+    if clean.is_empty() {
+        "unknown".to_owned()
+    } else {
+        clean.to_owned()
+    }
 }
 
 /// Splits `/ns/name` into the engine's namespace and the name; moby's own has no prefix.
@@ -119,7 +129,12 @@ pub(super) fn image_mirrors(image: &engine::Image) -> Vec<(String, ImageStatus)>
     if image.tags.is_empty() {
         return vec![(image_name(&image.id, None), image_status(image, None))];
     }
-    let mirror = |tag: &String| (image_name(&image.id, Some(tag)), image_status(image, Some(tag)));
+    let mirror = |tag: &String| {
+        (
+            image_name(&image.id, Some(tag)),
+            image_status(image, Some(tag)),
+        )
+    };
     image.tags.iter().map(mirror).collect()
 }
 
@@ -190,9 +205,17 @@ fn ports_text(ports: &[engine::Port]) -> String {
             shown.push(&binding.host_port);
             let separator = if text.is_empty() { "" } else { ", " };
             let everywhere = matches!(binding.host_ip.as_str(), "" | "0.0.0.0" | "::");
-            let address = if everywhere { String::new() } else { format!("{}:", binding.host_ip) };
+            let address = if everywhere {
+                String::new()
+            } else {
+                format!("{}:", binding.host_ip)
+            };
             // Writing to a string cannot fail.
-            let _infallible = write!(text, "{separator}{address}{}->{}", binding.host_port, port.name);
+            let _infallible = write!(
+                text,
+                "{separator}{address}{}->{}",
+                binding.host_port, port.name
+            );
         }
     }
     text
@@ -235,9 +258,15 @@ mod tests {
         );
         assert_eq!(
             image_name("sha256:1", Some("busybox:latest")),
-            format!("img-{}", hex::encode(Sha256::digest(b"sha256:1\0busybox:latest")))
+            format!(
+                "img-{}",
+                hex::encode(Sha256::digest(b"sha256:1\0busybox:latest"))
+            )
         );
-        assert_ne!(image_name("sha256:1", None), image_name("sha256:1", Some("")));
+        assert_ne!(
+            image_name("sha256:1", None),
+            image_name("sha256:1", Some(""))
+        );
     }
 
     #[test]
@@ -269,9 +298,18 @@ mod tests {
             host_port: port.into(),
         };
         let ports = [
-            engine::Port { name: "53/udp".into(), bindings: vec![] },
-            engine::Port { name: "80/tcp".into(), bindings: vec![binding("0.0.0.0", "8080"), binding("::", "8080")] },
-            engine::Port { name: "81/tcp".into(), bindings: vec![binding("127.0.0.1", "8081")] },
+            engine::Port {
+                name: "53/udp".into(),
+                bindings: vec![],
+            },
+            engine::Port {
+                name: "80/tcp".into(),
+                bindings: vec![binding("0.0.0.0", "8080"), binding("::", "8080")],
+            },
+            engine::Port {
+                name: "81/tcp".into(),
+                bindings: vec![binding("127.0.0.1", "8081")],
+            },
         ];
         assert_eq!(ports_text(&ports), "8080->80/tcp, 127.0.0.1:8081->81/tcp");
     }

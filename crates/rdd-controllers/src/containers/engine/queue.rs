@@ -64,9 +64,12 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             self.failures.remove(key);
         } else {
             let failures = self.failures.entry(key.clone()).or_insert(0);
-            let pause = BACKOFF_MIN.saturating_mul(1 << (*failures).min(16)).min(BACKOFF_MAX);
+            let pause = BACKOFF_MIN
+                .saturating_mul(1 << (*failures).min(16))
+                .min(BACKOFF_MAX);
             *failures += 1;
-            self.timers.push(Reverse((Instant::now() + pause, key.clone())));
+            self.timers
+                .push(Reverse((Instant::now() + pause, key.clone())));
         }
         if self.again.remove(key) {
             self.push(key.clone());

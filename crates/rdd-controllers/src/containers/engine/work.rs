@@ -76,7 +76,12 @@ impl Work {
 
     async fn scaffold(&self) -> Done {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        if namespaces.get_opt(&self.namespace).await.map_err(text)?.is_none() {
+        if namespaces
+            .get_opt(&self.namespace)
+            .await
+            .map_err(text)?
+            .is_none()
+        {
             let namespace = Namespace {
                 metadata: ObjectMeta {
                     name: Some(self.namespace.clone()),
@@ -98,7 +103,9 @@ impl Work {
             });
             let params = PatchParams::apply(field_manager::ENGINE).force();
             let api: Api<ContainerNamespace> = self.api();
-            api.patch(names::MOBY, &params, &Patch::Apply(&body)).await.map_err(text)?;
+            api.patch(names::MOBY, &params, &Patch::Apply(&body))
+                .await
+                .map_err(text)?;
         }
         Ok(Vec::new())
     }
@@ -116,7 +123,12 @@ impl Work {
             }
             return Ok(Vec::new());
         }
-        let Some(container) = self.engine.container(id).await.map_err(|error| chain(&error))? else {
+        let Some(container) = self
+            .engine
+            .container(id)
+            .await
+            .map_err(|error| chain(&error))?
+        else {
             if let Some(mirror) = mirror.filter(|mirror| is_of(&**mirror, &self.label)) {
                 self.prune(&*mirror).await?;
             }
@@ -131,17 +143,28 @@ impl Work {
     }
 
     async fn image(&self, reference: &str) -> Done {
-        let found = self.engine.image(reference).await.map_err(|error| chain(&error))?;
+        let found = self
+            .engine
+            .image(reference)
+            .await
+            .map_err(|error| chain(&error))?;
         let Some(image) = found else {
             let (of_id, of_tag) = {
                 let mirrors = self.mirrors.read();
                 (mirrors.of_image(reference), mirrors.of_tag(reference))
             };
-            for mirror in of_id.iter().filter(|mirror| is_of(&***mirror, &self.label) && !is_deleting(&***mirror)) {
+            for mirror in of_id
+                .iter()
+                .filter(|mirror| is_of(&***mirror, &self.label) && !is_deleting(&***mirror))
+            {
                 self.prune(&**mirror).await?;
             }
             // A tag that is gone may have left its image behind.
-            return Ok(of_tag.iter().filter_map(|mirror| image_id(mirror)).map(Key::Image).collect());
+            return Ok(of_tag
+                .iter()
+                .filter_map(|mirror| image_id(mirror))
+                .map(Key::Image)
+                .collect());
         };
         let wanted = plan::image_mirrors(&image);
         let (existing, moved) = {
@@ -189,8 +212,13 @@ impl Work {
                 None => Some(status.id.clone()),
                 Some(tag) => {
                     // The tag may have moved on; another image is none of our business.
-                    let now = self.engine.image(tag).await.map_err(|error| chain(&error))?;
-                    now.filter(|image| image.id == status.id).map(|_| tag.clone())
+                    let now = self
+                        .engine
+                        .image(tag)
+                        .await
+                        .map_err(|error| chain(&error))?;
+                    now.filter(|image| image.id == status.id)
+                        .map(|_| tag.clone())
                 }
             };
             if let Some(reference) = reference {
@@ -209,7 +237,12 @@ impl Work {
         if mirror.as_deref().is_some_and(is_deleting) {
             return Ok(Vec::new());
         }
-        let Some(volume) = self.engine.volume(name).await.map_err(|error| chain(&error))? else {
+        let Some(volume) = self
+            .engine
+            .volume(name)
+            .await
+            .map_err(|error| chain(&error))?
+        else {
             if let Some(mirror) = mirror.filter(|mirror| is_of(&**mirror, &self.label)) {
                 self.prune(&*mirror).await?;
             }
@@ -230,7 +263,11 @@ impl Work {
         if !is_deleting(&*mirror) || !has_finalizer(&*mirror) {
             return Ok(Vec::new());
         }
-        let engine_name = mirror.status.as_ref().map(|status| status.name.clone()).unwrap_or_default();
+        let engine_name = mirror
+            .status
+            .as_ref()
+            .map(|status| status.name.clone())
+            .unwrap_or_default();
         if is_of(&*mirror, &self.label) && !engine_name.is_empty() {
             self.same_engine().await?;
             let removed = self.engine.remove_volume(&engine_name).await;
@@ -243,7 +280,10 @@ impl Work {
     /// Makes the object, or marks it as ours again.
     async fn claim<K>(&self, kind: &str, name: &str, mirror: Option<&K>) -> Result<(), String>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         if mirror.is_some_and(|mirror| has_finalizer(mirror) && is_of(mirror, &self.label)) {
             return Ok(());
@@ -259,17 +299,23 @@ impl Work {
         });
         let params = PatchParams::apply(field_manager::ENGINE_FINALIZER).force();
         let api: Api<K> = self.api();
-        api.patch(name, &params, &Patch::Apply(&body)).await.map_err(text)?;
+        api.patch(name, &params, &Patch::Apply(&body))
+            .await
+            .map_err(text)?;
         Ok(())
     }
 
     /// Writes what the engine says.
     async fn say<K>(&self, kind: &str, name: &str, status: &impl Serialize) -> Result<(), String>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         let status = serde_json::to_value(status).map_err(|error| error.to_string())?;
-        self.write_status::<K>(field_manager::ENGINE, kind, name, &status).await
+        self.write_status::<K>(field_manager::ENGINE, kind, name, &status)
+            .await
     }
 
     /// Applies a status under one of our managers; a mirror that is gone needs none.
@@ -281,7 +327,10 @@ impl Work {
         status: &Value,
     ) -> Result<(), String>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         let body = json!({
             "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
@@ -300,42 +349,62 @@ impl Work {
     /// A mirror whose object the engine no longer has: gone without asking the engine.
     async fn prune<K>(&self, mirror: &K) -> Result<(), String>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         prune(&self.api::<K>(), mirror).await.map_err(text)
     }
 
     async fn release<K>(&self, name: &str) -> Result<(), String>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
-        finalizer::remove(&self.api::<K>(), name, names::MIRROR_FINALIZER).await.map_err(text)
+        finalizer::remove(&self.api::<K>(), name, names::MIRROR_FINALIZER)
+            .await
+            .map_err(text)
     }
 
     /// Before anything is destroyed: the engine still is the one that the mirror shows.
     pub(super) async fn same_engine(&self) -> Result<(), String> {
-        let (info, _) = self.engine.identify().await.map_err(|error| chain(&error))?;
+        let (info, _) = self
+            .engine
+            .identify()
+            .await
+            .map_err(|error| chain(&error))?;
         if plan::engine_label(&info.id) == self.label {
             Ok(())
         } else {
-            Err(format!("another engine ({}) answers at {}", info.id, info.endpoint))
+            Err(format!(
+                "another engine ({}) answers at {}",
+                info.id, info.endpoint
+            ))
         }
     }
 
     /// A refusal shows on the mirror in the engine's words, and keeps the finalizer.
     async fn forwarded<K>(&self, name: &str, removed: rdd_engine::Result<()>) -> Result<(), String>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         let Err(error) = removed else {
             return Ok(());
         };
         let words = chain(&error);
         if matches!(error, rdd_engine::Error::Refused { .. }) {
-            let condition = Condition::new(None, "DeletionBlocked", true, "EngineRefused", &words, 0);
+            let condition =
+                Condition::new(None, "DeletionBlocked", true, "EngineRefused", &words, 0);
             let kind = K::kind(&());
             let status = json!({"conditions": [condition]});
-            self.write_status::<K>(field_manager::ENGINE_ACTIONS, &kind, name, &status).await?;
+            self.write_status::<K>(field_manager::ENGINE_ACTIONS, &kind, name, &status)
+                .await?;
         }
         Err(words)
     }
