@@ -136,6 +136,16 @@ impl FieldError {
         Self::new(FieldErrorKind::Internal, field, None, detail)
     }
 
+    /// The same error of a field below another one.
+    pub(crate) fn below(mut self, parent: &str) -> Self {
+        self.field = if self.field.is_empty() {
+            parent.to_owned()
+        } else {
+            format!("{parent}.{}", self.field)
+        };
+        self
+    }
+
     /// What kind of wrong.
     #[must_use]
     pub fn kind(&self) -> FieldErrorKind {

@@ -7,7 +7,7 @@ use serde_json::Number;
 use crate::structural::Type;
 
 /// Formats that are checked; others are accepted with a warning.
-pub(crate) const KNOWN: &[&str] = &[
+const KNOWN: &[&str] = &[
     "int32",
     "int64",
     "float",
@@ -40,6 +40,11 @@ pub(crate) const KNOWN: &[&str] = &[
     "k8s-short-name",
     "k8s-long-name",
 ];
+
+/// Whether a format is checked.
+pub(crate) fn is_known(format: &str) -> bool {
+    KNOWN.contains(&format)
+}
 
 /// Whether a text has a format; unknown formats fit everything.
 pub(crate) fn fits(format: &str, text: &str) -> bool {

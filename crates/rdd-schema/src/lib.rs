@@ -7,6 +7,7 @@
 //!
 //! Invariant: no I/O, no async, no knowledge of HTTP, stores or particular kinds.
 
+pub mod crd;
 pub mod field_error;
 pub mod names;
 pub mod structural;

@@ -15,6 +15,13 @@ pub fn prune(object: &mut Value, schema: &Schema) -> Vec<String> {
     unknown
 }
 
+/// As [`prune`], for a value inside an object.
+pub(crate) fn prune_part(value: &mut Value, schema: &Schema) -> Vec<String> {
+    let mut unknown = Vec::new();
+    node(value, schema, false, &mut String::new(), &mut unknown);
+    unknown
+}
+
 fn node(
     value: &mut Value,
     schema: &Schema,

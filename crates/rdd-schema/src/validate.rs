@@ -16,6 +16,13 @@ pub fn validate(value: &Value, schema: &Schema, path: &str) -> Vec<FieldError> {
     errors
 }
 
+/// As [`validate`] with an empty path, without looking for duplicates in lists.
+pub(crate) fn validate_values(value: &Value, schema: &Schema) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    node(value, schema, &mut String::new(), &mut errors);
+    errors
+}
+
 /// What is wrong with a changed value and was not before: errors inside parts that
 /// did not change are tolerated, so that a stricter schema does not block unrelated
 /// updates.

@@ -1,0 +1,816 @@
+//! Judging a schema: what an `openAPIV3Schema` of a CustomResourceDefinition may say.
+//!
+//! Two rule books hold at once. A schema must be *structural*: every value has a type,
+//! and the junctors (`allOf`, `anyOf`, `oneOf`, `not`) only restrict what stands
+//! outside of them. And it must keep to the part of OpenAPI that Kubernetes supports.
+//! Defaults are judged once both are content.
+
+use serde_json::{Map, Value};
+
+use crate::{FieldError, Schema, parse, prune, validate};
+
+/// Keywords that may stand at the root beside a status subresource, since the rest
+/// would not survive taking `properties.status` out.
+const ROOT_WITH_STATUS: &[&str] = &[
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+
+const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
+
+/// Where a node stands, which decides how a missing type is worded.
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Root,
+    Field,
+    Item,
+}
+
+/// Everything that is wrong with a schema document at `path`. `has_status` says
+/// whether the resource has the status subresource.
+#[must_use]
+pub fn validate_document(document: &Value, path: &str, has_status: bool) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let root = document.as_object();
+    if has_status
+        && let Some(root) = root
+        && let Some(keyword) = root
+            .keys()
+            .find(|key| !ROOT_WITH_STATUS.contains(&key.as_str()))
+    {
+        let problem = format!(
+            "only {ROOT_WITH_STATUS:?} fields are allowed at the root of the schema if the status \
+             subresource is enabled, found {keyword}"
+        );
+        errors.push(FieldError::invalid(path, document.clone(), problem));
+        return errors;
+    }
+    if document["nullable"] == true {
+        let field = format!("{path}.nullable");
+        errors.push(FieldError::forbidden(
+            field,
+            "nullable cannot be true at the root",
+        ));
+    }
+    if depth(document) > parse::DEPTH_MAX {
+        errors.push(FieldError::invalid(
+            path,
+            "",
+            format!("must not be nested deeper than {} levels", parse::DEPTH_MAX),
+        ));
+        return errors;
+    }
+    structural(document, Level::Root, path, &mut errors);
+    supported(document, path, &mut errors);
+    if errors.is_empty() {
+        match Schema::parse(document) {
+            Ok(schema) => defaults(document, &schema, path, &mut errors),
+            Err(error) => errors.push(FieldError::invalid(path, "", error.to_string())),
+        }
+    }
+    errors
+}
+
+/// The formats in a schema document that the server does not check, each once.
+#[must_use]
+pub fn unknown_formats(document: &Value) -> Vec<String> {
+    fn walk(node: &Value, found: &mut Vec<String>) {
+        if let Some(format) = node.get("format").and_then(Value::as_str)
+            && !crate::format::is_known(format)
+            && !found.iter().any(|known| known == format)
+        {
+            found.push(format.to_owned());
+        }
+        for (_, child) in children(node) {
+            walk(child, found);
+        }
+    }
+    let mut found = Vec::new();
+    walk(document, &mut found);
+    found
+}
+
+/// How deep the nesting goes, measured without recursion.
+fn depth(document: &Value) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(document, 1)];
+    while let Some((node, level)) = open.pop() {
+        deepest = deepest.max(level);
+        if level > parse::DEPTH_MAX {
+            return level;
+        }
+        open.extend(
+            children(node)
+                .into_iter()
+                .map(|(_, child)| (child, level + 1)),
+        );
+    }
+    deepest
+}
+
+/// The schemas directly inside a node, with the rest of their path.
+fn children(node: &Value) -> Vec<(String, &Value)> {
+    let mut children = Vec::new();
+    for keyword in ["additionalProperties", "items", "not"] {
+        if let Some(child) = node.get(keyword).filter(|child| child.is_object()) {
+            children.push((format!(".{keyword}"), child));
+        }
+    }
+    for (name, child) in members(node, "properties") {
+        children.push((format!(".properties[{name}]"), child));
+    }
+    for keyword in ["allOf", "oneOf", "anyOf"] {
+        for (index, child) in list(node, keyword).enumerate() {
+            children.push((format!(".{keyword}[{index}]"), child));
+        }
+    }
+    children
+}
+
+fn members<'a>(node: &'a Value, keyword: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    node.get(keyword)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(Map::iter)
+}
+
+fn list<'a>(node: &'a Value, keyword: &str) -> impl Iterator<Item = &'a Value> {
+    node.get(keyword)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn text<'a>(node: &'a Value, keyword: &str) -> &'a str {
+    node.get(keyword)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn flag(node: &Value, keyword: &str) -> bool {
+    node.get(keyword) == Some(&Value::Bool(true))
+}
+
+// === structural ===
+
+fn structural(node: &Value, level: Level, path: &str, errors: &mut Vec<FieldError>) {
+    let at = |keyword: &str| format!("{path}.{keyword}");
+    if let Some(items) = node.get("items").filter(|items| items.is_object()) {
+        structural(items, Level::Item, &at("items"), errors);
+    }
+    for (name, property) in members(node, "properties") {
+        structural(
+            property,
+            Level::Field,
+            &format!("{path}.properties[{name}]"),
+            errors,
+        );
+    }
+    let values = node.get("additionalProperties");
+    if values.is_some() && level == Level::Root {
+        errors.push(FieldError::forbidden(
+            at("additionalProperties"),
+            "must not be used at the root",
+        ));
+    }
+    if let Some(values) = values.filter(|values| values.is_object()) {
+        structural(values, Level::Field, &at("additionalProperties"), errors);
+    }
+    let int_or_string = flag(node, "x-kubernetes-int-or-string");
+    let skip_any_of = int_or_string && is_int_or_string_pattern(node);
+    let skip_first_all_of = int_or_string
+        && list(node, "allOf")
+            .next()
+            .is_some_and(is_int_or_string_pattern);
+    junctors(node, skip_any_of, skip_first_all_of, path, errors);
+
+    let kind = text(node, "type");
+    if kind == "array" && node.get("items").is_none() {
+        errors.push(FieldError::required(at("items"), "must be specified"));
+    }
+    let embedded = flag(node, "x-kubernetes-embedded-resource");
+    let preserves = flag(node, "x-kubernetes-preserve-unknown-fields");
+    if embedded && values.is_some() {
+        errors.push(FieldError::forbidden(
+            at("additionalProperties"),
+            "must not be used if x-kubernetes-embedded-resource is set",
+        ));
+    }
+    if embedded && !preserves && members(node, "properties").next().is_none() {
+        errors.push(FieldError::required(
+            at("properties"),
+            "must not be empty if x-kubernetes-embedded-resource is true without \
+             x-kubernetes-preserve-unknown-fields",
+        ));
+    }
+    if embedded && kind != "object" {
+        wrong_type(
+            node,
+            "must be object if x-kubernetes-embedded-resource is true",
+            path,
+            errors,
+        );
+    } else if kind.is_empty() && !int_or_string && !preserves {
+        let problem = match level {
+            Level::Root => "must not be empty at the root",
+            Level::Item => "must not be empty for specified array items",
+            Level::Field => "must not be empty for specified object fields",
+        };
+        errors.push(FieldError::required(at("type"), problem));
+    } else if !kind.is_empty() && !TYPES.contains(&kind) {
+        errors.push(FieldError::not_supported(at("type"), kind, TYPES));
+    }
+    if level == Level::Root && !kind.is_empty() && kind != "object" {
+        errors.push(FieldError::invalid(
+            at("type"),
+            kind,
+            "must be object at the root",
+        ));
+    }
+    if level == Level::Root || embedded {
+        object_meta(node, level, path, errors);
+    }
+    if int_or_string && preserves {
+        errors.push(FieldError::invalid(
+            at("x-kubernetes-preserve-unknown-fields"),
+            true,
+            "must be false if x-kubernetes-int-or-string is true",
+        ));
+    }
+    if int_or_string && embedded {
+        errors.push(FieldError::invalid(
+            at("x-kubernetes-embedded-resource"),
+            true,
+            "must be false if x-kubernetes-int-or-string is true",
+        ));
+    }
+}
+
+/// A type that is not what another keyword demands.
+fn wrong_type(node: &Value, problem: &str, path: &str, errors: &mut Vec<FieldError>) {
+    let field = format!("{path}.type");
+    errors.push(match text(node, "type") {
+        "" => FieldError::required(field, problem),
+        kind => FieldError::invalid(field, kind, problem),
+    });
+}
+
+/// `apiVersion`, `kind` and `metadata` of whole objects.
+fn object_meta(node: &Value, level: Level, path: &str, errors: &mut Vec<FieldError>) {
+    let properties = &node["properties"];
+    for (name, expect) in [
+        ("kind", "string"),
+        ("apiVersion", "string"),
+        ("metadata", "object"),
+    ] {
+        let Some(property) = properties.get(name) else {
+            continue;
+        };
+        let kind = text(property, "type");
+        if kind != expect {
+            let field = format!("{path}.properties[{name}].type");
+            errors.push(FieldError::invalid(
+                field,
+                kind,
+                format!("must be {expect}"),
+            ));
+        }
+    }
+    if level != Level::Root {
+        return;
+    }
+    let Some(metadata) = properties.get("metadata") else {
+        return;
+    };
+    let is_name = |name: &str| matches!(name, "name" | "generateName");
+    let only_names = metadata.as_object().is_none_or(|keywords| {
+        keywords
+            .keys()
+            .all(|keyword| matches!(keyword.as_str(), "type" | "properties"))
+    }) && members(metadata, "properties").all(|(name, _)| is_name(name));
+    if !only_names {
+        errors.push(FieldError::forbidden(
+            format!("{path}.properties[metadata]"),
+            "must not specify anything other than name and generateName, but metadata is \
+             implicitly specified",
+        ));
+    }
+}
+
+/// `anyOf: [{type: integer}, {type: string}]`, the one place where types may be nested.
+fn is_int_or_string_pattern(node: &Value) -> bool {
+    let alternatives: Vec<&Value> = list(node, "anyOf").collect();
+    matches!(alternatives.as_slice(), [first, second]
+        if text(first, "type") == "integer" && text(second, "type") == "string")
+}
+
+/// The schemas inside junctors. The pattern of int-or-string is left alone where it may stand.
+fn junctors(
+    node: &Value,
+    skip_any_of: bool,
+    skip_first_all_of: bool,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    for (index, child) in list(node, "allOf").enumerate() {
+        let skip = skip_first_all_of && index == 0;
+        nested(child, skip, &format!("{path}.allOf[{index}]"), errors);
+    }
+    if !skip_any_of {
+        for (index, child) in list(node, "anyOf").enumerate() {
+            nested(child, false, &format!("{path}.anyOf[{index}]"), errors);
+        }
+    }
+    for (index, child) in list(node, "oneOf").enumerate() {
+        nested(child, false, &format!("{path}.oneOf[{index}]"), errors);
+    }
+    if let Some(child) = node.get("not") {
+        nested(child, false, &format!("{path}.not"), errors);
+    }
+}
+
+fn nested(node: &Value, skip_any_of: bool, path: &str, errors: &mut Vec<FieldError>) {
+    const EMPTY: &str = "must be empty to be structural";
+    const UNDEFINED: &str = "must be undefined to be structural";
+    const FALSE: &str = "must be false to be structural";
+    junctors(node, skip_any_of, false, path, errors);
+    if let Some(items) = node.get("items").filter(|items| items.is_object()) {
+        nested(items, false, &format!("{path}.items"), errors);
+    }
+    for (name, property) in members(node, "properties") {
+        nested(
+            property,
+            false,
+            &format!("{path}.properties[{name}]"),
+            errors,
+        );
+    }
+    for (keyword, problem) in [
+        ("type", EMPTY),
+        ("additionalProperties", UNDEFINED),
+        ("default", UNDEFINED),
+        ("title", EMPTY),
+        ("description", EMPTY),
+        ("nullable", FALSE),
+        ("x-kubernetes-preserve-unknown-fields", FALSE),
+        ("x-kubernetes-embedded-resource", FALSE),
+        ("x-kubernetes-int-or-string", FALSE),
+        ("x-kubernetes-list-map-keys", EMPTY),
+        ("x-kubernetes-list-type", UNDEFINED),
+        ("x-kubernetes-map-type", UNDEFINED),
+    ] {
+        let set = match node.get(keyword) {
+            None | Some(Value::Bool(false)) => false,
+            Some(value) => problem == UNDEFINED || value != "",
+        };
+        if set {
+            errors.push(FieldError::forbidden(format!("{path}.{keyword}"), problem));
+        }
+    }
+    if node["properties"].get("metadata").is_some() {
+        errors.push(FieldError::forbidden(
+            format!("{path}.properties[metadata]"),
+            "must not be specified in a nested context",
+        ));
+    }
+}
+
+// === the supported part of OpenAPI ===
+
+fn supported(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let at = |keyword: &str| format!("{path}.{keyword}");
+    for keyword in [
+        "id",
+        "additionalItems",
+        "patternProperties",
+        "definitions",
+        "dependencies",
+        "$ref",
+    ] {
+        if node.get(keyword).is_some() {
+            let problem = format!("{keyword} is not supported");
+            errors.push(FieldError::forbidden(at(keyword), problem));
+        }
+    }
+    if text(node, "type") == "null" {
+        errors.push(FieldError::forbidden(
+            at("type"),
+            "type cannot be set to null, use nullable as an alternative",
+        ));
+    }
+    if node["items"].is_array() {
+        errors.push(FieldError::forbidden(
+            at("items"),
+            "items must be a schema object and not an array",
+        ));
+    }
+    if flag(node, "uniqueItems") {
+        errors.push(FieldError::forbidden(
+            at("uniqueItems"),
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        ));
+    }
+    let has_properties = members(node, "properties").next().is_some();
+    if has_properties && node.get("additionalProperties").is_some() {
+        errors.push(FieldError::forbidden(
+            at("additionalProperties"),
+            "additionalProperties and properties are mutual exclusive",
+        ));
+    }
+    for (step, child) in children(node) {
+        supported(child, &format!("{path}{step}"), errors);
+    }
+    if node.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
+        errors.push(FieldError::invalid(
+            at("x-kubernetes-preserve-unknown-fields"),
+            false,
+            "must be true or undefined",
+        ));
+    }
+    merge_keywords(node, path, errors);
+    if let Some(pattern) = node.get("pattern").and_then(Value::as_str)
+        && let Err(error) = parse::pattern(pattern)
+    {
+        let problem = format!(
+            "must be a valid regular expression, but isn't: error parsing regexp: {}",
+            go_regexp_error(pattern, &error)
+        );
+        errors.push(FieldError::invalid(at("pattern"), pattern, problem));
+    }
+}
+
+/// Go's words for the commonest mistake, else ours.
+fn go_regexp_error(pattern: &str, error: &parse::ParseError) -> String {
+    let unescaped = pattern
+        .replace("\\\\", "")
+        .replace("\\(", "")
+        .replace("\\)", "");
+    let (open, close) = (
+        unescaped.matches('(').count(),
+        unescaped.matches(')').count(),
+    );
+    match () {
+        () if open > close => format!("missing closing ): `{pattern}`"),
+        () if open < close => format!("unexpected ): `{pattern}`"),
+        () if unescaped.matches('[').count() > unescaped.matches(']').count() => {
+            let at = pattern.rfind('[').unwrap_or_default();
+            format!("missing closing ]: `{}`", &pattern[at..])
+        }
+        () => error.to_string(),
+    }
+}
+
+/// `x-kubernetes-list-type`, `x-kubernetes-list-map-keys` and `x-kubernetes-map-type`.
+fn merge_keywords(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let at = |keyword: &str| format!("{path}.{keyword}");
+    let kind = text(node, "type");
+    if let Some(map_type) = node.get("x-kubernetes-map-type").and_then(Value::as_str) {
+        if kind != "object" {
+            let problem = "must be object if x-kubernetes-map-type is specified";
+            wrong_type(node, problem, path, errors);
+        }
+        if !["atomic", "granular"].contains(&map_type) {
+            errors.push(FieldError::not_supported(
+                at("x-kubernetes-map-type"),
+                map_type,
+                &["atomic", "granular"],
+            ));
+        }
+    }
+    let keys: Vec<&str> = list(node, "x-kubernetes-list-map-keys")
+        .filter_map(Value::as_str)
+        .collect();
+    let Some(list_type) = node.get("x-kubernetes-list-type").and_then(Value::as_str) else {
+        if !keys.is_empty() {
+            errors.push(FieldError::required(
+                at("x-kubernetes-list-type"),
+                "must be map if x-kubernetes-list-map-keys is non-empty",
+            ));
+        }
+        return;
+    };
+    if kind != "array" {
+        wrong_type(
+            node,
+            "must be array if x-kubernetes-list-type is specified",
+            path,
+            errors,
+        );
+    }
+    if !["atomic", "set", "map"].contains(&list_type) {
+        errors.push(FieldError::not_supported(
+            at("x-kubernetes-list-type"),
+            list_type,
+            &["atomic", "set", "map"],
+        ));
+    }
+    let items = node.get("items").filter(|items| items.is_object());
+    match (list_type, items) {
+        ("set", Some(items)) => set_items(items, &at("items"), errors),
+        ("map", _) => map_items(node, items, &keys, path, errors),
+        _ => {}
+    }
+    if list_type != "map" && !keys.is_empty() {
+        errors.push(FieldError::invalid(
+            at("x-kubernetes-list-type"),
+            list_type,
+            "must be map if x-kubernetes-list-map-keys is non-empty",
+        ));
+    }
+}
+
+fn set_items(items: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    if flag(items, "nullable") {
+        errors.push(FieldError::forbidden(
+            format!("{path}.nullable"),
+            "cannot be nullable when x-kubernetes-list-type is set",
+        ));
+    }
+    let atomic = "must be atomic as item of a list with x-kubernetes-list-type=set";
+    let (keyword, unset_is_atomic) = match text(items, "type") {
+        "object" => ("x-kubernetes-map-type", false),
+        "array" => ("x-kubernetes-list-type", true),
+        _ => return,
+    };
+    let given = items.get(keyword);
+    let is_atomic = given.map_or(unset_is_atomic, |given| given == "atomic");
+    if !is_atomic {
+        let value = given.cloned().unwrap_or(Value::Null);
+        errors.push(FieldError::invalid(
+            format!("{path}.{keyword}"),
+            value,
+            atomic,
+        ));
+    }
+}
+
+fn map_items(
+    node: &Value,
+    items: Option<&Value>,
+    keys: &[&str],
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    let at = |keyword: &str| format!("{path}.{keyword}");
+    if keys.is_empty() {
+        errors.push(FieldError::required(
+            at("x-kubernetes-list-map-keys"),
+            "must not be empty if x-kubernetes-list-type is map",
+        ));
+    }
+    let Some(items) = items else {
+        if node.get("items").is_none() {
+            errors.push(FieldError::required(
+                at("items"),
+                "must have a schema if x-kubernetes-list-type is map",
+            ));
+        }
+        return;
+    };
+    let kind = text(items, "type");
+    if kind != "object" {
+        errors.push(FieldError::invalid(
+            at("items.type"),
+            kind,
+            "must be object if parent array's x-kubernetes-list-type is map",
+        ));
+        return;
+    }
+    let required: Vec<&str> = list(items, "required").filter_map(Value::as_str).collect();
+    for (index, key) in keys.iter().enumerate() {
+        if keys[..index].contains(key) {
+            errors.push(FieldError::invalid(
+                format!("{}[{index}]", at("x-kubernetes-list-map-keys")),
+                *key,
+                "must not contain duplicate entries",
+            ));
+            continue;
+        }
+        let Some(property) = items["properties"].get(*key) else {
+            errors.push(FieldError::invalid(
+                format!("{}[{index}]", at("x-kubernetes-list-map-keys")),
+                *key,
+                "entries must all be names of item properties",
+            ));
+            continue;
+        };
+        let property_at = |keyword: &str| format!("{path}.items.properties[{key}].{keyword}");
+        let kind = text(property, "type");
+        if matches!(kind, "object" | "array") {
+            errors.push(FieldError::invalid(
+                property_at("type"),
+                kind,
+                "must be a scalar type if parent array's x-kubernetes-list-type is map",
+            ));
+        }
+        if flag(property, "nullable") {
+            errors.push(FieldError::forbidden(
+                property_at("nullable"),
+                "this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
+            ));
+        }
+        if !required.contains(key) && property.get("default").is_none() {
+            errors.push(FieldError::required(
+                property_at("default"),
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be \
+                 a required property",
+            ));
+        }
+    }
+}
+
+// === defaults ===
+
+fn defaults(document: &Value, schema: &Schema, path: &str, errors: &mut Vec<FieldError>) {
+    if let Some(default) = document.get("default") {
+        let field = format!("{path}.default");
+        let mut pruned = default.clone();
+        if !prune::prune_part(&mut pruned, schema).is_empty() {
+            errors.push(FieldError::invalid(
+                field,
+                default.clone(),
+                "must not have unknown fields",
+            ));
+        } else {
+            let found = validate::validate_values(default, schema);
+            errors.extend(found.into_iter().map(|error| error.below(&field)));
+        }
+    }
+    for (name, child) in members(document, "properties") {
+        if let Some(schema) = schema.properties.get(name) {
+            defaults(child, schema, &format!("{path}.properties[{name}]"), errors);
+        }
+    }
+    if let (Some(child), Some(schema)) = (document.get("items"), &schema.items) {
+        defaults(child, schema, &format!("{path}.items"), errors);
+    }
+    if let (Some(child), Some(crate::AdditionalProperties::Schema(schema))) = (
+        document.get("additionalProperties"),
+        &schema.additional_properties,
+    ) {
+        defaults(
+            child,
+            schema,
+            &format!("{path}.additionalProperties"),
+            errors,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Checks a schema as that of `spec.x`; errors are written from there on.
+    fn check(x: &Value, expect: &[&str]) {
+        let document = json!({"type": "object", "properties": {
+            "spec": {"type": "object", "properties": {"x": x}},
+        }});
+        let errors: Vec<String> = validate_document(&document, "S", false)
+            .iter()
+            .map(|error| {
+                let error = error.to_string();
+                error.replace("S.properties[spec].properties[x]", "x")
+            })
+            .collect();
+        assert_eq!(errors, expect, "{x}");
+    }
+
+    #[test]
+    fn every_value_needs_a_type() {
+        check(&json!({"type": "string"}), &[]);
+        check(&json!({"x-kubernetes-int-or-string": true}), &[]);
+        check(&json!({"x-kubernetes-preserve-unknown-fields": true}), &[]);
+        check(
+            &json!({}),
+            &["x.type: Required value: must not be empty for specified object fields"],
+        );
+        check(
+            &json!({"type": "array", "items": {}}),
+            &["x.items.type: Required value: must not be empty for specified array items"],
+        );
+        check(
+            &json!({"type": "array"}),
+            &["x.items: Required value: must be specified"],
+        );
+        check(
+            &json!({"type": "null"}),
+            &[
+                "x.type: Unsupported value: \"null\": supported values: \"array\", \"boolean\", \
+                 \"integer\", \"number\", \"object\", \"string\"",
+                "x.type: Forbidden: type cannot be set to null, use nullable as an alternative",
+            ],
+        );
+    }
+
+    #[test]
+    fn junctors_only_restrict() {
+        check(
+            &json!({"type": "object", "anyOf": [{"required": ["a"]}]}),
+            &[],
+        );
+        check(
+            &json!({"type": "string", "allOf": [{"type": "string"}]}),
+            &["x.allOf[0].type: Forbidden: must be empty to be structural"],
+        );
+        check(
+            &json!({"type": "string", "not": {"title": "t"}}),
+            &["x.not.title: Forbidden: must be empty to be structural"],
+        );
+        check(
+            &json!({
+                "x-kubernetes-int-or-string": true,
+                "anyOf": [{"type": "integer"}, {"type": "string"}],
+            }),
+            &[],
+        );
+        check(
+            &json!({
+                "x-kubernetes-int-or-string": true,
+                "allOf": [{"anyOf": [{"type": "integer"}, {"type": "string"}]}, {"pattern": "x"}],
+            }),
+            &[],
+        );
+    }
+
+    #[test]
+    fn keys_of_map_lists_are_required_or_defaulted_scalars() {
+        let list = |items: Value| {
+            json!({
+                "type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["k"], "items": items,
+            })
+        };
+        let item = |key: Value, required: Value| json!({"type": "object", "properties": {"k": key}, "required": required});
+        check(&list(item(json!({"type": "string"}), json!(["k"]))), &[]);
+        check(
+            &list(item(json!({"type": "string", "default": "a"}), json!([]))),
+            &[],
+        );
+        check(
+            &list(item(json!({"type": "string"}), json!([]))),
+            &[
+                "x.items.properties[k].default: Required value: this property is in \
+               x-kubernetes-list-map-keys, so it must have a default or be a required property",
+            ],
+        );
+    }
+
+    #[test]
+    fn defaults_fit_their_schema() {
+        check(
+            &json!({"type": "string", "default": 1}),
+            &[
+                "x.default: Invalid value: \"integer\":  in body must be of type string: \"integer\"",
+            ],
+        );
+        check(
+            &json!({
+                "type": "object", "properties": {"a": {"type": "string"}}, "default": {"b": "x"},
+            }),
+            &["x.default: Invalid value: {\"b\":\"x\"}: must not have unknown fields"],
+        );
+        check(
+            &json!({
+                "type": "object", "properties": {"a": {"type": "integer"}}, "default": {"a": "x"},
+            }),
+            &[
+                "x.default.a: Invalid value: \"string\": a in body must be of type integer: \
+               \"string\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_root_is_an_object() {
+        let errors = validate_document(&json!({"type": "string"}), "S", false);
+        assert_eq!(
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["S.type: Invalid value: \"string\": must be object at the root"]
+        );
+        let deep = (0..2 * parse::DEPTH_MAX).fold(json!({}), |inner, _| json!({"items": inner}));
+        assert_eq!(validate_document(&deep, "S", false).len(), 1);
+    }
+}
