@@ -1,1 +1,60 @@
 //! CustomResourceDefinitions: resources that clients declare.
+//!
+//! ```text
+//! POST, PUT, PATCH ─▶ strategy (default, validate) ─▶ store ─▶ Strategy::committed
+//!                                                                    │ same task
+//!        catalog snapshot ◀─ resources ◀─ Definitions::observe ◀─────┤
+//!                                              ▲  │ verdict          │ store.changes
+//!                                              │  ▼                  ▼
+//!                                           workers/definitions: conditions, clean-up
+//! ```
+//!
+//! [`Definitions`] decides on names and swaps the catalog before the write is
+//! answered, so that a resource is served when its definition's `create` returns. The
+//! worker then writes down what was decided. Both paths lead through the same
+//! `observe`, which ignores what it has seen.
+
+use std::sync::Arc;
+
+use crate::catalog::{CatalogHandle, builtin};
+
+pub(crate) mod conditions;
+mod custom;
+mod definitions;
+mod hoist;
+mod names;
+mod resources;
+mod schema_document;
+mod strategy;
+mod validation;
+
+pub use definitions::{Definitions, Verdict};
+pub(crate) use validation::approval_condition;
+
+/// The finalizer that holds a definition until its objects are gone.
+pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// What the caller decides about definitions.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// API groups whose `x-kubernetes-validations` somebody else enforces, so that
+    /// storing them needs no warning.
+    pub rules_enforced: Vec<String>,
+}
+
+/// The catalog of a server without any definition yet, and the keeper of those to come.
+#[must_use]
+pub fn served(options: Options) -> (Arc<CatalogHandle>, Arc<Definitions>) {
+    let definitions = Arc::new(Definitions::default());
+    let keeper = Arc::clone(&definitions);
+    let catalog = builtin::catalog(|form| {
+        Arc::new(strategy::DefinitionStrategy {
+            form,
+            definitions: keeper,
+            options,
+        })
+    });
+    let handle = Arc::new(CatalogHandle::new(catalog));
+    definitions.attach(&handle);
+    (handle, definitions)
+}

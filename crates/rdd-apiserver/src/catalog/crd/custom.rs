@@ -1,0 +1,112 @@
+//! Writes to custom resources.
+
+use std::sync::Arc;
+
+use rdd_schema::{FieldError, Schema};
+use serde_json::Value;
+
+use crate::{
+    catalog::{Strategy, Subresource, WriteContext},
+    object::metadata_mut,
+};
+
+/// What the definition's schema and subresources ask of an object.
+pub(super) struct CustomStrategy {
+    /// The schema of the version.
+    pub(super) schema: Arc<Schema>,
+}
+
+impl Strategy for CustomStrategy {
+    fn prepare_create(&self, cx: &WriteContext<'_>, object: &mut Value) {
+        if cx.resource.has(Subresource::Status)
+            && let Some(members) = object.as_object_mut()
+        {
+            members.remove("status");
+        }
+    }
+
+    fn prepare_update(&self, cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
+        if cx.subresource == Some(Subresource::Status) {
+            keep_all_but_status(object, old);
+            return;
+        }
+        if cx.resource.has(Subresource::Status) {
+            copy_member(object, old, "status");
+        }
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
+        let grown = i64::from(differs_outside_metadata(object, old));
+        if let Some(metadata) = metadata_mut(object)
+            && generation + grown > 0
+        {
+            metadata.insert("generation".to_owned(), (generation + grown).into());
+        }
+    }
+
+    fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
+        rdd_schema::validate(object, &self.schema, "")
+    }
+
+    fn validate_update(
+        &self,
+        cx: &WriteContext<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> Vec<FieldError> {
+        if cx.subresource == Some(Subresource::Status) {
+            return self.validate_status(object, old);
+        }
+        rdd_schema::validate_update(object, old, &self.schema, "")
+    }
+}
+
+impl CustomStrategy {
+    /// Only the subtree counts, and its errors are worded as if it were the whole.
+    fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let (Some(schema), Some(status)) =
+            (self.schema.properties.get("status"), object.get("status"))
+        else {
+            return Vec::new();
+        };
+        match old.get("status") {
+            Some(old) => rdd_schema::validate_update(status, old, schema, ""),
+            None => rdd_schema::validate(status, schema, ""),
+        }
+    }
+}
+
+/// `/status` takes the status, the managed fields and the version from the request.
+fn keep_all_but_status(object: &mut Value, old: &Value) {
+    let mut kept = old.clone();
+    copy_member(&mut kept, object, "status");
+    for field in ["managedFields", "resourceVersion"] {
+        let value = object["metadata"].get(field).cloned();
+        if let Some(metadata) = metadata_mut(&mut kept) {
+            match value {
+                Some(value) => metadata.insert(field.to_owned(), value),
+                None => metadata.remove(field),
+            };
+        }
+    }
+    *object = kept;
+}
+
+/// Gives `to` the member of `from`, or none.
+fn copy_member(to: &mut Value, from: &Value, name: &str) {
+    if let Some(members) = to.as_object_mut() {
+        match from.get(name) {
+            Some(value) => members.insert(name.to_owned(), value.clone()),
+            None => members.remove(name),
+        };
+    }
+}
+
+fn differs_outside_metadata(object: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else {
+        return object != old;
+    };
+    let counts = |key: &str| !matches!(key, "metadata" | "apiVersion");
+    new.keys().filter(|key| counts(key)).count() != old.keys().filter(|key| counts(key)).count()
+        || new
+            .iter()
+            .any(|(key, value)| counts(key) && old.get(key) != Some(value))
+}

@@ -1,0 +1,233 @@
+//! From a definition to the resources that it declares.
+
+use std::sync::Arc;
+
+use rdd_schema::{ParseError, Schema};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    custom::CustomStrategy,
+    hoist::{has_subresource, schema_of},
+};
+use crate::catalog::{
+    Cell, CustomOrigin, Origin, PrinterColumn, Resource, ScalePaths, Scope, SelectableField,
+    StorageForm, Subresource, Verb, api_version, builtin::columns, compare_versions,
+};
+
+/// One resource per served version.
+///
+/// # Errors
+/// When a schema cannot be read, which validation refuses before.
+pub(super) fn of(
+    spec: &Value,
+    accepted: &Value,
+    origin: &CustomOrigin,
+) -> Result<Vec<Resource>, ParseError> {
+    let versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().collect();
+    let group = text(spec, "group");
+    let storage = versions.iter().find(|version| version["storage"] == true);
+    let storage = storage.map_or("", |version| text(version, "name"));
+    let served = versions.iter().filter(|version| version["served"] == true);
+    let served_api_versions: Vec<String> = served
+        .clone()
+        .map(|version| api_version(group, text(version, "name")))
+        .collect();
+    // Versions mostly share one schema; it is read once.
+    let mut schemas: Vec<(&Value, Arc<Schema>)> = Vec::new();
+    let mut resources = Vec::new();
+    for version in served {
+        let document = schema_of(version).unwrap_or(&Value::Null);
+        let known = schemas.iter().find(|(known, _)| *known == document);
+        let schema = match known {
+            Some((_, schema)) => Arc::clone(schema),
+            None => {
+                let schema = Arc::new(Schema::parse(document)?);
+                schemas.push((document, Arc::clone(&schema)));
+                schema
+            }
+        };
+        let scale = scale_of(version);
+        let mut subresources = Vec::new();
+        if has_subresource(version, "status") {
+            subresources.push(Subresource::Status);
+        }
+        if scale.is_some() {
+            subresources.push(Subresource::Scale);
+        }
+        resources.push(Resource {
+            group: group.to_owned(),
+            version: text(version, "name").to_owned(),
+            plural: text(accepted, "plural").to_owned(),
+            singular: text(accepted, "singular").to_owned(),
+            kind: text(accepted, "kind").to_owned(),
+            list_kind: text(accepted, "listKind").to_owned(),
+            short_names: texts(accepted, "shortNames"),
+            categories: texts(accepted, "categories"),
+            scope: if text(spec, "scope") == "Namespaced" {
+                Scope::Namespaced
+            } else {
+                Scope::Cluster
+            },
+            verbs: Verb::ORDINARY,
+            subresources,
+            scale,
+            schema: Arc::clone(&schema),
+            storage: StorageForm {
+                group: group.to_owned(),
+                resource: text(accepted, "plural").to_owned(),
+                api_version: api_version(group, storage),
+                ttl: None,
+                history: true,
+            },
+            served_api_versions: served_api_versions.clone(),
+            columns: columns_of(version),
+            selectable_fields: selectable_fields_of(version),
+            create_on_update: false,
+            unconditional_update: false,
+            delete_returns_object: false,
+            has_generation: true,
+            deprecation: deprecation_of(group, text(accepted, "kind"), version, &versions),
+            origin: Origin::Custom(origin.clone()),
+            strategy: Arc::new(CustomStrategy { schema }),
+            retired: CancellationToken::new(),
+        });
+    }
+    Ok(resources)
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn texts(value: &Value, field: &str) -> Vec<String> {
+    list(value, field)
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value
+        .get(field)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+/// The field names of a simple path: `.spec.replicas`, `.metadata['a.b']` excluded.
+fn path(text: &str) -> Vec<String> {
+    text.trim_start_matches('.')
+        .split('.')
+        .map(str::to_owned)
+        .collect()
+}
+
+fn scale_of(version: &Value) -> Option<ScalePaths> {
+    let scale = version["subresources"]
+        .get("scale")
+        .filter(|scale| !scale.is_null())?;
+    let selector = text(scale, "labelSelectorPath");
+    Some(ScalePaths {
+        spec_replicas: path(text(scale, "specReplicasPath")),
+        status_replicas: path(text(scale, "statusReplicasPath")),
+        label_selector: (!selector.is_empty()).then(|| path(selector)),
+    })
+}
+
+fn selectable_fields_of(version: &Value) -> Vec<SelectableField> {
+    list(version, "selectableFields")
+        .map(|field| {
+            let path = path(text(field, "jsonPath"));
+            SelectableField {
+                label: path.join("."),
+                path,
+            }
+        })
+        .collect()
+}
+
+/// The columns after the name: those of the definition, else the age.
+fn columns_of(version: &Value) -> Vec<PrinterColumn> {
+    let columns: Vec<PrinterColumn> = list(version, "additionalPrinterColumns")
+        .map(|column| {
+            let path = text(column, "jsonPath");
+            let description = match text(column, "description") {
+                "" => format!("Custom resource definition column (in JSONPath format): {path}"),
+                description => description.to_owned(),
+            };
+            PrinterColumn {
+                name: text(column, "name").to_owned(),
+                r#type: text(column, "type").to_owned(),
+                format: text(column, "format").to_owned(),
+                description,
+                priority: column["priority"].as_i64().unwrap_or_default(),
+                cell: Cell::Path(path.to_owned()),
+            }
+        })
+        .collect();
+    if !columns.is_empty() {
+        return columns;
+    }
+    vec![PrinterColumn {
+        name: "Age".to_owned(),
+        r#type: "date".to_owned(),
+        format: String::new(),
+        description: columns::AGE.to_owned(),
+        priority: 0,
+        cell: Cell::Path(".metadata.creationTimestamp".to_owned()),
+    }]
+}
+
+/// The warning of a deprecated version, which names a newer one if there is any.
+fn deprecation_of(group: &str, kind: &str, version: &Value, versions: &[&Value]) -> Option<String> {
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(warning) = version["deprecationWarning"].as_str() {
+        return Some(warning.to_owned());
+    }
+    let name = text(version, "name");
+    let newer = versions
+        .iter()
+        .filter(|other| other["served"] == true && other["deprecated"] != true)
+        .map(|other| text(other, "name"))
+        .filter(|other| compare_versions(other, name).is_lt())
+        .min_by(|a, b| compare_versions(a, b));
+    let advice = newer.map_or_else(String::new, |newer| {
+        format!("; use {} {kind}", api_version(group, newer))
+    });
+    let this = api_version(group, name);
+    Some(format!("{this} {kind} is deprecated{advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(versions: &Value, version: usize, expect: Option<&str>) {
+        let versions: Vec<&Value> = versions.as_array().into_iter().flatten().collect();
+        let warning = deprecation_of("x.io", "W", versions[version], &versions);
+        assert_eq!(warning.as_deref(), expect);
+    }
+
+    #[test]
+    fn a_deprecated_version_points_to_a_newer_one() {
+        let versions = json!([
+            {"name": "v1", "served": true},
+            {"name": "v2", "served": true, "deprecated": true},
+            {"name": "v1beta1", "served": true, "deprecated": true},
+            {"name": "v1alpha1", "deprecated": true, "deprecationWarning": "gone soon"},
+        ]);
+        check(&versions, 0, None);
+        check(&versions, 1, Some("x.io/v2 W is deprecated"));
+        check(
+            &versions,
+            2,
+            Some("x.io/v1beta1 W is deprecated; use x.io/v1 W"),
+        );
+        check(&versions, 3, Some("gone soon"));
+    }
+}

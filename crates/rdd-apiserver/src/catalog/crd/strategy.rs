@@ -1,0 +1,190 @@
+//! Writes to CustomResourceDefinitions.
+
+use std::sync::Arc;
+
+use rdd_schema::FieldError;
+use rdd_store::Revision;
+use serde_json::{Value, json};
+
+use super::{
+    FINALIZER, Options, conditions, definitions::Definitions, schema_document, validation,
+};
+use crate::{
+    catalog::{Strategy, Subresource, WriteContext, builtin::zero::Form},
+    object::{finalizers, is_deleting, metadata_mut},
+};
+
+/// Defaults, validation, stored versions; hands every write to [`Definitions`].
+pub(super) struct DefinitionStrategy {
+    pub(super) form: Arc<Form>,
+    pub(super) definitions: Arc<Definitions>,
+    pub(super) options: Options,
+}
+
+impl Strategy for DefinitionStrategy {
+    fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        self.form.apply(object);
+        let spec = &mut object["spec"];
+        for version in spec["versions"].as_array_mut().into_iter().flatten() {
+            if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
+                schema_document::canonicalise(schema);
+            }
+        }
+        if let Some(names) = spec["names"].as_object_mut() {
+            let kind = names["kind"].as_str().unwrap_or_default().to_owned();
+            if !kind.is_empty() {
+                names
+                    .entry("singular")
+                    .or_insert_with(|| kind.to_lowercase().into());
+                names
+                    .entry("listKind")
+                    .or_insert_with(|| format!("{kind}List").into());
+            }
+        }
+        if let Some(spec) = spec.as_object_mut() {
+            spec.entry("conversion")
+                .or_insert_with(|| json!({"strategy": "None"}));
+        }
+        if let Some(service) = spec
+            .pointer_mut("/conversion/webhook/clientConfig/service")
+            .and_then(Value::as_object_mut)
+        {
+            service.entry("port").or_insert_with(|| json!(443));
+        }
+    }
+
+    fn prepare_create(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        object["status"] = json!({
+            "conditions": null,
+            "acceptedNames": {"kind": "", "plural": ""},
+            "storedVersions": or_null(storage_versions(&object["spec"])),
+        });
+    }
+
+    fn prepare_update(&self, cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
+        if cx.subresource == Some(Subresource::Status) {
+            object["spec"] = old["spec"].clone();
+        } else {
+            object["status"] = old["status"].clone();
+        }
+        let mut stored = match &object["status"]["storedVersions"] {
+            Value::Array(stored) => stored.clone(),
+            _ => Vec::new(),
+        };
+        if cx.subresource.is_none() || stored.is_empty() {
+            for version in storage_versions(&object["spec"]) {
+                if !stored.contains(&version) {
+                    stored.push(version);
+                }
+            }
+        }
+        object["status"]["storedVersions"] = or_null(stored);
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(1);
+        let grown = i64::from(object["spec"] != old["spec"]);
+        if let Some(metadata) = metadata_mut(object) {
+            metadata.insert("generation".to_owned(), (generation + grown).into());
+        }
+    }
+
+    fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
+        validation::create(object)
+    }
+
+    fn validate_update(
+        &self,
+        cx: &WriteContext<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> Vec<FieldError> {
+        if cx.subresource == Some(Subresource::Status) {
+            Vec::new()
+        } else {
+            validation::update(object, old)
+        }
+    }
+
+    fn warnings(&self, cx: &WriteContext<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let spec = &object["spec"];
+        let unchanged = old.is_some_and(|old| old["spec"] == *spec);
+        if unchanged || cx.subresource.is_some() {
+            return Vec::new();
+        }
+        let mut warnings: Vec<String> = rdd_schema::crd::unknown_formats(&all_schemas(spec))
+            .into_iter()
+            .map(|format| format!("unrecognized format {format:?}"))
+            .collect();
+        let group = spec["group"].as_str().unwrap_or_default();
+        let enforced = self.options.rules_enforced.iter().any(|one| one == group);
+        let mut versions = spec["versions"].as_array().into_iter().flatten();
+        if !enforced && versions.any(|version| schema_document::has_rules(&version["schema"])) {
+            warnings.push(
+                "x-kubernetes-validations is stored but not enforced: this server does not \
+                 evaluate the rules of custom resources"
+                    .to_owned(),
+            );
+        }
+        if spec["conversion"]["strategy"] == "Webhook" {
+            warnings.push(
+                "spec.conversion.webhook is stored but not called: objects are converted as with \
+                 strategy None"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    /// A definition that is to be deleted always goes through
+    /// [`Strategy::prepare_delete`], which gives it its finalizer; from then on the
+    /// finalizers alone hold it.
+    fn holds(&self, object: &Value) -> bool {
+        !is_deleting(object)
+    }
+
+    fn prepare_delete(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        let mut names: Vec<Value> = finalizers(object).map(Value::from).collect();
+        if !names.iter().any(|name| name == FINALIZER) {
+            names.push(FINALIZER.into());
+        }
+        if let Some(metadata) = metadata_mut(object) {
+            metadata.insert("finalizers".to_owned(), names.into());
+            metadata.remove("deletionGracePeriodSeconds");
+        }
+        conditions::set(
+            object,
+            "Terminating",
+            "True",
+            "InstanceDeletionPending",
+            "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        );
+    }
+
+    fn committed(&self, name: &str, object: Option<&Value>, revision: Revision) {
+        self.definitions.observe(name, object, revision);
+    }
+}
+
+/// The names of the versions in which objects are stored: one, in a valid definition.
+fn storage_versions(spec: &Value) -> Vec<Value> {
+    spec["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|version| version["storage"] == true)
+        .map(|version| version["name"].clone())
+        .collect()
+}
+
+/// The schemas of all versions as one.
+fn all_schemas(spec: &Value) -> Value {
+    let versions = spec["versions"].as_array().into_iter().flatten();
+    json!({"allOf": versions.map(|version| &version["schema"]["openAPIV3Schema"]).collect::<Vec<_>>()})
+}
+
+/// An empty list the way Go prints nil.
+fn or_null(list: Vec<Value>) -> Value {
+    if list.is_empty() {
+        Value::Null
+    } else {
+        list.into()
+    }
+}

@@ -1,0 +1,681 @@
+//! What a definition may not be: every rule, every error in one answer.
+
+use std::collections::BTreeSet;
+
+use rdd_schema::{FieldError, FieldErrorKind, names};
+use serde_json::Value;
+
+use super::{
+    conditions,
+    hoist::{Versions, has_subresource, schema_of},
+};
+use crate::{catalog::builtin::texts, object::meta};
+
+const APPROVAL: &str = "api-approved.kubernetes.io";
+const APPROVAL_PAGE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
+
+const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: &[&str] = &[
+    "byte",
+    "date",
+    "date-time",
+    "double",
+    "float",
+    "int32",
+    "int64",
+    "password",
+];
+
+/// The most fields by which objects of a version may be selected.
+const SELECTABLE_MAX: usize = 8;
+
+/// The most characters in a deprecation warning.
+const DEPRECATION_MAX: usize = 256;
+
+/// The errors of a new definition.
+pub(super) fn create(object: &Value) -> Vec<FieldError> {
+    let spec = &object["spec"];
+    let mut errors = Vec::new();
+    let name = meta(object, "name");
+    let expected = format!("{}.{}", text(&spec["names"], "plural"), text(spec, "group"));
+    let name_is_valid = names::dns1123_subdomain(name).is_empty();
+    if name_is_valid && name != expected {
+        errors.push(FieldError::invalid(
+            "metadata.name",
+            name,
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
+    }
+    errors.extend(spec_errors(spec));
+    errors.extend(stored_version_errors(object));
+    errors.extend(approval_errors(object));
+    errors
+}
+
+/// The errors of a changed definition.
+pub(super) fn update(object: &Value, old: &Value) -> Vec<FieldError> {
+    let (spec, old_spec) = (&object["spec"], &old["spec"]);
+    let mut errors = spec_errors(spec);
+    let mut immutable = |field: &str, pointer: &str| {
+        let (new, old) = (spec.pointer(pointer), old_spec.pointer(pointer));
+        if new != old {
+            let value = new.cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(field, value, "field is immutable"));
+        }
+    };
+    if conditions::is_true(old, "Established") {
+        immutable("spec.scope", "/scope");
+        immutable("spec.names.kind", "/names/kind");
+    }
+    immutable("spec.group", "/group");
+    immutable("spec.names.plural", "/names/plural");
+    errors.extend(stored_version_errors(object));
+    if approval(object) != approval(old) {
+        errors.extend(approval_errors(object));
+    }
+    errors
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value
+        .get(field)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn spec_errors(spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let group = text(spec, "group");
+    let problems = names::dns1123_subdomain(group);
+    if group.is_empty() {
+        errors.push(FieldError::required("spec.group", ""));
+    } else if !problems.is_empty() {
+        errors.push(FieldError::invalid("spec.group", group, problems.join(",")));
+    } else if !group.contains('.') {
+        errors.push(FieldError::invalid(
+            "spec.group",
+            group,
+            "should be a domain with at least one dot",
+        ));
+    }
+    one_of(
+        "spec.scope",
+        text(spec, "scope"),
+        &["Cluster", "Namespaced"],
+        &mut errors,
+    );
+    let versions = Versions::of(spec);
+    for (index, version) in versions.all.iter().enumerate() {
+        if schema_of(version).is_none() {
+            let field = format!("spec.versions[{index}].schema.openAPIV3Schema");
+            errors.push(FieldError::required(field, ""));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let mut unique = true;
+    let mut storage = 0;
+    for (index, version) in versions.all.iter().enumerate() {
+        let name = text(version, "name");
+        unique &= seen.insert(name);
+        storage += usize::from(version["storage"] == true);
+        label(&format!("spec.versions[{index}].name"), name, &mut errors);
+        version_errors(&versions, index, &mut errors);
+    }
+    if spec["preserveUnknownFields"] == true {
+        errors.push(FieldError::invalid(
+            "spec.preserveUnknownFields",
+            true,
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
+             spec.versions[*].schema instead",
+        ));
+    }
+    let all = || spec["versions"].clone();
+    if !unique {
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            all(),
+            "must contain unique version names",
+        ));
+    }
+    if storage != 1 {
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            all(),
+            "must have exactly one version marked as storage version",
+        ));
+    }
+    name_errors(&spec["names"], &mut errors);
+    if let Some(first) = versions.all.first() {
+        if versions.schema
+            && let Some(schema) = schema_of(first)
+        {
+            let any_status = versions
+                .all
+                .iter()
+                .any(|version| has_subresource(version, "status"));
+            let path = "spec.validation.openAPIV3Schema";
+            errors.extend(rdd_schema::crd::validate_document(schema, path, any_status));
+        }
+        if versions.subresources {
+            subresource_errors(first, "spec", &mut errors);
+        }
+        if versions.columns {
+            column_errors(first, "spec", &mut errors);
+        }
+        if versions.selectable_fields {
+            selectable_errors(first, "spec", &mut errors);
+        }
+    }
+    conversion_errors(&spec["conversion"], &mut errors);
+    errors
+}
+
+fn one_of(field: &str, value: &str, allowed: &[&str], errors: &mut Vec<FieldError>) {
+    if value.is_empty() {
+        errors.push(FieldError::required(field, ""));
+    } else if !allowed.contains(&value) {
+        errors.push(FieldError::not_supported(field, value, allowed));
+    }
+}
+
+/// A DNS label that begins with a letter (RFC 1035).
+fn label_problems(value: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    if value.len() > 63 {
+        problems.push("must be no more than 63 characters".to_owned());
+    }
+    let bytes = value.as_bytes();
+    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let fits = bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-');
+    if !fits {
+        problems.push(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start \
+             with an alphabetic character, and end with an alphanumeric character (e.g. \
+             'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+fn label(field: &str, value: &str, errors: &mut Vec<FieldError>) {
+    let problems = label_problems(value);
+    if !problems.is_empty() {
+        errors.push(FieldError::invalid(field, value, problems.join(",")));
+    }
+}
+
+/// The parts of a version that it does not share with all others, and its deprecation.
+fn version_errors(versions: &Versions<'_>, index: usize, errors: &mut Vec<FieldError>) {
+    let version = versions.all[index];
+    let path = format!("spec.versions[{index}]");
+    if let Some(warning) = version["deprecationWarning"].as_str() {
+        let field = format!("{path}.deprecationWarning");
+        let problem = if version["deprecated"] != true {
+            Some("can only be set for deprecated versions".to_owned())
+        } else if warning.is_empty() {
+            Some("must not be an empty string".to_owned())
+        } else if warning.len() > DEPRECATION_MAX {
+            Some(format!("must be <= {DEPRECATION_MAX} characters long"))
+        } else {
+            warning
+                .char_indices()
+                .find(|(_, character)| character.is_control())
+                .map(|(at, _)| {
+                    format!(
+                        "must only contain printable UTF-8 characters; non-printable character \
+                         found at index {at}"
+                    )
+                })
+        };
+        if let Some(problem) = problem {
+            errors.push(FieldError::invalid(field, warning, problem));
+        }
+    }
+    if !versions.schema
+        && let Some(schema) = schema_of(version)
+    {
+        let path = format!("{path}.schema.openAPIV3Schema");
+        let has_status = has_subresource(version, "status");
+        errors.extend(rdd_schema::crd::validate_document(
+            schema, &path, has_status,
+        ));
+    }
+    if !versions.subresources {
+        subresource_errors(version, &path, errors);
+    }
+    if !versions.columns {
+        column_errors(version, &path, errors);
+    }
+    if !versions.selectable_fields && list(version, "selectableFields").next().is_some() {
+        if versions.schema {
+            errors.push(FieldError::invalid(
+                format!("{path}.selectableFields"),
+                "",
+                "may only be set when `version.schema.openAPIV3Schema` is not included",
+            ));
+        } else {
+            selectable_errors(version, &path, errors);
+        }
+    }
+}
+
+fn name_errors(requested: &Value, errors: &mut Vec<FieldError>) {
+    let (kind, list_kind) = (text(requested, "kind"), text(requested, "listKind"));
+    for field in ["plural", "singular", "kind", "listKind"] {
+        if text(requested, field).is_empty() {
+            errors.push(FieldError::required(format!("spec.names.{field}"), ""));
+        }
+    }
+    for field in ["plural", "singular"] {
+        let name = text(requested, field);
+        if !name.is_empty() {
+            label(&format!("spec.names.{field}"), name, errors);
+        }
+    }
+    for (field, name) in [("kind", kind), ("listKind", list_kind)] {
+        let problems = label_problems(&name.to_lowercase());
+        if !name.is_empty() && !problems.is_empty() {
+            let problem = format!(
+                "may have mixed case, but should otherwise match: {}",
+                problems.join(",")
+            );
+            errors.push(FieldError::invalid(
+                format!("spec.names.{field}"),
+                name,
+                problem,
+            ));
+        }
+    }
+    for (index, name) in list(requested, "shortNames").enumerate() {
+        let field = format!("spec.names.shortNames[{index}]");
+        label(&field, name.as_str().unwrap_or_default(), errors);
+    }
+    if !kind.is_empty() && kind == list_kind {
+        errors.push(FieldError::invalid(
+            "spec.names.listKind",
+            list_kind,
+            "kind and listKind may not be the same",
+        ));
+    }
+    for (index, name) in list(requested, "categories").enumerate() {
+        let field = format!("spec.names.categories[{index}]");
+        label(&field, name.as_str().unwrap_or_default(), errors);
+    }
+}
+
+/// Why text is no path of field names.
+fn simple_path_problem(path: &str) -> Option<&'static str> {
+    (!path.starts_with('.')).then_some("must be a simple json path starting with .")
+}
+
+fn subresource_errors(version: &Value, base: &str, errors: &mut Vec<FieldError>) {
+    let Some(scale) = version["subresources"]
+        .get("scale")
+        .filter(|scale| !scale.is_null())
+    else {
+        return;
+    };
+    let mut path = |name: &str, required: bool, below: &[&str], problem: &str| {
+        let field = format!("{base}.subresources.scale.{name}");
+        let path = text(scale, name);
+        if path.is_empty() {
+            if required {
+                errors.push(FieldError::required(field, ""));
+            }
+        } else if let Some(problem) = simple_path_problem(path) {
+            errors.push(FieldError::invalid(field, path, problem));
+        } else if !below.iter().any(|root| path.starts_with(root)) {
+            errors.push(FieldError::invalid(field, path, problem));
+        }
+    };
+    path(
+        "specReplicasPath",
+        true,
+        &[".spec."],
+        "should be a json path under .spec",
+    );
+    path(
+        "statusReplicasPath",
+        true,
+        &[".status."],
+        "should be a json path under .status",
+    );
+    path(
+        "labelSelectorPath",
+        false,
+        &[".spec.", ".status."],
+        "should be a json path under either .spec or .status",
+    );
+}
+
+fn column_errors(version: &Value, base: &str, errors: &mut Vec<FieldError>) {
+    let types = format!("must be one of {}", COLUMN_TYPES.join(","));
+    for (index, column) in list(version, "additionalPrinterColumns").enumerate() {
+        let at = |field: &str| format!("{base}.additionalPrinterColumns[{index}].{field}");
+        if text(column, "name").is_empty() {
+            errors.push(FieldError::required(at("name"), ""));
+        }
+        match text(column, "type") {
+            "" => errors.push(FieldError::required(at("type"), types.clone())),
+            kind if !COLUMN_TYPES.contains(&kind) => {
+                errors.push(FieldError::invalid(at("type"), kind, types.clone()));
+            }
+            _ => {}
+        }
+        let format = text(column, "format");
+        if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
+            let problem = format!("must be one of {}", COLUMN_FORMATS.join(","));
+            errors.push(FieldError::invalid(at("format"), format, problem));
+        }
+        let path = text(column, "jsonPath");
+        if path.is_empty() {
+            errors.push(FieldError::required(at("JSONPath"), ""));
+        } else if let Some(problem) = simple_path_problem(path) {
+            errors.push(FieldError::invalid(at("JSONPath"), path, problem));
+        }
+    }
+}
+
+fn selectable_errors(version: &Value, base: &str, errors: &mut Vec<FieldError>) {
+    let fields: Vec<&Value> = list(version, "selectableFields").collect();
+    let mut seen = BTreeSet::new();
+    for (index, field) in fields.iter().enumerate() {
+        let at = format!("{base}.selectableFields[{index}].jsonPath");
+        let path = text(field, "jsonPath");
+        if path.is_empty() {
+            errors.push(FieldError::required(at, ""));
+            continue;
+        }
+        match selectable_type(path, schema_of(version)) {
+            Err(problem) => {
+                let problem = format!("is an invalid path: {problem}");
+                errors.push(FieldError::invalid(at, path, problem));
+                continue;
+            }
+            Ok(_) if path.starts_with(".metadata") => {
+                errors.push(FieldError::invalid(
+                    at.clone(),
+                    path,
+                    "must not point to fields in metadata",
+                ));
+            }
+            Ok("string" | "boolean" | "integer") => {}
+            Ok(_) => errors.push(FieldError::invalid(
+                at.clone(),
+                path,
+                "must point to a field of type string, boolean or integer. Enum string fields \
+                 and strings with formats are allowed.",
+            )),
+        }
+        if !seen.insert(path) {
+            errors.push(FieldError::duplicate(at, path));
+        }
+    }
+    if seen.len() > SELECTABLE_MAX {
+        errors.push(FieldError::too_many(
+            format!("{base}.selectableFields"),
+            seen.len(),
+            SELECTABLE_MAX,
+        ));
+    }
+}
+
+/// The type of the field at a path, or why there is none.
+fn selectable_type<'a>(path: &str, schema: Option<&'a Value>) -> Result<&'a str, String> {
+    let Some(rest) = path.strip_prefix('.') else {
+        return Err("expected [ or . but got: ".to_owned() + path);
+    };
+    let mut node = schema.unwrap_or(&Value::Null);
+    for name in rest.split('.') {
+        let property = node["properties"].get(name);
+        let value = node
+            .get("additionalProperties")
+            .filter(|values| values.is_object());
+        node = property
+            .or(value)
+            .ok_or_else(|| format!("does not refer to a valid field: {name}"))?;
+    }
+    Ok(text(node, "type"))
+}
+
+fn conversion_errors(conversion: &Value, errors: &mut Vec<FieldError>) {
+    let base = "spec.conversion";
+    let at = |field: &str| format!("{base}.{field}");
+    let strategy = text(conversion, "strategy");
+    one_of(&at("strategy"), strategy, &["None", "Webhook"], errors);
+    let webhook = &conversion["webhook"];
+    let client = webhook
+        .get("clientConfig")
+        .filter(|client| !client.is_null());
+    let reviews: Vec<&str> = list(webhook, "conversionReviewVersions")
+        .filter_map(Value::as_str)
+        .collect();
+    if strategy != "Webhook" {
+        const TEXT: &str = "should not be set when strategy is not set to Webhook";
+        if client.is_some() {
+            errors.push(FieldError::forbidden(at("webhookClientConfig"), TEXT));
+        }
+        if !reviews.is_empty() {
+            errors.push(FieldError::forbidden(at("conversionReviewVersions"), TEXT));
+        }
+        return;
+    }
+    match client {
+        None => errors.push(FieldError::required(
+            at("webhookClientConfig"),
+            "required when strategy is set to Webhook",
+        )),
+        Some(client) => client_errors(client, &at("webhookClientConfig"), errors),
+    }
+    let field = at("conversionReviewVersions");
+    if reviews.is_empty() {
+        errors.push(FieldError::required(field, ""));
+        return;
+    }
+    for (index, version) in reviews.iter().enumerate() {
+        if reviews[..index].contains(version) {
+            errors.push(FieldError::invalid(
+                format!("{field}[{index}]"),
+                *version,
+                "duplicate version",
+            ));
+        } else {
+            label(&format!("{field}[{index}]"), version, errors);
+        }
+    }
+    if !reviews
+        .iter()
+        .any(|version| ["v1", "v1beta1"].contains(version))
+    {
+        errors.push(FieldError::invalid(
+            field,
+            Value::from(reviews),
+            "must include at least one of v1, v1beta1",
+        ));
+    }
+}
+
+/// How a webhook is called: by URL or through a Service.
+fn client_errors(client: &Value, base: &str, errors: &mut Vec<FieldError>) {
+    let service = client.get("service").filter(|service| !service.is_null());
+    match (client.get("url").and_then(Value::as_str), service) {
+        (Some(url), None) => url_errors(url, &format!("{base}.url"), errors),
+        (None, Some(service)) => {
+            for field in ["name", "namespace"] {
+                if text(service, field).is_empty() {
+                    errors.push(FieldError::required(format!("{base}.service.{field}"), ""));
+                }
+            }
+            let port = service["port"].as_i64().unwrap_or(443);
+            if !(1..=65_535).contains(&port) {
+                errors.push(FieldError::invalid(
+                    format!("{base}.service.port"),
+                    port,
+                    "port is not valid: must be between 1 and 65535, inclusive",
+                ));
+            }
+        }
+        _ => errors.push(FieldError::required(
+            base,
+            "exactly one of url or service is required",
+        )),
+    }
+}
+
+fn url_errors(url: &str, field: &str, errors: &mut Vec<FieldError>) {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let host = rest.split('/').next().unwrap_or_default();
+    let (user, host) = host.split_once('@').unwrap_or(("", host));
+    let mut refuse = |value: &str, problem: String| {
+        errors.push(FieldError::invalid(field, value, problem));
+    };
+    if scheme != "https" {
+        refuse(
+            scheme,
+            format!("'https' is the only allowed URL scheme{FORM}"),
+        );
+    }
+    if host.is_empty() {
+        refuse(host, format!("host must be specified{FORM}"));
+    }
+    if !user.is_empty() {
+        refuse(
+            user,
+            "user information is not permitted in the URL".to_owned(),
+        );
+    }
+    if !fragment.is_empty() {
+        refuse(
+            fragment,
+            "fragments are not permitted in the URL".to_owned(),
+        );
+    }
+    if !query.is_empty() {
+        refuse(
+            query,
+            "query parameters are not permitted in the URL".to_owned(),
+        );
+    }
+}
+
+fn stored_version_errors(object: &Value) -> Vec<FieldError> {
+    let field = "status.storedVersions";
+    let stored: Vec<&str> = list(&object["status"], "storedVersions")
+        .filter_map(Value::as_str)
+        .collect();
+    if stored.is_empty() {
+        let error = FieldErrorKind::Invalid;
+        let text = "must have at least one stored version";
+        return vec![FieldError::new(error, field, Some(Value::Null), text)];
+    }
+    let has = |name: &str| list(&object["spec"], "versions").any(|one| one["name"] == name);
+    stored
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !has(name))
+        .map(|(index, name)| {
+            FieldError::invalid(
+                format!("{field}[{index}]"),
+                *name,
+                format!(
+                    "missing from spec.versions; {name} was previously a storage version, and \
+                     must remain in spec.versions until a storage migration ensures no data \
+                     remains persisted in {name} and removes {name} from status.storedVersions"
+                ),
+            )
+        })
+        .collect()
+}
+
+fn approval(object: &Value) -> Option<String> {
+    texts(object, "annotations").remove(APPROVAL)
+}
+
+/// Whether a group is the Kubernetes project's, and needs its approval.
+fn is_protected(group: &str) -> bool {
+    ["k8s.io", "kubernetes.io"].iter().any(|protected| {
+        group == *protected
+            || group
+                .strip_suffix(protected)
+                .is_some_and(|rest| rest.ends_with('.'))
+    })
+}
+
+/// How a definition in a protected group stands to the approval policy.
+enum Approval {
+    /// The URL of the approval.
+    Approved(String),
+    /// The reason for doing without.
+    Bypassed(String),
+    /// No annotation.
+    Missing,
+    /// An annotation that says neither.
+    Invalid(String),
+}
+
+impl Approval {
+    fn of(object: &Value) -> Option<Self> {
+        if !is_protected(text(&object["spec"], "group")) {
+            return None;
+        }
+        let value = approval(object).unwrap_or_default();
+        let is_url = value
+            .split_once("://")
+            .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+        Some(match () {
+            () if value.is_empty() => Self::Missing,
+            () if is_url => Self::Approved(value),
+            () if value.starts_with("unapproved") => Self::Bypassed(value),
+            () => Self::Invalid(value),
+        })
+    }
+
+    fn problem(&self) -> String {
+        let head = format!("protected groups must have approval annotation \"{APPROVAL}\"");
+        match self {
+            Self::Invalid(_) => format!(
+                "{head} with either a URL or a reason starting with \"unapproved\", \
+                 {APPROVAL_PAGE}"
+            ),
+            _ => format!("{head}, {APPROVAL_PAGE}"),
+        }
+    }
+}
+
+fn approval_errors(object: &Value) -> Option<FieldError> {
+    let field = format!("metadata.annotations[{APPROVAL}]");
+    let approval = Approval::of(object)?;
+    let problem = approval.problem();
+    match approval {
+        Approval::Missing => Some(FieldError::required(field, problem)),
+        Approval::Invalid(value) => Some(FieldError::invalid(field, value, problem)),
+        Approval::Approved(_) | Approval::Bypassed(_) => None,
+    }
+}
+
+/// Status, reason and message of the condition that definitions in protected groups carry.
+pub(crate) fn approval_condition(object: &Value) -> Option<(&'static str, &'static str, String)> {
+    let approval = Approval::of(object)?;
+    let problem = approval.problem();
+    Some(match approval {
+        Approval::Approved(url) => ("True", "ApprovedAnnotation", format!("approved in {url}")),
+        Approval::Bypassed(value) => (
+            "False",
+            "UnapprovedAnnotation",
+            format!("not approved: {value:?}"),
+        ),
+        Approval::Missing => ("False", "MissingAnnotation", problem),
+        Approval::Invalid(_) => ("False", "InvalidAnnotation", problem),
+    })
+}
