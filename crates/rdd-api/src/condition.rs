@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Types of conditions.
 /// The machine exists.
 pub const CREATED: &str = "Created";
 /// The machine, or the container, runs.
@@ -23,6 +22,8 @@ pub mod reason {
     pub const STARTING: &str = "Starting";
     /// The machine runs.
     pub const STARTED: &str = "Started";
+    /// The machine is being stopped.
+    pub const STOPPING: &str = "Stopping";
     /// The machine, or the mirroring, has stopped.
     pub const STOPPED: &str = "Stopped";
     /// The machine did not start; retried.

@@ -1,6 +1,18 @@
 //! App: the machine, and the App's own state.
+//!
+//! ```text
+//! App change ─┐
+//! discovery  ─┼─▶ machine::Keeper: what is wanted × what is known ─▶ look, start or stop
+//! machine    ─┘   verdict: what is known × the App ─▶ Created, Running, KubernetesReady, Settled
+//! ```
+//!
+//! The conditions are written by server-side apply under the controller's own field
+//! manager: the engine's condition on the same App is out of its reach, and it out of theirs.
 
 mod admission;
+mod controller;
+mod keeper;
+mod verdict;
 
 use rdd_api::{App, names};
 use rdd_manager::ControllerDef;
@@ -14,11 +26,5 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
     needs: &[],
     crds: || vec![App::crd()],
     admission: |_| admission::rules(),
-    run: |context| {
-        Box::pin(async move {
-            context.synced().await;
-            context.stopping().cancelled().await;
-            Ok(())
-        })
-    },
+    run: |context| Box::pin(controller::run(context)),
 };

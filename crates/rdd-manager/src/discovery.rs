@@ -265,12 +265,14 @@ mod tests {
     #[test]
     fn unknown_none_and_not_here_are_three_answers() {
         let check = |data: &[(&str, &str)], expect: Option<&[&str]>| {
-            let mut map = ConfigMap::default();
-            map.data = Some(
-                data.iter()
-                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                    .collect(),
-            );
+            let map = ConfigMap {
+                data: Some(
+                    data.iter()
+                        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                        .collect(),
+                ),
+                ..ConfigMap::default()
+            };
             let names = Entry::controllers(&map).expect("entries parse");
             let expect = expect.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
             assert_eq!(names, expect);
@@ -288,8 +290,10 @@ mod tests {
             ],
             Some(&["app", "engine"]),
         );
-        let mut broken = ConfigMap::default();
-        broken.data = Some(BTreeMap::from([("x".to_owned(), "{".to_owned())]));
+        let broken = ConfigMap {
+            data: Some(BTreeMap::from([("x".to_owned(), "{".to_owned())])),
+            ..ConfigMap::default()
+        };
         assert_eq!(Entry::controllers(&broken).expect_err("malformed").key, "x");
     }
 

@@ -318,12 +318,13 @@ mod tests {
     use super::*;
 
     fn lease(holder: Option<&str>) -> Lease {
-        let mut lease = Lease::default();
-        lease.spec = Some(LeaseSpec {
-            holder_identity: holder.map(str::to_owned),
-            ..LeaseSpec::default()
-        });
-        lease
+        Lease {
+            spec: Some(LeaseSpec {
+                holder_identity: holder.map(str::to_owned),
+                ..LeaseSpec::default()
+            }),
+            ..Lease::default()
+        }
     }
 
     #[test]

@@ -295,7 +295,18 @@ async fn supervise<W: Send + Sync + 'static>(
     loop {
         // Also the call itself may panic, before it has made a future.
         let run = AssertUnwindSafe(async { (def.run)(context.clone()).await }).catch_unwind();
-        let text = match run.await {
+        // Before the gate there is nothing to drain, and the gate may never open.
+        let abandoned = async {
+            stop.cancelled().await;
+            if *stage.borrow() >= Stage::Reconciling {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = run => ended,
+            () = abandoned => return def.name,
+        };
+        let text = match ended {
             Ok(Ok(())) => "it returned although nobody asked it to".to_owned(),
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => format!("it panicked: {}", panic_text(panic.as_ref())),
