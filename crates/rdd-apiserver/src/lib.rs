@@ -17,5 +17,6 @@ pub mod catalog;
 pub mod encoding;
 pub mod object;
 pub mod status;
+pub mod workers;
 
 pub use status::{ApiError, ApiResult};

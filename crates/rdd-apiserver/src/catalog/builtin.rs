@@ -27,6 +27,7 @@ mod service_account;
 pub mod zero;
 
 pub use document::Document;
+pub(crate) use namespace::FINALIZER;
 
 /// How long an Event is kept.
 const EVENT_TTL: Duration = Duration::from_secs(60 * 60);

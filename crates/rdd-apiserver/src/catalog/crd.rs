@@ -29,6 +29,7 @@ mod strategy;
 mod validation;
 
 pub use definitions::{Definitions, Verdict};
+pub use names::Conflict;
 pub(crate) use validation::approval_condition;
 
 /// The finalizer that holds a definition until its objects are gone.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rdd_store::Revision;
 use serde_json::Value;
 
-pub use super::names::Conflict;
+use super::names::Conflict;
 use super::{
     conditions,
     names::{self, Claims},
