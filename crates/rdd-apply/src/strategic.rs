@@ -1,0 +1,446 @@
+//! Strategic merge patch.
+//!
+//! Maps merge, null deletes, lists are replaced unless their field has a merge
+//! strategy. Directives (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…`,
+//! `$setElementOrder/…`) are those of kube-apiserver.
+
+use std::collections::BTreeSet;
+
+use rdd_schema::{PatchStrategy, Schema};
+use serde_json::{Map, Value};
+
+use crate::{
+    shape::{Fields, Place, Shape},
+    typed::go,
+};
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
+const ORDER_PREFIX: &str = "$setElementOrder/";
+
+/// Why a patch is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StrategicError {
+    /// 400: a directive does not have its form.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 422: the patch does not fit the object.
+    #[error("the strategic merge patch does not fit the object")]
+    NotApplicable,
+    /// 500 without a reason, as kube-apiserver answers what it did not expect.
+    #[error("{0}")]
+    Internal(String),
+}
+
+type Result<T> = std::result::Result<T, StrategicError>;
+
+fn internal<T>(text: impl Into<String>) -> Result<T> {
+    Err(StrategicError::Internal(text.into()))
+}
+
+/// Applies a patch. `null` is the patch that does nothing.
+///
+/// # Errors
+/// See [`StrategicError`]; the object is then half-patched.
+pub fn apply(object: &mut Value, patch: &Value, schema: &Schema) -> Result<()> {
+    let patch = match patch {
+        Value::Null => return Ok(()),
+        Value::Object(patch) => patch,
+        other => {
+            let kind = match other {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Bool(_) => "bool",
+                _ => "number",
+            };
+            return Err(StrategicError::BadRequest(format!(
+                "json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+            )));
+        }
+    };
+    let Value::Object(live) = object else {
+        return Err(StrategicError::NotApplicable);
+    };
+    merge_map(live, patch, Place::Object(schema))
+}
+
+fn merge_map(
+    live: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    place: Place<'_>,
+) -> Result<()> {
+    match patch.get(DIRECTIVE) {
+        None => {}
+        Some(Value::String(word)) if word == "delete" => {
+            live.clear();
+            return Ok(());
+        }
+        Some(Value::String(word)) if word == "replace" => {
+            *live = patch.clone();
+            live.remove(DIRECTIVE);
+            return Ok(());
+        }
+        Some(word) => {
+            return internal(format!(
+                "unknown patch type: {} in map: {}",
+                go(word),
+                go(&Value::Object(patch.clone()))
+            ));
+        }
+    }
+    retain_keys(live, patch)?;
+    let fields = match place.shape_of_any() {
+        Shape::Map(fields) => Some(fields),
+        _ => None,
+    };
+    order_lists(live, patch, fields.as_ref())?;
+    for (name, change) in patch {
+        if name == RETAIN_KEYS || name.starts_with(ORDER_PREFIX) {
+            continue;
+        }
+        if let Some(field) = name.strip_prefix(DELETE_PREFIX) {
+            delete_scalars(live, field, change)?;
+            continue;
+        }
+        if change.is_null() {
+            live.remove(name);
+            continue;
+        }
+        let child = fields.as_ref().and_then(|fields| fields.field(name));
+        let child = child.unwrap_or(Place::Deduced);
+        match (live.get_mut(name), change) {
+            (Some(Value::Object(live)), Value::Object(change)) => {
+                merge_map(live, change, child)?;
+            }
+            (Some(Value::Array(items)), Value::Array(changes)) => {
+                merge_list(
+                    items,
+                    changes,
+                    child,
+                    patch.get(&format!("{ORDER_PREFIX}{name}")),
+                )?;
+            }
+            _ => {
+                live.insert(name.clone(), fresh(change));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value that meets nothing live: nulls and directives say nothing.
+fn fresh(change: &Value) -> Value {
+    match change {
+        Value::Object(fields) => {
+            if fields.get(DIRECTIVE).is_some_and(|word| word == "delete") {
+                return Value::Object(Map::new());
+            }
+            let kept = fields
+                .iter()
+                .filter(|(name, value)| !value.is_null() && !is_directive(name))
+                .map(|(name, value)| (name.clone(), fresh(value)));
+            Value::Object(kept.collect())
+        }
+        Value::Array(items) => {
+            let kept = items
+                .iter()
+                .filter(|item| item.get(DIRECTIVE).is_none())
+                .map(|item| match item {
+                    Value::Object(fields) => {
+                        let kept = fields
+                            .iter()
+                            .filter(|(name, _)| !is_directive(name))
+                            .map(|(name, value)| (name.clone(), value.clone()));
+                        Value::Object(kept.collect())
+                    }
+                    other => other.clone(),
+                });
+            Value::Array(kept.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn is_directive(name: &str) -> bool {
+    name == DIRECTIVE
+        || name == RETAIN_KEYS
+        || name.starts_with(DELETE_PREFIX)
+        || name.starts_with(ORDER_PREFIX)
+}
+
+fn retain_keys(live: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<()> {
+    let Some(keys) = patch.get(RETAIN_KEYS) else {
+        return Ok(());
+    };
+    let bad = || StrategicError::BadRequest("invalid patch format of retainKeys".to_owned());
+    let keys: BTreeSet<&str> = keys
+        .as_array()
+        .ok_or_else(bad)?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let stray = patch.iter().any(|(name, value)| {
+        !value.is_null() && !is_directive(name) && !keys.contains(name.as_str())
+    });
+    if stray {
+        return Err(bad());
+    }
+    live.retain(|name, _| keys.contains(name.as_str()));
+    Ok(())
+}
+
+fn delete_scalars(live: &mut Map<String, Value>, field: &str, gone: &Value) -> Result<()> {
+    let bad =
+        || StrategicError::BadRequest("invalid patch format of delete primitive list".to_owned());
+    let gone = gone.as_array().ok_or_else(bad)?;
+    match live.get_mut(field) {
+        Some(Value::Array(items)) => {
+            items.retain(|item| !gone.contains(item));
+            Ok(())
+        }
+        Some(_) => Err(bad()),
+        None => Ok(()),
+    }
+}
+
+/// Applies the orders of lists that the patch leaves as they are otherwise, and checks the rest.
+fn order_lists(
+    live: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    fields: Option<&Fields<'_>>,
+) -> Result<()> {
+    for (name, order) in patch {
+        let Some(field) = name.strip_prefix(ORDER_PREFIX) else {
+            continue;
+        };
+        let Value::Array(order) = order else {
+            return internal(format!(
+                "expected a []interface {{}}, but received a {}",
+                go_type(order)
+            ));
+        };
+        let Some(child) = fields.and_then(|fields| fields.field(field)) else {
+            let of = live.get("kind").and_then(Value::as_str);
+            return internal(format!(
+                "unable to find api field in struct {} for the json field {field:?}",
+                of.unwrap_or("ObjectMeta")
+            ));
+        };
+        let Some(strategy) = strategy(child) else {
+            continue;
+        };
+        check_keys(strategy, order)?;
+        match (patch.get(field), live.get_mut(field)) {
+            (Some(Value::Array(changes)), _) => check_order(strategy, changes, order)?,
+            (_, Some(Value::Array(items))) => {
+                let live = items.clone();
+                *items = in_order(strategy, std::mem::take(items), &live, order);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn strategy(place: Place<'_>) -> Option<&PatchStrategy> {
+    match place {
+        Place::Typed(schema) | Place::Object(schema) => schema.patch.as_ref(),
+        Place::Deduced => None,
+    }
+}
+
+/// What tells an item from others.
+fn key_of<'v>(strategy: &PatchStrategy, item: &'v Value) -> Option<&'v Value> {
+    match strategy {
+        PatchStrategy::MergeObjects(key) => item.get(key),
+        PatchStrategy::MergeScalars => Some(item),
+    }
+}
+
+fn check_keys(strategy: &PatchStrategy, items: &[Value]) -> Result<()> {
+    let PatchStrategy::MergeObjects(key) = strategy else {
+        return Ok(());
+    };
+    for (at, item) in items.iter().enumerate() {
+        match item {
+            Value::Object(fields) if fields.contains_key(key) => {}
+            Value::Object(_) => {
+                return internal(format!(
+                    "map: {} does not contain declared merge key: {key}",
+                    go(item)
+                ));
+            }
+            _ => return internal(format!("value for key {at} is not a map")),
+        }
+    }
+    Ok(())
+}
+
+/// The changed items must stand in the order that the patch asks for.
+fn check_order(strategy: &PatchStrategy, changes: &[Value], order: &[Value]) -> Result<()> {
+    let mut rest = order.iter().filter_map(|item| key_of(strategy, item));
+    let changes: Vec<&Value> = changes
+        .iter()
+        .filter(|item| item.get(DIRECTIVE).is_none())
+        .collect();
+    for item in &changes {
+        let key = key_of(strategy, item);
+        if !rest.any(|one| Some(one) == key) {
+            let dump = |items: &mut dyn Iterator<Item = &Value>| -> String {
+                items.map(go).collect::<Vec<_>>().join(" ")
+            };
+            return internal(format!(
+                "The order in patch list:\n[{}]\n doesn't match $setElementOrder list:\n[{}]\n",
+                dump(&mut changes.iter().copied()),
+                dump(&mut order.iter())
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn merge_list(
+    items: &mut Vec<Value>,
+    changes: &[Value],
+    place: Place<'_>,
+    order: Option<&Value>,
+) -> Result<()> {
+    let Some(strategy) = strategy(place) else {
+        *items = changes.to_vec();
+        return Ok(());
+    };
+    let uniform = |values: &[Value]| {
+        values
+            .windows(2)
+            .all(|pair| std::mem::discriminant(&pair[0]) == std::mem::discriminant(&pair[1]))
+    };
+    let alike = match (items.first(), changes.first()) {
+        (Some(live), Some(change)) => {
+            std::mem::discriminant(live) == std::mem::discriminant(change)
+        }
+        _ => true,
+    };
+    if !alike || !uniform(items) || !uniform(changes) {
+        return internal(format!(
+            "list element types are not identical: [{} {}]",
+            go(&Value::Array(items.clone())),
+            go(&Value::Array(changes.to_vec()))
+        ));
+    }
+    let live = items.clone();
+    match strategy {
+        PatchStrategy::MergeScalars => {
+            for change in changes {
+                if !items.contains(change) {
+                    items.push(change.clone());
+                }
+            }
+        }
+        PatchStrategy::MergeObjects(key) => {
+            if !merge_objects(items, changes, key, strategy, place)? {
+                return Ok(());
+            }
+        }
+    }
+    let order = match order.and_then(Value::as_array) {
+        Some(order) => order,
+        None => changes,
+    };
+    *items = in_order(strategy, std::mem::take(items), &live, order);
+    Ok(())
+}
+
+/// Merges item by item; `false` when the patch replaced the whole list.
+fn merge_objects(
+    items: &mut Vec<Value>,
+    changes: &[Value],
+    key: &str,
+    strategy: &PatchStrategy,
+    place: Place<'_>,
+) -> Result<bool> {
+    let directive = |item: &Value| item.get(DIRECTIVE).cloned();
+    if changes
+        .iter()
+        .any(|item| directive(item).is_some_and(|word| word != "delete"))
+    {
+        *items = changes
+            .iter()
+            .filter(|item| directive(item).is_none())
+            .cloned()
+            .collect();
+        return Ok(false);
+    }
+    check_keys(strategy, changes)?;
+    let item_place = match place.shape_of_any() {
+        Shape::List(list) => list.items,
+        _ => Place::Deduced,
+    };
+    for change in changes.iter().filter(|item| directive(item).is_some()) {
+        items.retain(|item| item.get(key) != change.get(key));
+    }
+    for change in changes.iter().filter(|item| directive(item).is_none()) {
+        let found = items
+            .iter_mut()
+            .find(|item| item.get(key) == change.get(key));
+        match (found, change) {
+            (Some(Value::Object(live)), Value::Object(change)) => {
+                merge_map(live, change, item_place)?;
+            }
+            _ => items.push(fresh(change)),
+        }
+    }
+    Ok(true)
+}
+
+/// Items that the order names, in that order; the others where they stood among the live ones.
+fn in_order(
+    strategy: &PatchStrategy,
+    items: Vec<Value>,
+    live: &[Value],
+    order: &[Value],
+) -> Vec<Value> {
+    let rank = |item: &Value| {
+        let key = key_of(strategy, item);
+        order.iter().position(|one| key_of(strategy, one) == key)
+    };
+    let stood = |item: &Value| {
+        let key = key_of(strategy, item);
+        live.iter().position(|one| key_of(strategy, one) == key)
+    };
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        items.into_iter().partition(|item| rank(item).is_some());
+    named.sort_by_key(&rank);
+    others.sort_by_key(&stood);
+    let mut ordered = Vec::with_capacity(named.len() + others.len());
+    let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
+    loop {
+        let other_first = match (named.peek(), others.peek()) {
+            (None, None) => return ordered,
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+            // A new item goes in front of what was there.
+            (Some(name), Some(other)) => match (stood(name), stood(other)) {
+                (Some(name), Some(other)) => other < name,
+                _ => false,
+            },
+        };
+        ordered.extend(if other_first {
+            others.next()
+        } else {
+            named.next()
+        });
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
