@@ -509,9 +509,10 @@ mod tests {
     #[test]
     fn an_app_that_goes_wants_nothing_and_waits_for_the_sweep() {
         let mut going = app(true, Some((true, "Connected", 3)));
-        going.metadata.deletion_timestamp = Some(
-            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now()),
-        );
+        going.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+            ));
         assert!(!wants_running(&going) && !wants_machine(&going));
         assert!(!swept(&going, true));
         assert!(swept(&going, false), "nobody is there to sweep");

@@ -115,11 +115,11 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
     }
     let state = new["spec"]["state"].as_str().unwrap_or("unknown");
     let action = asked.as_deref().and_then(Action::parse)?;
-    let contradicts = match (state, action) {
-        ("running", Action::Stop | Action::Pause) => true,
-        ("created", Action::Start | Action::Unpause | Action::Restart) => true,
-        _ => false,
-    };
+    let contradicts = matches!(
+        (state, action),
+        ("running", Action::Stop | Action::Pause)
+            | ("created", Action::Start | Action::Unpause | Action::Restart)
+    );
     contradicts.then(|| {
         format!(
             "action {:?} contradicts spec.state {state:?}; set spec.state to \"unknown\" first",

@@ -78,6 +78,10 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
 }
 
 /// What can happen.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time lives on the loop's stack; a box would be an allocation per event"
+)]
 enum Input {
     App(watcher::Event<App>),
     Container(watcher::Event<Container>),
@@ -404,14 +408,15 @@ impl Controller {
             condition::find(conditions, condition::RUNNING).is_some_and(rdd_api::Condition::is_true)
         });
         let wanted = app.as_ref().is_some_and(|app| {
-            running
-                && app.spec.running
-                && app.spec.is_moby()
-                && app.metadata.deletion_timestamp.is_none()
+            app.spec.running && app.spec.is_moby() && app.metadata.deletion_timestamp.is_none()
         });
         if let (true, Some(app)) = (wanted, &app) {
             self.sweeping = false;
-            self.keep_connected(app).await;
+            if running {
+                self.keep_connected(app).await;
+            } else {
+                self.await_machine(app).await;
+            }
             return;
         }
         if self.session.take().is_some() {
@@ -428,6 +433,19 @@ impl Controller {
             return;
         }
         self.sweep(app.as_deref(), running).await;
+    }
+
+    /// The engine is wanted and its machine does not run: it is starting, or died.
+    /// Nobody meant to stop mirroring, so every mirror stays.
+    async fn await_machine(&mut self, app: &Arc<App>) {
+        self.lost("connection lost: the machine does not run").await;
+        self.retry = None;
+        let verdict = (
+            false,
+            reason::WAITING_FOR_MACHINE,
+            "Waiting for the machine to run",
+        );
+        self.report(app, verdict).await;
     }
 
     async fn keep_connected(&mut self, app: &Arc<App>) {
