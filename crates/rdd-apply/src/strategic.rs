@@ -444,3 +444,143 @@ fn go_type(value: &Value) -> &'static str {
         Value::Object(_) => "map[string]interface {}",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let mut schema = Schema::parse(&json!({"type": "object", "properties": {
+            "data": {"type": "object", "additionalProperties": {"type": "string"}},
+            "pull": {"type": "array", "items": {"type": "object"}},
+            "secrets": {"type": "array", "items": {"type": "object", "properties": {
+                "name": {"type": "string"}, "ns": {"type": "string"}}}}
+        }}))
+        .expect("the test's schema is valid");
+        if let Some(secrets) = schema.properties.get_mut("secrets") {
+            secrets.patch = Some(PatchStrategy::MergeObjects("name".to_owned()));
+        }
+        schema
+    }
+
+    fn check(patch: Value, expected: std::result::Result<Value, &str>) {
+        let mut object = json!({"kind": "Thing",
+            "metadata": {"finalizers": ["f/a", "f/b"]},
+            "data": {"a": "1", "b": "2"},
+            "pull": [{"name": "p"}],
+            "secrets": [{"name": "a"}, {"name": "b", "ns": "n"}]});
+        let mut whole = object.clone();
+        let answer = apply(&mut object, &patch, &schema()).map_err(|error| error.to_string());
+        match expected {
+            Ok(change) => {
+                crate::merge::apply(&mut whole, &change);
+                assert_eq!(answer, Ok(()), "{patch}");
+                assert_eq!(object, whole, "{patch}");
+            }
+            Err(text) => assert_eq!(answer, Err(text.to_owned()), "{patch}"),
+        }
+    }
+
+    #[test]
+    fn maps_merge_and_lists_follow_their_strategy() {
+        check(
+            json!({"data": {"a": null, "c": "3"}}),
+            Ok(json!({"data": {"a": null, "c": "3"}})),
+        );
+        check(
+            json!({"pull": [{"name": "q"}]}),
+            Ok(json!({"pull": [{"name": "q"}]})),
+        );
+        check(
+            json!({"secrets": [{"name": "c"}]}),
+            Ok(json!({"secrets": [{"name": "c"}, {"name": "a"}, {"name": "b", "ns": "n"}]})),
+        );
+        check(
+            json!({"secrets": [{"name": "b", "ns": null}]}),
+            Ok(json!({"secrets": [{"name": "a"}, {"name": "b"}]})),
+        );
+        check(
+            json!({"metadata": {"finalizers": ["f/a", "f/d", "f/d"]}}),
+            Ok(json!({"metadata": {"finalizers": ["f/a", "f/d", "f/b"]}})),
+        );
+        check(json!({"secrets": []}), Ok(json!({})));
+        check(json!({"secrets": null}), Ok(json!({"secrets": null})));
+        check(json!(null), Ok(json!({})));
+    }
+
+    #[test]
+    fn directives_delete_replace_and_order() {
+        check(
+            json!({"data": {"$patch": "delete", "x": "1"}}),
+            Ok(json!({"data": {"a": null, "b": null}})),
+        );
+        check(
+            json!({"data": {"$patch": "replace", "x": "1"}}),
+            Ok(json!({"data": {"a": null, "b": null, "x": "1"}})),
+        );
+        check(
+            json!({"secrets": [{"$patch": "delete", "name": "b"}, {"name": "n"}]}),
+            Ok(json!({"secrets": [{"name": "n"}, {"name": "a"}]})),
+        );
+        check(
+            json!({"secrets": [{"name": "z"}, {"$patch": "replace"}]}),
+            Ok(json!({"secrets": [{"name": "z"}]})),
+        );
+        check(
+            json!({"$setElementOrder/secrets": [{"name": "b"}, {"name": "a"}]}),
+            Ok(json!({"secrets": [{"name": "b", "ns": "n"}, {"name": "a"}]})),
+        );
+        check(
+            json!({"$setElementOrder/secrets": [{"name": "b"}, {"name": "m"}], "secrets": [{"name": "m"}]}),
+            Ok(json!({"secrets": [{"name": "a"}, {"name": "b", "ns": "n"}, {"name": "m"}]})),
+        );
+        check(
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["f/a"]}}),
+            Ok(json!({"metadata": {"finalizers": ["f/b"]}})),
+        );
+        check(
+            json!({"data": {"$retainKeys": ["b", "n"], "n": "1"}}),
+            Ok(json!({"data": {"a": null, "n": "1"}})),
+        );
+    }
+
+    #[test]
+    fn malformed_directives_are_refused_in_the_words_of_kubernetes() {
+        check(
+            json!({"data": {"$patch": "merge", "c": "3"}}),
+            Err("unknown patch type: merge in map: map[$patch:merge c:3]"),
+        );
+        check(
+            json!({"secrets": [{"ns": "x"}]}),
+            Err("map: map[ns:x] does not contain declared merge key: name"),
+        );
+        check(
+            json!({"secrets": ["x"]}),
+            Err("list element types are not identical: [[map[name:a] map[name:b ns:n]] [x]]"),
+        );
+        check(
+            json!({"data": {"$retainKeys": "b"}}),
+            Err("invalid patch format of retainKeys"),
+        );
+        check(
+            json!({"$setElementOrder/secrets": "x"}),
+            Err("expected a []interface {}, but received a string"),
+        );
+        check(
+            json!({"$setElementOrder/nope": []}),
+            Err("unable to find api field in struct Thing for the json field \"nope\""),
+        );
+        check(
+            json!({"$setElementOrder/secrets": [{"name": "a"}], "secrets": [{"name": "b"}]}),
+            Err(
+                "The order in patch list:\n[map[name:b]]\n doesn't match $setElementOrder list:\n[map[name:a]]\n",
+            ),
+        );
+        check(
+            json!([]),
+            Err("json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        );
+    }
+}
