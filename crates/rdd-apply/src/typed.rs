@@ -37,15 +37,13 @@ fn check_at(place: Place<'_>, value: &Value, path: &mut String, errors: &mut Vec
             for (name, value) in map {
                 path.push('.');
                 path.push_str(name);
-                match fields.field(name) {
-                    Some(place) => check_at(place, value, path, errors),
-                    None => errors.push(format!("{path}: field not declared in schema")),
-                }
-                let declared = fields.field(name).is_some();
+                let Some(place) = fields.field(name) else {
+                    errors.push(format!("{path}: field not declared in schema"));
+                    path.truncate(length);
+                    return;
+                };
+                check_at(place, value, path, errors);
                 path.truncate(length);
-                if !declared {
-                    break;
-                }
             }
         }
         (Shape::Map(_), _) => errors.push(format!("{path}: expected map, got &{{{}}}", go(value))),
