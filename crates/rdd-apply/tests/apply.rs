@@ -341,3 +341,58 @@ fn the_eleventh_updater_joins_the_ancient_changes() {
     assert_eq!(entries.map(Vec::len), Some(10));
     assert_ne!(fields_of(&live, "ancient-changes"), Value::Null);
 }
+
+#[test]
+fn entries_of_a_removed_version_stop_applies_until_an_update_drops_them() {
+    let world = World::new();
+    let mut live = world.applied(None, "old", json!({"a": "1"}));
+    live["metadata"]["managedFields"][0]["apiVersion"] = json!("ex.com/v1beta1");
+    assert_eq!(
+        world.apply(Some(&live), "m1", false, &json!({"n": 1})),
+        Err(ApplyError::Type(
+            "request to convert CR to an invalid group/version: ex.com/v1beta1".to_owned()
+        ))
+    );
+    let live = world.update(Some(&live), "u", json!({"a": "2"}));
+    assert_eq!(live.pointer("/metadata/managedFields"), None);
+}
+
+#[test]
+fn kubectl_takes_over_what_its_client_side_apply_wrote() {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let world = World::new();
+    let mut live = world.update(None, "kubectl-client-side-apply", json!({"a": "1", "n": 1}));
+    live["metadata"]["annotations"][LAST_APPLIED] = json!(
+        json!({"apiVersion": API_VERSION, "kind": "Widget", "metadata": {"name": "w"},
+               "spec": {"a": "1"}})
+        .to_string()
+    );
+    let foreign = world.apply(Some(&live), "kubectl", false, &json!({"a": "2", "n": 2}));
+    assert!(
+        matches!(&foreign, Err(ApplyError::Conflict(conflicts)) if conflicts.paths().count() == 1),
+        "{foreign:?}"
+    );
+    let taken = world.apply(Some(&live), "kubectl", false, &json!({"a": "<2>"}));
+    let taken = taken.expect("client-side apply wrote the field last");
+    assert_eq!(
+        taken["metadata"]["annotations"][LAST_APPLIED],
+        "{\"apiVersion\":\"ex.com/v1\",\"kind\":\"Widget\",\"metadata\":{\"name\":\"w\"},\
+         \"spec\":{\"a\":\"\\u003c2\\u003e\"}}\n"
+    );
+    assert!(
+        world
+            .apply(Some(&live), "other", false, &json!({"a": "2"}))
+            .is_err()
+    );
+}
+
+#[test]
+fn an_equal_value_is_shared_without_a_time() {
+    let world = World::new();
+    let live = world.applied(None, "m1", json!({"a": "1"}));
+    let live = world.applied(Some(&live), "m2", json!({"a": "1"}));
+    let entries = &live["metadata"]["managedFields"];
+    assert_eq!(entries[0]["manager"], "m2");
+    assert_eq!(entries[0].get("time"), None);
+    assert!(entries[1].get("time").is_some());
+}
