@@ -39,8 +39,12 @@ use process::Process;
 /// How long dockerd may take until it answers: it restores containers first.
 const START: Duration = Duration::from_secs(60);
 
-/// How long dockerd may take to end its containers and itself.
-const STOP: Duration = Duration::from_secs(30);
+/// How long dockerd may take to end its containers and itself. With [`RELOAD`] and
+/// [`KILL`] it stays below what the control plane grants.
+const STOP: Duration = Duration::from_secs(25);
+
+/// How long the kernel may take to end what was killed.
+const KILL: Duration = Duration::from_secs(3);
 
 /// How long dockerd may take to notice changed settings.
 const RELOAD: Duration = Duration::from_secs(5);
@@ -48,7 +52,7 @@ const RELOAD: Duration = Duration::from_secs(5);
 /// Pause between two looks while starting and stopping.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Pause between two looks at a process that is not our child.
+/// Pause between two looks at a process whose end the kernel cannot tell.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Lines of the log that an error shows.
@@ -88,7 +92,8 @@ pub struct Native {
 /// What must be known again after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Remembered {
-    process: Process,
+    /// Absent between choosing the network and starting the engine.
+    process: Option<Process>,
     network: Network,
 }
 
@@ -107,26 +112,69 @@ impl Native {
         serde_json::from_slice(&text).ok()
     }
 
-    fn alive(&self) -> Option<Remembered> {
-        self.remembered()
-            .filter(|remembered| remembered.process.is_alive())
+    /// Written before what it describes is made, so that a crash or an error in
+    /// between leaves nothing that nobody knows of.
+    fn remember(&self, process: Option<Process>, network: &Network) -> Result<()> {
+        let remembered = Remembered {
+            process,
+            network: network.clone(),
+        };
+        let text = serde_json::to_vec_pretty(&remembered).expect("plain data is always JSON");
+        write(&self.options.state, &text)
+    }
+
+    fn alive(&self) -> Option<Process> {
+        self.remembered()?.process.filter(Process::is_alive)
+    }
+
+    /// Tells our containers from those of other users of the same containerd.
+    fn containerd_namespace(&self) -> String {
+        format!("rdd-{}", self.options.suffix)
     }
 
     fn config_file(&self) -> PathBuf {
         self.options.run.join("dockerd.json")
     }
 
+    fn exec_root(&self) -> PathBuf {
+        self.options.run.join("exec")
+    }
+
+    /// Removes what a dead engine left and a new one would believe.
+    async fn clear_the_way(&self) -> Result<()> {
+        // Its containerd ends with it, a moment later.
+        if let Some(containerd) = process::containerd(&self.exec_root())
+            && !containerd.wait(KILL).await
+        {
+            containerd.terminate();
+            if !containerd.wait(KILL).await {
+                return Err(Error::Stuck {
+                    pid: containerd.pid,
+                });
+            }
+        }
+        // Numbers of processes that are gone: dockerd takes a zombie, or whoever has
+        // the number now, for the owner, and waits for it in vain or refuses to start.
+        remove_file(&self.exec_root().join("containerd/containerd.pid"))?;
+        remove_file(&self.pid_file())?;
+        // The socket would look like one that refuses.
+        remove_file(&self.options.socket)
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.options.run.join("dockerd.pid")
+    }
+
     async fn spawn(&self, dockerd: &Path) -> Result<Process> {
         let options = &self.options;
-        let remembered = self.remembered().map(|remembered| remembered.network);
-        let network = match remembered {
-            Some(network) => network,
+        settings::write(&options.settings, &self.config_file(), true)?;
+        let network = match self.remembered() {
+            Some(remembered) => remembered.network,
             None => Network::choose(&options.suffix, options.index).await?,
         };
+        self.remember(None, &network)?;
         network.up().await?;
-        settings::write(&options.settings, &self.config_file(), true)?;
-        // The socket of a dead engine would look like one that refuses.
-        remove_file(&options.socket)?;
+        self.clear_the_way().await?;
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -134,7 +182,7 @@ impl Native {
             .open(&options.log)
             .map_err(Error::file("open", &options.log))?;
         let second = log.try_clone().map_err(Error::file("open", &options.log))?;
-        let namespace = format!("rdd-{}", options.suffix);
+        let namespace = self.containerd_namespace();
         let mut command = Command::new(dockerd);
         command
             .arg("--config-file")
@@ -142,9 +190,9 @@ impl Native {
             .arg("--data-root")
             .arg(&options.data)
             .arg("--exec-root")
-            .arg(options.run.join("exec"))
+            .arg(self.exec_root())
             .arg("--pidfile")
-            .arg(options.run.join("dockerd.pid"))
+            .arg(self.pid_file())
             .arg("--host")
             .arg(self.endpoint())
             .args(["--containerd-namespace", &namespace])
@@ -158,6 +206,7 @@ impl Native {
                 &format!("base={},size=24", network.range()),
             ])
             .args(["--iptables=false", "--ip6tables=false"])
+            .env("PATH", search_path(dockerd))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(second)
@@ -169,12 +218,7 @@ impl Native {
             // Only to take its exit status: who cares about the process watches it.
             let _status = child.wait().await;
         });
-        let remembered = Remembered {
-            process: process.clone(),
-            network,
-        };
-        let text = serde_json::to_vec_pretty(&remembered).expect("plain data is always JSON");
-        write(&options.state, &text)?;
+        self.remember(Some(process.clone()), &network)?;
         Ok(process)
     }
 
@@ -225,8 +269,9 @@ impl Native {
         }
     }
 
+    /// Ends the engine, and with it its containers.
     async fn stop_process(&self) -> Result<()> {
-        let Some(Remembered { process, .. }) = self.alive() else {
+        let Some(process) = self.alive() else {
             return Ok(());
         };
         self.take_live_restore_back(&process).await?;
@@ -239,29 +284,38 @@ impl Native {
             "dockerd did not end in time and is killed"
         );
         process.kill_group();
-        if process.wait(STOP).await {
+        if process.wait(KILL).await {
             Ok(())
         } else {
             Err(Error::Stuck { pid: process.pid })
         }
     }
 
-    /// Containers that run without their engine, because it died and was not started again.
-    fn has_orphans(&self) -> bool {
-        process::any_with_argument(&format!("rdd-{}", self.options.suffix), "containerd-shim")
-    }
-}
-
-#[async_trait]
-impl Machine for Native {
-    fn endpoint(&self) -> String {
-        format!("unix://{}", self.options.socket.display())
+    /// Containers that run without their engine: it died, or had to be killed.
+    fn orphans(&self) -> Vec<Process> {
+        process::shims(
+            &self.containerd_namespace(),
+            &self.options.data.join("containers"),
+        )
     }
 
-    async fn start(&self) -> Result<()> {
-        let _turn = self.turn.lock().await;
+    /// Ends containers that no engine can end any more.
+    async fn end_orphans(&self) -> Result<()> {
+        for shim in self.orphans() {
+            tracing::warn!(pid = shim.pid, "a container without an engine is killed");
+            for inside in shim.children().into_iter().chain([shim]) {
+                inside.kill();
+                if !inside.wait(KILL).await {
+                    return Err(Error::Stuck { pid: inside.pid });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_in_turn(&self) -> Result<()> {
         let process = match self.alive() {
-            Some(remembered) => remembered.process,
+            Some(process) => process,
             None => {
                 let dockerd = self.options.dockerd.clone().ok_or(Error::NotInstalled)?;
                 if !nix::unistd::Uid::effective().is_root() {
@@ -290,32 +344,55 @@ impl Machine for Native {
         Ok(())
     }
 
-    async fn is_running(&self) -> bool {
-        self.alive().is_some()
-    }
-
-    async fn ended(&self) {
-        while self.alive().is_some() {
-            sleep(WATCH).await;
+    async fn stop_in_turn(&self) -> Result<()> {
+        if self.alive().is_none() && !self.orphans().is_empty() {
+            // An engine ends its containers better than a signal does.
+            if let Err(error) = self.start_in_turn().await {
+                tracing::warn!(%error, "no engine comes up to end the containers of the one before");
+            }
         }
-    }
-
-    async fn stop(&self) -> Result<()> {
-        let _turn = self.turn.lock().await;
         self.stop_process().await?;
+        self.end_orphans().await?;
         if let Some(Remembered { network, .. }) = self.remembered() {
             network.down().await?;
         }
         remove_file(&self.options.socket)?;
         remove_file(&self.options.state)
     }
+}
+
+#[async_trait]
+impl Machine for Native {
+    fn endpoint(&self) -> String {
+        format!("unix://{}", self.options.socket.display())
+    }
+
+    async fn start(&self) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        self.start_in_turn().await
+    }
+
+    async fn is_running(&self) -> bool {
+        self.alive().is_some()
+    }
+
+    async fn ended(&self) {
+        while let Some(process) = self.alive() {
+            if let Err(error) = process.ended().await {
+                tracing::debug!(%error, "the kernel does not tell when the engine ends");
+                sleep(WATCH).await;
+            }
+        }
+    }
+
+    async fn stop(&self) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        self.stop_in_turn().await
+    }
 
     async fn destroy(&self) -> Result<()> {
-        if !self.is_running().await && self.has_orphans() && self.options.dockerd.is_some() {
-            // Only an engine knows how to end its containers.
-            self.start().await?;
-        }
-        self.stop().await?;
+        let _turn = self.turn.lock().await;
+        self.stop_in_turn().await?;
         for folder in [&self.options.data, &self.options.run] {
             unmount_below(folder).await?;
             match fs::remove_dir_all(folder) {
@@ -327,6 +404,17 @@ impl Machine for Native {
         }
         Ok(())
     }
+}
+
+/// Where dockerd finds its own helpers, whatever path this process was started with.
+fn search_path(dockerd: &Path) -> std::ffi::OsString {
+    let mut path = dockerd
+        .parent()
+        .unwrap_or(Path::new("/usr/sbin"))
+        .as_os_str()
+        .to_owned();
+    path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    path
 }
 
 /// Detaches mounts that a killed engine left, deepest first.

@@ -109,7 +109,11 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     machine.stop().await.expect("stopping again is fine");
     assert!(!home.join("docker.sock").exists());
     wait_until("no process is left", || {
-        shell("ps ax -o args | grep -v grep | grep -c 'rdd-machinetest' || true") == "0"
+        let line = format!(
+            "ps ax -o args | grep -v grep | grep -c '{}' || true",
+            home.display()
+        );
+        shell(&line) == "0"
     });
     assert_eq!(shell("ip -o link | wc -l"), links_before);
     assert_eq!(shell("iptables-save | grep -c ^-A || true"), rules_before);
@@ -119,8 +123,30 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     wait_until("the restart policy holds", || {
         docker(home, "inspect -f '{{.State.Running}}' survivor") == "true"
     });
-    machine.destroy().await.expect("it is removed");
+
+    // Without an engine that could end it, the container is ended all the same.
+    shell(&format!("kill -9 {}", pid(home)));
+    let engineless = Native::new(NativeOptions {
+        dockerd: None,
+        ..options(home, "machinetest", 150)
+    });
+    wait_until("a container outlives its engine", || {
+        let line = format!(
+            "ps ax -o args | grep -v grep | grep -c '^/usr/bin/containerd-shim.*{}' || true",
+            home.display()
+        );
+        shell(&line) == "1"
+    });
+    engineless.destroy().await.expect("it is removed");
     assert!(!home.join("data").exists());
+    assert!(!home.join("run").exists());
+    assert_eq!(shell("ip -o link | wc -l"), links_before);
+    assert_eq!(shell("iptables-save | grep -c ^-A || true"), rules_before);
+    let left = shell(&format!(
+        "grep -c ' {}' /proc/self/mountinfo || true",
+        home.display()
+    ));
+    assert_eq!(left, "0", "no mount is left");
 }
 
 #[tokio::test]

@@ -55,12 +55,28 @@ impl Network {
         let short: String = suffix
             .chars()
             .filter(char::is_ascii_alphanumeric)
-            .take(6)
+            .take(5)
             .collect();
-        Ok(Self {
-            bridge: format!("rdd{index}-{short}"),
-            chain: format!("RDD-{index}-{short}"),
-            block,
+        // An instance of the same name in another home directory has its own.
+        for copy in 0..100 {
+            let copy = if copy == 0 {
+                String::new()
+            } else {
+                format!("-{copy}")
+            };
+            let bridge = format!("rdd{index}-{short}{copy}");
+            if run("ip", &["link", "show", "dev", &bridge]).await.is_err() {
+                let chain = format!("RDD-{index}-{short}{copy}");
+                return Ok(Self {
+                    bridge,
+                    chain,
+                    block,
+                });
+            }
+        }
+        Err(Error::Command {
+            command: "ip link".to_owned(),
+            output: format!("a hundred bridges rdd{index}-{short} exist"),
         })
     }
 

@@ -1,11 +1,15 @@
 //! A process by number and start time, so that a recycled number is never signalled.
 
-use std::fs;
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep};
 
 /// Pause between two looks.
@@ -17,18 +21,56 @@ pub(super) struct Process {
     pub(super) pid: u32,
     /// The kernel's start time, in ticks since boot.
     pub(super) started: u64,
+    /// Which boot: the ticks begin anew with each.
+    boot: String,
 }
 
 impl Process {
     /// The process that has this number now.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let started = start_time(pid)?;
-        Some(Self { pid, started })
+        Some(Self {
+            pid,
+            started,
+            boot: boot(),
+        })
     }
 
     /// Whether the number still means the same process.
     pub(super) fn is_alive(&self) -> bool {
-        self.pid > 1 && start_time(self.pid) == Some(self.started)
+        self.pid > 1 && start_time(self.pid) == Some(self.started) && self.boot == boot()
+    }
+
+    /// Waits for its end, which the kernel tells.
+    pub(super) async fn ended(&self) -> io::Result<()> {
+        let pid =
+            rustix::process::Pid::from_raw(self.id().as_raw()).ok_or(io::ErrorKind::NotFound)?;
+        let handle = match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            opened => opened?,
+        };
+        // The number may have meant another process by the time the handle was made.
+        if !self.is_alive() {
+            return Ok(());
+        }
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe; an owned descriptor that nobody else closes is sound"
+        )]
+        let watched = AsyncFd::with_interest(handle, Interest::READABLE)?;
+        watched.readable().await.map(drop)
+    }
+
+    /// What it started and has not lost.
+    pub(super) fn children(&self) -> Vec<Self> {
+        all()
+            .filter(|pid| parent(*pid) == Some(self.pid))
+            .filter_map(Self::of)
+            .collect()
+    }
+
+    pub(super) fn kill(&self) {
+        self.signal(Signal::SIGKILL);
     }
 
     pub(super) fn reload(&self) {
@@ -84,20 +126,100 @@ fn start_time(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// Whether a process of this program runs with exactly this argument.
-pub(super) fn any_with_argument(argument: &str, program: &str) -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return false;
+fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    fields.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The kernel's identity of this boot.
+fn boot() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Every process number in use.
+fn all() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The processes that hold containers in this containerd namespace, as far as the
+/// containers' folders lie here: other engines may use a namespace of the same name.
+pub(super) fn shims(namespace: &str, containers: &Path) -> Vec<Process> {
+    let is_ours = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&str> = line
+            .split(|byte| *byte == 0)
+            .filter_map(|word| std::str::from_utf8(word).ok())
+            .collect();
+        let after = |flag: &str| {
+            words
+                .iter()
+                .skip_while(|word| **word != flag)
+                .nth(1)
+                .copied()
+        };
+        let program = words.first().and_then(|first| first.rsplit('/').next());
+        program.is_some_and(|program| program.starts_with("containerd-shim"))
+            && after("-namespace") == Some(namespace)
+            && after("-id").is_some_and(|id| !id.is_empty() && containers.join(id).is_dir())
     };
-    entries.flatten().any(|entry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let mut words = line.split(|byte| *byte == 0);
-        let is_program = words.next().is_some_and(|first| {
-            String::from_utf8_lossy(first)
-                .rsplit('/')
-                .next()
-                .is_some_and(|name| name.starts_with(program))
+    all().filter(is_ours).filter_map(Process::of).collect()
+}
+
+/// The containerd that an engine with this folder started for itself.
+pub(super) fn containerd(exec: &Path) -> Option<Process> {
+    let is_ours = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line
+            .split(|byte| *byte == 0)
+            .filter_map(|word| std::str::from_utf8(word).ok());
+        let program = words.next().and_then(|first| first.rsplit('/').next());
+        program == Some("containerd") && words.any(|word| Path::new(word).starts_with(exec))
+    };
+    all().find(is_ours).and_then(Process::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_alone_identifies_nothing() {
+        let own = Process::of(std::process::id()).expect("this process lives");
+        assert!(own.is_alive());
+        let check = |process: Process| assert!(!process.is_alive(), "{process:?}");
+        check(Process {
+            started: own.started + 1,
+            ..own.clone()
         });
-        is_program && words.any(|word| word == argument.as_bytes())
-    })
+        check(Process {
+            boot: "another".to_owned(),
+            ..own.clone()
+        });
+        check(Process {
+            pid: 1,
+            ..own.clone()
+        });
+        check(Process { pid: 0, ..own });
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_told() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("cat is there");
+        let process = Process::of(child.id()).expect("it lives");
+        let own = Process::of(std::process::id()).expect("this process lives");
+        assert!(own.children().contains(&process));
+        drop(child.stdin.take());
+        tokio::time::timeout(Duration::from_secs(10), process.ended())
+            .await
+            .expect("its end is told in time")
+            .expect("the kernel tells it");
+        assert!(!process.is_alive(), "a zombie does not live");
+        child.wait().expect("it is reaped");
+    }
 }
