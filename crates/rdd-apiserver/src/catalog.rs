@@ -506,6 +506,12 @@ pub trait Strategy: Send + Sync + 'static {
         true
     }
 
+    /// What Go prints for an object of the type in which nothing is set (a Lease's `spec`);
+    /// empty for custom resources. Bookmarks look like it, and managed fields start from it.
+    fn blank(&self) -> Value {
+        Value::Object(serde_json::Map::new())
+    }
+
     /// Changes an object just before its deletion begins (a Namespace turns
     /// Terminating). Called with the deletion timestamp already set.
     fn prepare_delete(&self, _cx: &WriteContext<'_>, _object: &mut Value) {}

@@ -2,4 +2,5 @@
 
 pub mod json;
 pub mod negotiate;
+pub mod table;
 pub mod yaml;

@@ -13,10 +13,36 @@
 //! Invariant: the server knows no kind but those that Kubernetes itself has; its
 //! only memory beside the store is the watch cache, and that can be thrown away.
 
-pub mod catalog;
-pub mod encoding;
-pub mod object;
+pub mod api_server;
+mod client;
+
 pub mod status;
+
+pub mod object;
+
+pub mod http;
+
+pub mod auth;
+
+pub mod encoding;
+
+pub mod catalog;
+
+pub mod options;
+
+pub mod selector;
+
+mod verbs;
+
+pub mod watch_cache;
+
 pub mod workers;
 
+/// Stack of the threads that run the server: documents may nest
+/// [`encoding::json::DEPTH_MAX`] levels deep, every level costs the recursive walks
+/// (parse, prune, validate, compare, drop) a frame, and unoptimised frames are large.
+pub const WORKER_STACK: usize = 16 * 1024 * 1024;
+
+pub use api_server::{ApiServer, Options};
+pub use auth::Identity;
 pub use status::{ApiError, ApiResult};

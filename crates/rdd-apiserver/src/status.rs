@@ -452,10 +452,25 @@ impl ApiError {
         Self::new(406, "NotAcceptable", message)
     }
 
+    /// No representation of a built-in that the client takes.
+    #[must_use]
+    pub fn no_representation(types: &str) -> Self {
+        Self::not_acceptable(format!(
+            "406: Not Acceptable\n\nAvailable representations: {types}"
+        ))
+        .details(Details::default())
+    }
+
     /// A body in a form that the endpoint does not read.
     #[must_use]
     pub fn unsupported_media_type(message: impl Into<String>) -> Self {
         Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// A patch in a form that a built-in does not read.
+    #[must_use]
+    pub fn no_patch_type() -> Self {
+        Self::unsupported_media_type("415: Unsupported Media Type").details(Details::default())
     }
 
     /// A body or patch that is too big; `text` follows the colon.

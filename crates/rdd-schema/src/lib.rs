@@ -12,12 +12,14 @@ pub mod field_error;
 pub mod names;
 pub mod structural;
 
+mod decode;
 mod default;
 mod format;
 mod parse;
 mod prune;
 mod validate;
 
+pub use decode::decode;
 pub use default::default;
 pub use field_error::{FieldError, FieldErrorKind};
 pub use parse::{DEPTH_MAX, ParseError};

@@ -1,1 +1,670 @@
-//! What all types share: the rules of `metadata`.
+//! What all types share: the form and the rules of `metadata`.
+
+use rdd_schema::{FieldError, names};
+use serde_json::{Map, Value};
+
+use crate::{catalog::Resource, object::Time};
+
+/// Bytes that all annotations of an object may have together, keys and values.
+pub const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// How a member of `metadata` is typed in Go.
+#[derive(Clone, Copy)]
+enum Form {
+    Text,
+    Int64,
+    Time,
+    TextMap,
+    TextList,
+    Owners,
+    Managed,
+}
+
+const MEMBERS: &[(&str, Form)] = &[
+    ("annotations", Form::TextMap),
+    ("creationTimestamp", Form::Time),
+    ("deletionGracePeriodSeconds", Form::Int64),
+    ("deletionTimestamp", Form::Time),
+    ("finalizers", Form::TextList),
+    ("generateName", Form::Text),
+    ("generation", Form::Int64),
+    ("labels", Form::TextMap),
+    ("managedFields", Form::Managed),
+    ("name", Form::Text),
+    ("namespace", Form::Text),
+    ("ownerReferences", Form::Owners),
+    ("resourceVersion", Form::Text),
+    ("selfLink", Form::Text),
+    ("uid", Form::Text),
+];
+
+const OWNER: &[&str] = &[
+    "apiVersion",
+    "blockOwnerDeletion",
+    "controller",
+    "kind",
+    "name",
+    "uid",
+];
+const MANAGED: &[&str] = &[
+    "apiVersion",
+    "fieldsType",
+    "fieldsV1",
+    "manager",
+    "operation",
+    "subresource",
+    "time",
+];
+
+/// Brings `metadata` into the form that Go's `ObjectMeta` would print: unknown
+/// members dropped, nulls and empty members left out. Answers the paths of what was dropped.
+///
+/// # Errors
+/// What Go's decoder says about a value of a wrong type.
+pub fn decode(object: &mut Value, builtin: bool, kind: &str) -> Result<Vec<String>, String> {
+    let Some(root) = object.as_object_mut() else {
+        return Ok(Vec::new());
+    };
+    let metadata = match root.get_mut("metadata") {
+        None | Some(Value::Null) => {
+            root.insert("metadata".to_owned(), Value::Object(Map::new()));
+            return Ok(Vec::new());
+        }
+        Some(Value::Object(metadata)) => metadata,
+        Some(other) => {
+            let place = if builtin {
+                format!("Go struct field {kind}.metadata of type v1.ObjectMeta")
+            } else {
+                "Go value of type v1.ObjectMeta".to_owned()
+            };
+            return Err(format!(
+                "json: cannot unmarshal {} into {place}",
+                go_name(other)
+            ));
+        }
+    };
+    let mut dropped = Vec::new();
+    let prefix = if builtin {
+        "ObjectMeta.metadata"
+    } else {
+        "ObjectMeta"
+    };
+    let taken = std::mem::take(metadata);
+    for (key, mut value) in taken {
+        let Some((_, form)) = MEMBERS.iter().find(|(name, _)| *name == key) else {
+            dropped.push(format!("metadata.{key}"));
+            continue;
+        };
+        let place = format!("{prefix}.{key}");
+        check(*form, &key, &mut value, &place, builtin, &mut dropped)?;
+        if !is_empty(*form, &value) {
+            metadata.insert(key, value);
+        }
+    }
+    metadata.remove("selfLink");
+    Ok(dropped)
+}
+
+fn is_empty(form: Form, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty() && !matches!(form, Form::Managed),
+        Value::Object(members) => members.is_empty(),
+        Value::Number(number) => matches!(form, Form::Int64) && number.as_i64() == Some(0),
+        Value::Bool(_) => false,
+    }
+}
+
+fn go_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn wrong(value: &Value, place: &str, go_type: &str) -> String {
+    let shown = match value {
+        Value::Number(number) if go_type == "int64" => format!("number {number}"),
+        other => go_name(other).to_owned(),
+    };
+    format!("json: cannot unmarshal {shown} into Go struct field {place} of type {go_type}")
+}
+
+fn check(
+    form: Form,
+    key: &str,
+    value: &mut Value,
+    place: &str,
+    builtin: bool,
+    dropped: &mut Vec<String>,
+) -> Result<(), String> {
+    if value.is_null() {
+        return Ok(());
+    }
+    match form {
+        Form::Text => match value {
+            Value::String(_) => Ok(()),
+            other => {
+                let go_type = if key == "uid" { "types.UID" } else { "string" };
+                Err(wrong(other, place, go_type))
+            }
+        },
+        Form::Int64 => {
+            if value.is_i64() {
+                Ok(())
+            } else {
+                Err(wrong(value, place, "int64"))
+            }
+        }
+        Form::Time => check_time(value, place),
+        Form::TextMap => {
+            let Value::Object(members) = value else {
+                return Err(wrong(value, place, "map[string]string"));
+            };
+            for member in members.values_mut() {
+                text_or_null(member, place)?;
+            }
+            Ok(())
+        }
+        Form::TextList => {
+            let Value::Array(items) = value else {
+                return Err(wrong(value, place, "[]string"));
+            };
+            for item in items {
+                text_or_null(item, place)?;
+            }
+            Ok(())
+        }
+        Form::Owners => check_list(
+            key,
+            value,
+            place,
+            OWNER,
+            ("OwnerReference", "v1.OwnerReference"),
+            builtin,
+            dropped,
+        ),
+        Form::Managed => check_list(
+            key,
+            value,
+            place,
+            MANAGED,
+            ("ManagedFieldsEntry", "v1.ManagedFieldsEntry"),
+            builtin,
+            dropped,
+        ),
+    }
+}
+
+/// A null in a map or list of strings reads as the empty string.
+fn text_or_null(value: &mut Value, place: &str) -> Result<(), String> {
+    match value {
+        Value::String(_) => Ok(()),
+        Value::Null => {
+            *value = Value::String(String::new());
+            Ok(())
+        }
+        other => Err(wrong(other, place, "string")),
+    }
+}
+
+fn check_time(value: &mut Value, place: &str) -> Result<(), String> {
+    let Value::String(text) = value else {
+        return Err(wrong(value, place, "v1.Time"));
+    };
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => {
+            *value = Value::String(Time::new(time).to_string());
+            Ok(())
+        }
+        Err(_) => Err(time_error(text)),
+    }
+}
+
+/// Go's complaint about a time, as far as its first field: which is where nearly all fail.
+fn time_error(text: &str) -> String {
+    let quoted = crate::object::quote(text);
+    format!(
+        "parsing time {quoted} as \"2006-01-02T15:04:05Z07:00\": cannot parse {quoted} as \"2006\""
+    )
+}
+
+fn check_list(
+    key: &str,
+    value: &mut Value,
+    place: &str,
+    known: &[&str],
+    (short, go_type): (&str, &str),
+    builtin: bool,
+    dropped: &mut Vec<String>,
+) -> Result<(), String> {
+    let Value::Array(items) = value else {
+        return Err(wrong(value, place, &format!("[]{go_type}")));
+    };
+    for (index, item) in items.iter_mut().enumerate() {
+        let Value::Object(members) = item else {
+            if item.is_null() {
+                *item = Value::Object(Map::new());
+                continue;
+            }
+            return Err(wrong(item, place, go_type));
+        };
+        let unknown: Vec<String> = members
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()))
+            .cloned()
+            .collect();
+        for name in unknown {
+            members.remove(&name);
+            dropped.push(format!("metadata.{key}[{index}].{name}"));
+        }
+        let path = if builtin {
+            format!("metadata.{key}")
+        } else {
+            key.to_owned()
+        };
+        for (name, member) in members.iter() {
+            let (fits, go_type) = match name.as_str() {
+                "blockOwnerDeletion" | "controller" => (member.is_boolean(), "bool"),
+                "fieldsV1" => (member.is_object(), "v1.FieldsV1"),
+                "uid" => (member.is_string(), "types.UID"),
+                "operation" => (member.is_string(), "v1.ManagedFieldsOperationType"),
+                "time" => (member.is_string(), "v1.Time"),
+                _ => (member.is_string(), "string"),
+            };
+            if !fits && !member.is_null() {
+                return Err(wrong(member, &format!("{short}.{path}.{name}"), go_type));
+            }
+        }
+        members.retain(|_, member| !member.is_null());
+    }
+    Ok(())
+}
+
+fn texts<'a>(metadata: &'a Value, key: &str) -> Vec<&'a str> {
+    let items = metadata.get(key).and_then(Value::as_array);
+    items
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+fn text<'a>(metadata: &'a Value, key: &str) -> &'a str {
+    metadata
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The errors of any object's `metadata`, in kube-apiserver's order.
+#[must_use]
+pub fn validate(resource: &Resource, metadata: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let strategy = resource.strategy.as_ref();
+    let generate_name = text(metadata, "generateName");
+    if !generate_name.is_empty() {
+        for wrong in strategy.name_errors(generate_name, true) {
+            errors.push(FieldError::invalid(
+                "metadata.generateName",
+                generate_name,
+                wrong,
+            ));
+        }
+    }
+    let name = text(metadata, "name");
+    if name.is_empty() {
+        errors.push(FieldError::required(
+            "metadata.name",
+            "name or generateName is required",
+        ));
+    } else {
+        for wrong in strategy.name_errors(name, false) {
+            errors.push(FieldError::invalid("metadata.name", name, wrong));
+        }
+    }
+    let namespace = text(metadata, "namespace");
+    if resource.is_namespaced() {
+        if namespace.is_empty() {
+            errors.push(FieldError::required("metadata.namespace", ""));
+        } else {
+            for wrong in names::dns1123_label(namespace) {
+                errors.push(FieldError::invalid("metadata.namespace", namespace, wrong));
+            }
+        }
+    }
+    if let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
+        && generation < 0
+    {
+        errors.push(FieldError::invalid(
+            "metadata.generation",
+            generation,
+            "must be greater than or equal to 0",
+        ));
+    }
+    validate_labels(metadata, &mut errors);
+    validate_annotations(metadata, &mut errors);
+    validate_owners(metadata, &mut errors);
+    validate_finalizers(resource, metadata, &mut errors);
+    errors
+}
+
+fn validate_labels(metadata: &Value, errors: &mut Vec<FieldError>) {
+    let labels = metadata.get("labels").and_then(Value::as_object);
+    for (key, value) in labels.into_iter().flatten() {
+        for wrong in names::qualified_name(key) {
+            errors.push(FieldError::invalid("metadata.labels", key.as_str(), wrong));
+        }
+        let value = value.as_str().unwrap_or_default();
+        for wrong in names::label_value(value) {
+            errors.push(FieldError::invalid("metadata.labels", value, wrong));
+        }
+    }
+}
+
+fn validate_annotations(metadata: &Value, errors: &mut Vec<FieldError>) {
+    let annotations = metadata.get("annotations").and_then(Value::as_object);
+    let mut size = 0;
+    for (key, value) in annotations.into_iter().flatten() {
+        for wrong in names::qualified_name(&key.to_lowercase()) {
+            errors.push(FieldError::invalid(
+                "metadata.annotations",
+                key.as_str(),
+                wrong,
+            ));
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > ANNOTATIONS_MAX {
+        errors.push(FieldError::too_long(
+            "metadata.annotations",
+            ANNOTATIONS_MAX,
+        ));
+    }
+}
+
+fn validate_owners(metadata: &Value, errors: &mut Vec<FieldError>) {
+    let field = "metadata.ownerReferences";
+    let owners = metadata.get("ownerReferences").and_then(Value::as_array);
+    let mut controller: Option<&Value> = None;
+    for owner in owners.into_iter().flatten() {
+        let api_version = text(owner, "apiVersion");
+        if api_version.is_empty() {
+            errors.push(FieldError::invalid(
+                format!("{field}.apiVersion"),
+                api_version,
+                "version must not be empty",
+            ));
+        }
+        for (member, what) in [("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+            if text(owner, member).is_empty() {
+                errors.push(FieldError::invalid(
+                    format!("{field}.{member}"),
+                    "",
+                    format!("{what} must not be empty"),
+                ));
+            }
+        }
+        if api_version == "v1" && text(owner, "kind") == "Event" {
+            errors.push(FieldError::invalid(
+                field,
+                owner.clone(),
+                "/v1, Kind=Event is disallowed from being an owner",
+            ));
+        }
+        if owner.get("controller") == Some(&Value::Bool(true)) {
+            if let Some(first) = controller {
+                let describe =
+                    |owner: &Value| format!("{}/{}", text(owner, "kind"), text(owner, "name"));
+                errors.push(FieldError::invalid(
+                    field,
+                    metadata.get("ownerReferences").cloned().unwrap_or_default(),
+                    format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in \
+                         references for {} and {}",
+                        describe(first),
+                        describe(owner)
+                    ),
+                ));
+            } else {
+                controller = Some(owner);
+            }
+        }
+    }
+}
+
+const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+
+fn validate_finalizers(resource: &Resource, metadata: &Value, errors: &mut Vec<FieldError>) {
+    let finalizers = texts(metadata, "finalizers");
+    for finalizer in &finalizers {
+        for wrong in names::qualified_name(finalizer) {
+            errors.push(FieldError::invalid(
+                "metadata.finalizers",
+                *finalizer,
+                wrong,
+            ));
+        }
+    }
+    if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {
+        errors.push(FieldError::invalid(
+            "metadata.finalizers",
+            finalizers.clone(),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        ));
+    }
+    if resource.is_custom() {
+        return;
+    }
+    for (index, finalizer) in finalizers.iter().enumerate() {
+        let known = STANDARD_FINALIZERS.contains(finalizer) || finalizer.contains('/');
+        if !known && names::qualified_name(finalizer).is_empty() {
+            errors.push(FieldError::invalid(
+                format!("metadata.finalizers[{index}]"),
+                *finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
+        }
+    }
+}
+
+/// What to tell the author of a custom resource about its finalizers.
+#[must_use]
+pub fn finalizer_warnings(metadata: &Value) -> Vec<String> {
+    texts(metadata, "finalizers")
+        .into_iter()
+        .filter(|name| !name.contains('/') && !STANDARD_FINALIZERS.contains(name))
+        .map(|name| {
+            format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name to avoid \
+                 accidental conflicts with other finalizer writers"
+            )
+        })
+        .collect()
+}
+
+/// Puts back what only the server changes, before [`validate_update`] looks for what may
+/// not change at all.
+pub fn restore(new: &mut Value, old: &Value) {
+    let Some(new) = new.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let empty = Value::Null;
+    let old = old.get("metadata").unwrap_or(&empty);
+    let mut keep = |key: &str, only_if_absent: bool| match old.get(key) {
+        Some(value) if !(only_if_absent && new.contains_key(key)) => {
+            new.insert(key.to_owned(), value.clone());
+        }
+        None if !only_if_absent => {
+            new.remove(key);
+        }
+        _ => {}
+    };
+    keep("creationTimestamp", false);
+    keep("generation", false);
+    keep("uid", true);
+    keep("deletionGracePeriodSeconds", true);
+    if old.get("deletionTimestamp").is_some() {
+        keep("deletionTimestamp", false);
+    }
+}
+
+/// The errors of a changed object's `metadata` against the stored one.
+#[must_use]
+pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if !text(old, "deletionTimestamp").is_empty() {
+        let before = texts(old, "finalizers");
+        let added: Vec<String> = texts(new, "finalizers")
+            .into_iter()
+            .filter(|finalizer| !before.contains(finalizer))
+            .map(crate::object::quote)
+            .collect();
+        if !added.is_empty() {
+            errors.push(FieldError::forbidden(
+                "metadata.finalizers",
+                format!(
+                    "no new finalizers can be added if the object is being deleted, found new \
+                     finalizers []string{{{}}}",
+                    added.join(", ")
+                ),
+            ));
+        }
+    }
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        let (before, after) = (old.get(key), new.get(key));
+        if before != after {
+            errors.push(FieldError::invalid(
+                format!("metadata.{key}"),
+                after.cloned().unwrap_or(Value::Null),
+                "field is immutable",
+            ));
+        }
+    }
+    errors
+}
+
+/// Removes owner references that repeat an earlier one; the warning says where.
+#[must_use]
+pub fn drop_duplicate_owners(object: &mut Value) -> Option<String> {
+    let owners = object
+        .get_mut("metadata")?
+        .get_mut("ownerReferences")?
+        .as_array_mut()?;
+    let before = owners.len();
+    let mut seen: Vec<Value> = Vec::new();
+    owners.retain(|owner| {
+        let new = !seen.contains(owner);
+        if new {
+            seen.push(owner.clone());
+        }
+        new
+    });
+    (owners.len() < before).then(|| {
+        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references \
+         in 1.20+, and may reject such requests as early as 1.24; please fix your requests"
+            .to_owned()
+    })
+}
+
+/// Characters of generated names: no vowels, and none that look alike.
+const NAME_CHARACTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A name from a `generateName`.
+#[must_use]
+pub fn generate_name(base: &str) -> String {
+    use rand::RngExt as _;
+    let mut cut = base.len().min(58);
+    while !base.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let mut name = base[..cut].to_owned();
+    let mut random = rand::rng();
+    for _ in 0..5 {
+        name.push(char::from(
+            NAME_CHARACTERS[random.random_range(0..NAME_CHARACTERS.len())],
+        ));
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn metadata_takes_the_form_of_object_meta() {
+        let mut object = json!({"metadata": {
+            "name": "a", "labels": {"k": null}, "annotations": {}, "finalizers": [], "nope": 1,
+            "generation": 0, "creationTimestamp": null, "selfLink": "x",
+            "ownerReferences": [{"name": "o", "extra": 1}]
+        }});
+        let dropped = decode(&mut object, true, "ConfigMap").expect("decodes");
+        assert_eq!(
+            dropped,
+            ["metadata.nope", "metadata.ownerReferences[0].extra"]
+        );
+        assert_eq!(
+            object["metadata"],
+            json!({"name": "a", "labels": {"k": ""}, "ownerReferences": [{"name": "o"}]})
+        );
+    }
+
+    #[test]
+    fn wrong_types_are_refused_in_the_words_of_go() {
+        let check = |metadata: Value, builtin: bool, expect: &str| {
+            let mut object = json!({ "metadata": metadata });
+            assert_eq!(
+                decode(&mut object, builtin, "ConfigMap").expect_err(expect),
+                expect
+            );
+        };
+        check(
+            json!({"labels": {"k": 1}}),
+            false,
+            "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string",
+        );
+        check(
+            json!({"labels": ["x"]}),
+            true,
+            "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string",
+        );
+        check(
+            json!("x"),
+            true,
+            "json: cannot unmarshal string into Go struct field ConfigMap.metadata of type v1.ObjectMeta",
+        );
+    }
+
+    #[test]
+    fn finalizers_only_shrink_while_deleting() {
+        let old = json!({"deletionTimestamp": "t", "finalizers": ["a/b"]});
+        let new = json!({"deletionTimestamp": "t", "finalizers": ["a/b", "c/d"]});
+        let errors = validate_update(&new, &old);
+        assert_eq!(
+            errors[0].to_string(),
+            "metadata.finalizers: Forbidden: no new finalizers can be added if the object is \
+             being deleted, found new finalizers []string{\"c/d\"}"
+        );
+    }
+
+    #[test]
+    fn generated_names_keep_their_base() {
+        let name = generate_name("gen-");
+        assert!(name.starts_with("gen-") && name.len() == 9, "{name}");
+        assert_eq!(generate_name(&"x".repeat(80)).len(), 63);
+    }
+}

@@ -55,6 +55,10 @@ const IMMUTABLE: &[&str] = &[
 pub(super) struct CoreEventStrategy(pub(super) Arc<Form>);
 
 impl Strategy for CoreEventStrategy {
+    fn blank(&self) -> Value {
+        self.0.empty()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.0.apply(object);
     }
@@ -81,6 +85,10 @@ impl Strategy for CoreEventStrategy {
 pub(super) struct EventsEventStrategy(pub(super) Arc<Form>);
 
 impl Strategy for EventsEventStrategy {
+    fn blank(&self) -> Value {
+        self.0.empty()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.0.apply(object);
     }

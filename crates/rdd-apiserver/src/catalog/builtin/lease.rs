@@ -12,6 +12,10 @@ use crate::catalog::{Strategy, WriteContext};
 pub(super) struct LeaseStrategy(pub(super) Arc<Form>);
 
 impl Strategy for LeaseStrategy {
+    fn blank(&self) -> Value {
+        self.0.empty()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.0.apply(object);
     }

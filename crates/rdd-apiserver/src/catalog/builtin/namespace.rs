@@ -24,6 +24,10 @@ const PROTECTED: &[&str] = &["default", "kube-system", "kube-public"];
 pub(super) struct NamespaceStrategy(pub(super) Arc<Form>);
 
 impl Strategy for NamespaceStrategy {
+    fn blank(&self) -> Value {
+        self.0.empty()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.0.apply(object);
         set_name_label(object);

@@ -21,6 +21,10 @@ const ACCOUNT_ANNOTATION: &str = "kubernetes.io/service-account.name";
 pub(super) struct SecretStrategy(pub(super) Arc<Form>);
 
 impl Strategy for SecretStrategy {
+    fn blank(&self) -> Value {
+        self.0.empty()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.0.apply(object);
         let Some(members) = object.as_object_mut() else {

@@ -11,6 +11,10 @@ use crate::catalog::{Strategy, WriteContext};
 pub(super) struct ServiceAccountStrategy(pub(super) Arc<Form>);
 
 impl Strategy for ServiceAccountStrategy {
+    fn blank(&self) -> Value {
+        self.0.empty()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.0.apply(object);
     }

@@ -22,6 +22,10 @@ pub(super) struct DefinitionStrategy {
 }
 
 impl Strategy for DefinitionStrategy {
+    fn blank(&self) -> Value {
+        self.form.empty()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.form.apply(object);
         let spec = &mut object["spec"];

@@ -1,0 +1,85 @@
+//! An API server in a few lines: plain HTTP, nothing kept.
+//!
+//! ```text
+//! cargo run -p rdd-apiserver --example serve -- 8001 --token-file tokens.csv
+//! kubectl --server http://127.0.0.1:8001 --token … get configmaps -A
+//! ```
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use rdd_admission::AdmissionChain;
+use rdd_apiserver::{
+    ApiServer, Identity, Options,
+    auth::{Authenticator, MastersOnly},
+    catalog::crd,
+    http::serve::{Security, serve},
+    workers::Workers,
+};
+use rdd_store::{MemoryStore, Store};
+use tokio::{net::TcpListener, runtime};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let port: u16 = arguments
+        .next()
+        .ok_or("usage: serve PORT [--token-file FILE]")?
+        .parse()?;
+    let mut authenticator = Authenticator::default();
+    if arguments.next().as_deref() == Some("--token-file") {
+        let file = arguments.next().ok_or("--token-file needs a file")?;
+        authenticator.add_token_file(&std::fs::read_to_string(file)?)?;
+    }
+    let runtime = runtime::Builder::new_multi_thread()
+        .thread_stack_size(rdd_apiserver::WORKER_STACK)
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(port, authenticator))
+}
+
+async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Error>> {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (catalog, definitions) = crd::served(crd::Options::default());
+    let (server, work) = ApiServer::new(Options {
+        store: Arc::clone(&store),
+        catalog: Arc::clone(&catalog),
+        authenticator,
+        authorizer: Arc::new(MastersOnly),
+        admission: AdmissionChain::default(),
+        pages: Arc::new(rdd_apiserver::http::router::NoPages),
+    });
+    let work = tokio::spawn(work);
+    let stop = CancellationToken::new();
+    let workers = Workers {
+        store: Arc::clone(&store),
+        catalog,
+        definitions,
+        client: server.client(Identity::system("system:apiserver")),
+        root_ca: String::new(),
+    };
+    workers.create_start_objects().await?;
+    let workers = tokio::spawn(workers.run(stop.clone()));
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    tokio::spawn({
+        let stop = stop.clone();
+        let server = server.clone();
+        async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                server.stop();
+                stop.cancel();
+            }
+        }
+    });
+    serve(
+        listener,
+        server.router(),
+        Security::Plain,
+        stop,
+        Duration::from_secs(5),
+    )
+    .await;
+    workers.await??;
+    store.close().await;
+    work.await?;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! The running server: what it is made of, and its way in.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rdd_admission::AdmissionChain;
+use rdd_store::Store;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::{Attributes, Authenticator, Authorizer, Decision, authorize},
+    catalog::{CatalogHandle, Scope},
+    http::{
+        request_info::RequestInfo,
+        router::{Pages, Router},
+    },
+    object,
+    status::{ApiError, ApiResult},
+    verbs::call::Call,
+    watch_cache::WatchCache,
+};
+
+/// How long a create waits for a Namespace that another client is just making.
+const NAMESPACE_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// What a server is made of.
+pub struct Options {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// Which resources are served.
+    pub catalog: Arc<CatalogHandle>,
+    /// Who owns which credential.
+    pub authenticator: Authenticator,
+    /// Who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// The rules that judge writes; see also [`ApiServer::set_admission`].
+    pub admission: AdmissionChain,
+    /// Discovery, OpenAPI, health and the like.
+    pub pages: Arc<dyn Pages>,
+}
+
+/// A Kubernetes-compatible API server; clones are the same server.
+#[derive(Clone)]
+pub struct ApiServer {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) catalog: Arc<CatalogHandle>,
+    pub(crate) cache: Arc<WatchCache>,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) pages: Arc<dyn Pages>,
+    authorizer: Arc<dyn Authorizer>,
+    admission: RwLock<Arc<AdmissionChain>>,
+}
+
+impl ApiServer {
+    /// A server, and the work that keeps its watch cache and the store's expiries
+    /// going. The server answers requests only while that runs; it ends when
+    /// the store closes.
+    pub fn new(options: Options) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let Options {
+            store,
+            catalog,
+            authenticator,
+            authorizer,
+            admission,
+            pages,
+        } = options;
+        let (cache, feed) = WatchCache::new(Arc::clone(&store));
+        let stopping = CancellationToken::new();
+        let expiry = expire(Arc::clone(&store), stopping.clone());
+        let inner = Arc::new(Inner {
+            store,
+            catalog,
+            cache,
+            stopping,
+            authenticator,
+            pages,
+            authorizer,
+            admission: RwLock::new(Arc::new(admission)),
+        });
+        let work = async move {
+            tokio::select! {
+                () = feed => {}
+                () = expiry => {}
+            }
+        };
+        (Self { inner }, work)
+    }
+
+    /// The service that answers requests; cheap to clone.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        Router::new(Arc::clone(&self.inner))
+    }
+
+    /// The served resources.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<CatalogHandle> {
+        &self.inner.catalog
+    }
+
+    /// The store below.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// The recent changes, for workers of the server itself.
+    #[must_use]
+    pub fn watch_cache(&self) -> &Arc<WatchCache> {
+        &self.inner.cache
+    }
+
+    /// Judges every later write by these rules.
+    pub fn set_admission(&self, chain: AdmissionChain) {
+        *self.inner.admission.write() = Arc::new(chain);
+    }
+
+    /// Ends every watch, so that connections can drain. Other requests still work.
+    pub fn stop(&self) {
+        self.inner.stopping.cancel();
+    }
+}
+
+/// Deletes what has outlived its time. Expiry is to the second; nothing waits for it more exactly.
+async fn expire(store: Arc<dyn Store>, stopping: CancellationToken) {
+    const EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => std::future::pending::<()>().await,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        let now = std::time::SystemTime::now();
+        if store.next_expiry().is_some_and(|at| at <= now)
+            && let Err(error) = store.delete_expired(now).await
+        {
+            tracing::warn!(%error, "expired objects could not be deleted");
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn admission(&self) -> Arc<AdmissionChain> {
+        Arc::clone(&self.admission.read())
+    }
+
+    /// Lets the request through or answers its 403.
+    pub(crate) async fn authorize(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
+        match self.authorizer.authorize(attributes).await {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) => Err(authorize::denial(attributes, &reason)),
+        }
+    }
+
+    /// An update that creates needs the right to create, too.
+    pub(crate) async fn authorize_create(&self, call: &Call) -> ApiResult<()> {
+        let request = RequestInfo::Resource(call.info.clone());
+        let attributes = Attributes {
+            identity: &call.identity,
+            request: &request,
+            verb: "create",
+            selected_name: None,
+        };
+        self.authorize(&attributes).await
+    }
+
+    /// A new object's Namespace must exist and not be on its way out.
+    pub(crate) async fn check_namespace(&self, call: &Call, new: &Value) -> ApiResult<()> {
+        let resource = &call.resource;
+        if resource.scope == Scope::Cluster {
+            return Ok(());
+        }
+        let Some(namespace) = call.namespace() else {
+            return Ok(());
+        };
+        let key = rdd_store::Key::new(format!("/registry/namespaces/{namespace}"));
+        let find = || async {
+            self.store
+                .get(&key)
+                .await
+                .map_err(crate::verbs::store_error)
+        };
+        let mut entry = find().await?;
+        if entry.is_none() {
+            tokio::time::sleep(NAMESPACE_WAIT).await;
+            entry = find().await?;
+        }
+        let entry = entry.ok_or_else(|| ApiError::namespace_not_found(namespace))?;
+        if is_terminating(&entry.value) {
+            let name = match object::meta(new, "name") {
+                "" => object::meta(new, "generateName"),
+                name => name,
+            };
+            return Err(ApiError::namespace_terminating(resource, name, namespace));
+        }
+        Ok(())
+    }
+}
+
+/// Whether stored bytes are those of a Namespace that is being deleted.
+fn is_terminating(stored: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        #[serde(default)]
+        deletion_timestamp: Option<serde::de::IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Namespace {
+        metadata: Metadata,
+    }
+    serde_json::from_slice::<Namespace>(stored)
+        .is_ok_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+}

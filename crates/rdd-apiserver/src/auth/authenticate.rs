@@ -1,0 +1,258 @@
+//! Who asks: bearer tokens, and nobody in particular.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use http::{HeaderMap, header};
+use rdd_admission::UserInfo;
+use sha2::{Digest, Sha256};
+
+use crate::status::{ApiError, ApiResult};
+
+/// The group of the almighty.
+pub const MASTERS: &str = "system:masters";
+/// The group of everyone who has shown who they are.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user name.
+    pub name: String,
+    /// The user's uid; may be empty.
+    pub uid: String,
+    /// The groups, with the ones that authentication adds.
+    pub groups: Vec<String>,
+    /// Whatever else authentication learned.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Identity {
+    /// A known user; `system:authenticated` is added to the groups.
+    pub fn new(
+        name: impl Into<String>,
+        uid: impl Into<String>,
+        groups: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let mut groups: Vec<String> = groups.into_iter().map(Into::into).collect();
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        Self {
+            name: name.into(),
+            uid: uid.into(),
+            groups,
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// The server's own hand: allowed everything.
+    pub fn system(name: impl Into<String>) -> Self {
+        Self::new(name, "", [MASTERS])
+    }
+
+    /// Whoever shows no credentials.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            name: "system:anonymous".to_owned(),
+            uid: String::new(),
+            groups: vec!["system:unauthenticated".to_owned()],
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the user is in this group.
+    #[must_use]
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|one| one == group)
+    }
+
+    /// The form in which admission sees the user.
+    #[must_use]
+    pub fn user_info(&self) -> UserInfo {
+        UserInfo {
+            username: self.name.clone(),
+            uid: self.uid.clone(),
+            groups: self.groups.clone(),
+            extra: self.extra.clone(),
+        }
+    }
+}
+
+/// Knows who a credential belongs to. Keeps hashes, so that neither a memory dump
+/// nor the time of a comparison tells a token.
+#[derive(Clone, Debug, Default)]
+pub struct Authenticator {
+    tokens: HashMap<[u8; 32], Arc<Identity>>,
+}
+
+/// A line of a token file that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} of the token file: {problem}")]
+pub struct TokenFileError {
+    /// Counted from one.
+    pub line: usize,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl Authenticator {
+    /// Makes a token known.
+    pub fn add_token(&mut self, token: &str, identity: Identity) {
+        self.tokens.insert(hash(token), Arc::new(identity));
+    }
+
+    /// Makes every token of a file known: lines `token,user,uid,"group1,group2"`,
+    /// the groups being optional, as kube-apiserver's `--token-auth-file` has them.
+    ///
+    /// # Errors
+    /// The first line that has another form.
+    pub fn add_token_file(&mut self, text: &str) -> Result<(), TokenFileError> {
+        for (index, line) in text.lines().enumerate() {
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let problem = |problem| TokenFileError {
+                line: index + 1,
+                problem,
+            };
+            let fields = csv(line);
+            let [token, name, uid, rest @ ..] = fields.as_slice() else {
+                return Err(problem("needs at least token, user name and uid"));
+            };
+            if token.is_empty() {
+                return Err(problem("the token is empty"));
+            }
+            let groups = rest.first().map(String::as_str).unwrap_or_default();
+            let groups = groups
+                .split(',')
+                .map(str::trim)
+                .filter(|group| !group.is_empty());
+            self.add_token(token, Identity::new(name, uid, groups));
+        }
+        Ok(())
+    }
+
+    /// Who sent these headers. Nobody is anonymous who shows a credential: a bad one is refused.
+    ///
+    /// # Errors
+    /// 401.
+    pub fn authenticate(&self, headers: &HeaderMap) -> ApiResult<Arc<Identity>> {
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return match websocket_token(headers) {
+                Some(token) => self.token(&token?),
+                None => Ok(Arc::new(Identity::anonymous())),
+            };
+        };
+        let value = value.to_str().map_err(|_| ApiError::unauthorized())?.trim();
+        let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+            // Another scheme is no credential of ours.
+            return Ok(Arc::new(Identity::anonymous()));
+        }
+        self.token(token.trim())
+    }
+
+    fn token(&self, token: &str) -> ApiResult<Arc<Identity>> {
+        self.tokens
+            .get(&hash(token))
+            .cloned()
+            .ok_or_else(ApiError::unauthorized)
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// The token that a browser's WebSocket, which cannot send headers, puts among its subprotocols.
+fn websocket_token(headers: &HeaderMap) -> Option<ApiResult<String>> {
+    use base64::Engine as _;
+    let protocols: Vec<&str> = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let prefix = "base64url.bearer.authorization.k8s.io.";
+    let encoded = protocols
+        .iter()
+        .find_map(|protocol| protocol.strip_prefix(prefix))?;
+    if protocols.len() < 2 {
+        return Some(Err(ApiError::unauthorized()));
+    }
+    let token = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(encoded)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    Some(token.ok_or_else(ApiError::unauthorized))
+}
+
+/// The fields of a line; quotes protect commas.
+fn csv(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    for character in line.trim().chars() {
+        match character {
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            other => {
+                if let Some(field) = fields.last_mut() {
+                    field.push(other);
+                }
+            }
+        }
+    }
+    fields.iter().map(|field| field.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));
+        headers
+    }
+
+    #[test]
+    fn a_token_file_names_users_and_groups() {
+        let mut authenticator = Authenticator::default();
+        let file = "t1,admin,admin-uid,\"system:masters,ops\"\n\nt2,alice,alice-uid\n";
+        authenticator.add_token_file(file).expect("valid");
+        let admin = authenticator
+            .authenticate(&bearer("Bearer t1"))
+            .expect("known");
+        assert_eq!(admin.groups, [MASTERS, "ops", AUTHENTICATED]);
+        let alice = authenticator
+            .authenticate(&bearer("bearer t2"))
+            .expect("known");
+        assert_eq!(
+            (alice.name.as_str(), alice.uid.as_str()),
+            ("alice", "alice-uid")
+        );
+        assert_eq!(
+            authenticator.add_token_file("only,two"),
+            Err(TokenFileError {
+                line: 1,
+                problem: "needs at least token, user name and uid"
+            })
+        );
+    }
+
+    #[test]
+    fn a_bad_token_is_refused_and_none_is_anonymous() {
+        let authenticator = Authenticator::default();
+        let refused = authenticator.authenticate(&bearer("Bearer nope"));
+        assert_eq!(refused.expect_err("unknown").code(), 401);
+        let nobody = authenticator
+            .authenticate(&HeaderMap::new())
+            .expect("anonymous");
+        assert_eq!(nobody.name, "system:anonymous");
+    }
+}

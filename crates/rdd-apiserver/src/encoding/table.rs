@@ -1,0 +1,300 @@
+//! Transformed answers: Tables for people, metadata alone for caches.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    catalog::{Cell, PrinterColumn, Resource},
+    encoding::negotiate::MetaVersion,
+    http::request_info::Query,
+    object::{Time, quote},
+    status::{ApiError, ApiResult},
+};
+
+/// What a table row carries beside its cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncludeObject {
+    /// Nothing.
+    None,
+    /// The metadata.
+    Metadata,
+    /// Everything.
+    Object,
+}
+
+/// The `includeObject` parameter.
+///
+/// # Errors
+/// 400 for any other value.
+pub fn include_object(query: &Query) -> ApiResult<IncludeObject> {
+    match query.get("includeObject").unwrap_or_default() {
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        "None" => Ok(IncludeObject::None),
+        "Object" => Ok(IncludeObject::Object),
+        other => Err(ApiError::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be \
+             'Metadata', 'Object', 'None', or empty",
+            quote(other)
+        ))),
+    }
+}
+
+/// The metadata of an object, as an object of its own.
+#[must_use]
+pub fn partial(object: &Value, version: MetaVersion) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": version.api_version(),
+        "metadata": object.get("metadata").cloned().unwrap_or_default(),
+    })
+}
+
+/// A Table of these objects.
+#[must_use]
+pub fn table(
+    resource: &Resource,
+    version: MetaVersion,
+    include: IncludeObject,
+    metadata: Value,
+    objects: &[Value],
+    now: Time,
+) -> Value {
+    let rows: Vec<Value> = objects
+        .iter()
+        .map(|object| {
+            let mut row = Map::new();
+            row.insert(
+                "cells".to_owned(),
+                Value::Array(cells(resource, object, now)),
+            );
+            let shown = match include {
+                IncludeObject::None => Value::Null,
+                IncludeObject::Metadata => partial(object, version),
+                IncludeObject::Object => object.clone(),
+            };
+            row.insert("object".to_owned(), shown);
+            Value::Object(row)
+        })
+        .collect();
+    document(resource, version, metadata, rows)
+}
+
+/// The Table of a bookmark: one row with empty cells.
+#[must_use]
+pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value) -> Value {
+    let empty = |column: &PrinterColumn| match column.r#type.as_str() {
+        "integer" | "number" => json!(0),
+        _ if matches!(column.cell, Cell::Path(_)) => json!(""),
+        _ => json!("<unknown>"),
+    };
+    let mut cells = vec![json!("")];
+    if !resource.is_custom() {
+        cells.extend(columns(resource).iter().map(empty));
+    }
+    let object = json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": version.api_version(),
+        "metadata": metadata.clone(),
+    });
+    let revision = json!({"resourceVersion": metadata["resourceVersion"].clone()});
+    document(
+        resource,
+        version,
+        revision,
+        vec![json!({"cells": cells, "object": object})],
+    )
+}
+
+fn document(resource: &Resource, version: MetaVersion, metadata: Value, rows: Vec<Value>) -> Value {
+    let mut definitions = vec![definition(
+        "Name",
+        "string",
+        "name",
+        "Name must be unique within a namespace. Is required when creating resources, although \
+         some resources may allow a client to request the generation of an appropriate name \
+         automatically.",
+        0,
+    )];
+    definitions.extend(columns(resource).iter().map(|column| {
+        definition(
+            &column.name,
+            &column.r#type,
+            &column.format,
+            &column.description,
+            column.priority,
+        )
+    }));
+    json!({
+        "kind": "Table",
+        "apiVersion": version.api_version(),
+        "metadata": metadata,
+        "columnDefinitions": definitions,
+        "rows": rows,
+    })
+}
+
+fn definition(name: &str, r#type: &str, format: &str, description: &str, priority: i64) -> Value {
+    json!({
+        "name": name,
+        "type": r#type,
+        "format": format,
+        "description": description,
+        "priority": priority,
+    })
+}
+
+/// The columns after the name; a type without any shows when it was made.
+fn columns(resource: &Resource) -> Vec<PrinterColumn> {
+    if !resource.columns.is_empty() {
+        return resource.columns.clone();
+    }
+    vec![PrinterColumn {
+        name: "Created At".to_owned(),
+        r#type: "date".to_owned(),
+        format: String::new(),
+        description: "CreationTimestamp is a timestamp representing the server time when this \
+                      object was created."
+            .to_owned(),
+        priority: 0,
+        cell: Cell::Computed(|object, _| json!(crate::object::meta(object, "creationTimestamp"))),
+    }]
+}
+
+fn cells(resource: &Resource, object: &Value, now: Time) -> Vec<Value> {
+    let mut cells = vec![json!(crate::object::meta(object, "name"))];
+    cells.extend(columns(resource).iter().map(|column| match &column.cell {
+        Cell::Computed(compute) => compute(object, now),
+        Cell::Path(path) => path_cell(path, &column.r#type, object, now),
+    }));
+    cells
+}
+
+fn path_cell(path: &str, r#type: &str, object: &Value, now: Time) -> Value {
+    let Some(value) = lookup(path, object) else {
+        return Value::Null;
+    };
+    match (r#type, value) {
+        ("integer", Value::Number(number)) => number
+            .as_i64()
+            .map(Value::from)
+            .or_else(|| {
+                #[expect(clippy::cast_possible_truncation, reason = "kubectl truncates too")]
+                number.as_f64().map(|number| Value::from(number as i64))
+            })
+            .unwrap_or_default(),
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+        ("string", Value::String(_)) => value.clone(),
+        ("string", Value::Null) => json!("<no value>"),
+        ("string", other) => json!(other.to_string()),
+        ("date", Value::String(text)) => json!(age_text(text, now)),
+        _ => Value::Null,
+    }
+}
+
+/// The value at a simple path: `.a.b`, with `\.` and `['a.b']` for dots in names.
+fn lookup<'a>(path: &str, object: &'a Value) -> Option<&'a Value> {
+    let mut at = object;
+    let mut rest = path;
+    while !rest.is_empty() {
+        let name;
+        if let Some(quoted) = rest.strip_prefix("['") {
+            let end = quoted.find("']")?;
+            name = quoted[..end].to_owned();
+            rest = &quoted[end + 2..];
+        } else if let Some(index) = rest.strip_prefix('[') {
+            let end = index.find(']')?;
+            let position: usize = index[..end].parse().ok()?;
+            at = at.get(position)?;
+            rest = &index[end + 1..];
+            continue;
+        } else {
+            let plain = rest.strip_prefix('.')?;
+            let mut text = String::new();
+            let mut end = plain.len();
+            let mut characters = plain.char_indices();
+            while let Some((index, character)) = characters.next() {
+                match character {
+                    '\\' => text.extend(characters.next().map(|(_, next)| next)),
+                    '.' | '[' => {
+                        end = index;
+                        break;
+                    }
+                    other => text.push(other),
+                }
+            }
+            name = text;
+            rest = &plain[end..];
+        }
+        at = at.get(&name)?;
+    }
+    Some(at)
+}
+
+/// How long ago an RFC 3339 time was, as kubectl prints ages.
+#[must_use]
+pub fn age_text(text: &str, now: Time) -> String {
+    if text.is_empty() {
+        return "<unknown>".to_owned();
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(then) => age(now.timestamp().as_second() - then.as_second()),
+        Err(_) => "<invalid>".to_owned(),
+    }
+}
+
+/// A number of seconds in the two largest units that matter.
+#[must_use]
+pub fn age(seconds: i64) -> String {
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 3_600;
+    const DAY: i64 = 86_400;
+    const YEAR: i64 = 365 * DAY;
+    let two = |big: i64, big_name: &str, small: i64, small_name: &str| {
+        let rest = seconds % big / small;
+        if rest == 0 {
+            format!("{}{big_name}", seconds / big)
+        } else {
+            format!("{}{big_name}{rest}{small_name}", seconds / big)
+        }
+    };
+    match seconds {
+        ..-1 => "<invalid>".to_owned(),
+        -1..0 => "0s".to_owned(),
+        s if s < 2 * MINUTE => format!("{s}s"),
+        s if s < 10 * MINUTE => two(MINUTE, "m", 1, "s"),
+        s if s < 3 * HOUR => format!("{}m", s / MINUTE),
+        s if s < 8 * HOUR => two(HOUR, "h", MINUTE, "m"),
+        s if s < 2 * DAY => format!("{}h", s / HOUR),
+        s if s < 8 * DAY => two(DAY, "d", HOUR, "h"),
+        s if s < 2 * YEAR => format!("{}d", s / DAY),
+        s if s < 8 * YEAR => two(YEAR, "y", DAY, "d"),
+        s => format!("{}y", (s / YEAR).min(292)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_read_like_those_of_kubectl() {
+        let check = |seconds: i64, expect: &str| assert_eq!(age(seconds), expect);
+        check(-5, "<invalid>");
+        check(119, "119s");
+        check(120, "2m");
+        check(125, "2m5s");
+        check(3_700, "61m");
+        check(3 * 3_600 + 60, "3h1m");
+        check(47 * 3_600, "47h");
+        check(3 * 86_400, "3d");
+        check(400 * 86_400, "400d");
+    }
+
+    #[test]
+    fn paths_find_values() {
+        let object = json!({"a": {"b.c": 1, "d": [1, 2]}});
+        assert_eq!(lookup(".a['b.c']", &object), Some(&json!(1)));
+        assert_eq!(lookup(".a.b\\.c", &object), Some(&json!(1)));
+        assert_eq!(lookup(".a.d[1]", &object), Some(&json!(2)));
+        assert_eq!(lookup(".x.y", &object), None);
+    }
+}

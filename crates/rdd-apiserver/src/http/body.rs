@@ -1,0 +1,72 @@
+//! The one body type of requests and answers, and reading a body within bounds.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+
+use crate::status::{ApiError, ApiResult};
+
+/// The largest request body.
+pub const BODY_MAX: usize = 3 * 1024 * 1024;
+
+/// How long a client may take to send its body.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Any error of a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Bytes that may come piece by piece.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body of these bytes.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// No bytes.
+#[must_use]
+pub fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 above [`BODY_MAX`], 504 when the client is too slow, 400 when it breaks off.
+pub async fn read(body: Body) -> ApiResult<Bytes> {
+    tokio::time::timeout(READ_TIMEOUT, collect(body))
+        .await
+        .unwrap_or_else(|_| Err(ApiError::deadline()))
+}
+
+async fn collect(mut body: Body) -> ApiResult<Bytes> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| ApiError::bad_request(format!("error reading the body: {error}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if first.len() + rest.len() + data.len() > BODY_MAX {
+            return Err(ApiError::too_large(&format!("limit is {BODY_MAX}")));
+        }
+        // Most bodies are one frame, which is then not copied.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    })
+}

@@ -1,0 +1,103 @@
+//! Answers: JSON or YAML bytes with the headers that all of them share.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
+
+use crate::{
+    encoding::{json, yaml},
+    http::body::{self, Body},
+    object::to_json,
+    status::ApiError,
+};
+
+/// An answer of these bytes.
+#[must_use]
+pub fn bytes(code: u16, content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+    let bytes = bytes.into();
+    let length = bytes.len();
+    let mut answer = Response::new(body::full(bytes));
+    *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    answer
+}
+
+/// Above this size an answer is compressed for who can read that.
+const COMPRESS_FROM: usize = 128 * 1024;
+
+/// Finished JSON, compressed when it is large and the client takes gzip.
+#[must_use]
+pub fn compressible(code: u16, request: &HeaderMap, body: Bytes) -> Response<Body> {
+    if body.len() <= COMPRESS_FROM || !takes_gzip(request) {
+        return bytes(code, "application/json", body);
+    }
+    let level = flate2::Compression::fast();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), level);
+    let compressed = encoder.write_all(&body).and_then(|()| encoder.finish());
+    let Ok(compressed) = compressed else {
+        return bytes(code, "application/json", body);
+    };
+    let mut answer = bytes(code, "application/json", compressed);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    answer
+}
+
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let accept = request
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.split(',').any(|coding| coding.trim() == "gzip"))
+}
+
+/// A refusal: a Status, or plain text for paths that no API owns.
+#[must_use]
+pub fn error(error: &ApiError, as_yaml: bool) -> Response<Body> {
+    let mut answer = if error.is_plain() {
+        let text = format!("{}\n", error.message());
+        let mut answer = bytes(error.code(), "text/plain; charset=utf-8", text);
+        answer.headers_mut().insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        answer
+    } else if as_yaml {
+        bytes(
+            error.code(),
+            "application/yaml",
+            yaml::write(&error.to_status()),
+        )
+    } else {
+        value(error.code(), &error.to_status())
+    };
+    if let Some(seconds) = error.retry_after_seconds() {
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+/// Any JSON document, with the newline that Go's encoder ends on.
+#[must_use]
+pub fn value(code: u16, document: &Value) -> Response<Body> {
+    let mut out = to_json(document);
+    out.push(b'\n');
+    bytes(code, "application/json", out)
+}
+
+/// Indented JSON, for people.
+#[must_use]
+pub fn pretty(document: &[u8]) -> Vec<u8> {
+    let Ok(value) = json::parse_trusted(document) else {
+        return document.to_vec();
+    };
+    let mut out = serde_json::to_vec_pretty(&value).unwrap_or_default();
+    out.push(b'\n');
+    out
+}

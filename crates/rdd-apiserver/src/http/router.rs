@@ -1,0 +1,366 @@
+//! From a request to its handler: who asks, for what, may they, which resource.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, header, request::Parts};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use crate::{
+    api_server::Inner,
+    auth::{Attributes, Identity},
+    catalog::{Catalog, Resource, Subresource, Verb},
+    encoding::negotiate::{self, Offer},
+    http::{
+        body::{self, Body, BoxError},
+        detach::detach,
+        request_info::{Query, RequestInfo, ResourceRequest},
+        response,
+    },
+    object::Time,
+    options,
+    status::{ApiError, ApiResult},
+    verbs::{
+        self,
+        call::{Call, WRITE_TIMEOUT, add_warnings},
+    },
+};
+
+/// How long anything but a watch may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers paths that name no resource: discovery, OpenAPI, health, version.
+pub trait Pages: Send + Sync + 'static {
+    /// The answer, or `None` for a path that is not known.
+    fn page(&self, catalog: &Catalog, request: &Parts, query: &Query) -> Option<Response<Body>>;
+}
+
+/// No such paths at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPages;
+
+impl Pages for NoPages {
+    fn page(&self, _: &Catalog, _: &Parts, _: &Query) -> Option<Response<Body>> {
+        None
+    }
+}
+
+/// The server as a tower service.
+#[derive(Clone)]
+pub struct Router {
+    server: Arc<Inner>,
+    identity: Option<Arc<Identity>>,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Router {
+    pub(crate) fn new(server: Arc<Inner>) -> Self {
+        Self {
+            server,
+            identity: None,
+        }
+    }
+
+    /// The same service for a caller that is known already.
+    #[must_use]
+    pub fn acting_as(mut self, identity: Identity) -> Self {
+        self.identity = Some(Arc::new(identity));
+        self
+    }
+}
+
+impl<B> tower::Service<Request<B>> for Router
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let server = Arc::clone(&self.server);
+        let identity = self.identity.clone();
+        let (parts, body) = request.into_parts();
+        let body = body.map_err(Into::into).boxed_unsync();
+        Box::pin(async move { Ok(detach(handle(server, identity, parts, body)).await) })
+    }
+}
+
+async fn handle(
+    server: Arc<Inner>,
+    identity: Option<Arc<Identity>>,
+    parts: Parts,
+    body: Body,
+) -> Response<Body> {
+    let as_yaml = negotiate::prefers_yaml(&parts.headers);
+    let audit_id = parts.headers.get("audit-id").cloned();
+    let head = parts.method == Method::HEAD;
+    let mut deprecation = None;
+    let answer = route(&server, identity, parts, body, &mut deprecation).await;
+    let mut answer = answer.unwrap_or_else(|error| response::error(&error, as_yaml));
+    if head {
+        *answer.body_mut() = body::empty();
+    }
+    if let Some(warning) = deprecation {
+        add_warnings(answer.headers_mut(), &[warning]);
+    }
+    let headers = answer.headers_mut();
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
+    let audit_id =
+        audit_id.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    if let Some(audit_id) = audit_id {
+        headers.insert("audit-id", audit_id);
+    }
+    answer
+}
+
+async fn route(
+    server: &Arc<Inner>,
+    identity: Option<Arc<Identity>>,
+    parts: Parts,
+    body: Body,
+    deprecation: &mut Option<String>,
+) -> ApiResult<Response<Body>> {
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let identity = match identity {
+        Some(identity) => identity,
+        None => server.authenticator.authenticate(&parts.headers)?,
+    };
+    let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
+    let selected = query.get("fieldSelector").and_then(selected_name);
+    let verb = match &info {
+        RequestInfo::Path { verb, .. } => verb.clone(),
+        RequestInfo::Resource(request) => request.verb.map_or_else(
+            || request.method.as_str().to_ascii_lowercase(),
+            |verb| verb.as_str().to_owned(),
+        ),
+    };
+    let narrowed = matches!(
+        &info,
+        RequestInfo::Resource(request)
+            if request.name.is_empty() && matches!(request.verb, Some(Verb::List | Verb::Watch))
+    );
+    server
+        .authorize(&Attributes {
+            identity: &identity,
+            request: &info,
+            verb: &verb,
+            selected_name: selected.filter(|_| narrowed),
+        })
+        .await?;
+    let catalog = server.catalog.load();
+    let request = match info {
+        RequestInfo::Path { .. } => {
+            let page = server.pages.page(&catalog, &parts, &query);
+            return page.ok_or_else(|| unknown_path(&catalog, parts.uri.path()));
+        }
+        RequestInfo::Resource(request) => request,
+    };
+    let Some(resource) = catalog.resource(&request.group, &request.version, &request.plural) else {
+        return Err(unknown_resource(&catalog, &request.group, &request.version));
+    };
+    deprecation.clone_from(&resource.deprecation);
+    let (verb, subresource) = endpoint(resource, &request)?;
+    let accepted = negotiate::negotiate(
+        &parts.headers,
+        &query,
+        Offer {
+            custom: resource.is_custom(),
+            watch: verb == Verb::Watch,
+            transforms: true,
+        },
+    )?;
+    let is_write = matches!(
+        verb,
+        Verb::Create | Verb::Update | Verb::Patch | Verb::Delete
+    );
+    let most = if is_write {
+        WRITE_TIMEOUT
+    } else {
+        REQUEST_TIMEOUT
+    };
+    let timeout = match verb {
+        Verb::Watch => most,
+        _ => options::timeout(&query, most)?,
+    };
+    let call = Call {
+        server: Arc::clone(server),
+        resource: Arc::clone(resource),
+        subresource,
+        info: request,
+        identity,
+        headers: parts.headers,
+        query,
+        accepted,
+        now: Time::now(),
+        deadline: Instant::now() + timeout,
+        warnings: Vec::new(),
+    };
+    let deadline = call.deadline;
+    let run = verbs::run(call, verb, body);
+    if is_write {
+        // A write checks its own deadline between attempts, so that none is cut in half.
+        return run.await;
+    }
+    tokio::time::timeout_at(deadline, run)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::deadline()))
+}
+
+/// The name that a field selector fixes, without parsing all of it: authorisation comes first.
+fn selected_name(selector: &str) -> Option<&str> {
+    selector.split(',').find_map(|term| {
+        let value = term.strip_prefix("metadata.name=")?;
+        Some(value.strip_prefix('=').unwrap_or(value))
+    })
+}
+
+/// JSON inside built-in groups, plain text everywhere else.
+fn unknown_resource(catalog: &Catalog, group: &str, _version: &str) -> ApiError {
+    match catalog.group(group) {
+        Some(group) if group.builtin => ApiError::unknown_resource(),
+        _ => ApiError::page_not_found(),
+    }
+}
+
+fn unknown_path(catalog: &Catalog, path: &str) -> ApiError {
+    let mut segments = path.trim_matches('/').split('/');
+    let group = match (segments.next(), segments.next()) {
+        (Some("api"), Some(_)) => Some(""),
+        (Some("apis"), Some(group)) => Some(group),
+        _ => None,
+    };
+    match group.and_then(|group| catalog.group(group)) {
+        Some(group) if group.builtin => ApiError::unknown_resource(),
+        _ => ApiError::page_not_found(),
+    }
+}
+
+/// Which verb on which endpoint of the resource, if there is one.
+fn endpoint(
+    resource: &Resource,
+    request: &ResourceRequest,
+) -> ApiResult<(Verb, Option<Subresource>)> {
+    let custom = resource.is_custom();
+    let name = request.name.as_str();
+    check_path_name("Name", name)?;
+    let not_found = || {
+        if custom {
+            ApiError::not_found(resource, name)
+        } else {
+            ApiError::unknown_resource()
+        }
+    };
+    if request.too_deep {
+        return Err(if custom {
+            ApiError::page_not_found()
+        } else {
+            ApiError::unknown_resource()
+        });
+    }
+    let in_namespace = request.object_namespace().is_some();
+    let collection = name.is_empty();
+    if custom {
+        let across =
+            !in_namespace && collection && matches!(request.verb, Some(Verb::List | Verb::Watch));
+        let fits = match resource.is_namespaced() {
+            true => in_namespace || across,
+            false => !in_namespace,
+        };
+        if !fits {
+            return Err(ApiError::page_not_found());
+        }
+    } else {
+        let fits = match resource.is_namespaced() {
+            true => in_namespace || collection,
+            false => !in_namespace,
+        };
+        if !fits {
+            return Err(ApiError::unknown_resource());
+        }
+    }
+    let subresource = match request.subresource.as_str() {
+        "" => None,
+        segment => match Subresource::parse(segment).filter(|one| resource.has(*one)) {
+            Some(subresource) => Some(subresource),
+            None => return Err(not_found()),
+        },
+    };
+    let Some(verb) = request.verb else {
+        return Err(refused(resource, None));
+    };
+    if request.method == Method::HEAD && !custom {
+        return Err(ApiError::method_not_allowed());
+    }
+    if let Some(subresource) = subresource {
+        let allowed = match subresource {
+            Subresource::Status | Subresource::Scale => {
+                matches!(verb, Verb::Get | Verb::Update | Verb::Patch)
+            }
+            Subresource::Finalize => verb == Verb::Update,
+        };
+        return if allowed {
+            Ok((verb, Some(subresource)))
+        } else {
+            Err(refused(resource, Some(verb)))
+        };
+    }
+    let fits = match verb {
+        Verb::Create => collection || custom,
+        Verb::Update | Verb::Patch => {
+            if collection && custom {
+                return Err(ApiError::bad_request("name must be provided"));
+            }
+            !collection
+        }
+        _ => true,
+    };
+    let across_namespaces = resource.is_namespaced() && !in_namespace && collection;
+    let fits = fits
+        && resource.verbs.contains(&verb)
+        && (!across_namespaces || matches!(verb, Verb::List | Verb::Watch));
+    if fits {
+        Ok((verb, None))
+    } else {
+        Err(refused(resource, Some(verb)))
+    }
+}
+
+fn refused(resource: &Resource, verb: Option<Verb>) -> ApiError {
+    if resource.is_custom() {
+        ApiError::verb_not_supported(resource, verb)
+    } else {
+        ApiError::method_not_allowed()
+    }
+}
+
+fn check_path_name(what: &str, name: &str) -> ApiResult<()> {
+    match rdd_schema::names::path_segment(name).as_slice() {
+        [] => Ok(()),
+        wrong => Err(ApiError::bad_request(format!(
+            "{what} parameter invalid: \"{name}\": {}",
+            wrong.join("; ")
+        ))),
+    }
+}

@@ -1,0 +1,45 @@
+//! What can be done to a resource: one module per verb, over the shared parts
+//! `call` (one request), `decode` (bodies), `served` (stored ↔ served form) and
+//! `write` (the pipeline behind update, patch and apply).
+
+pub(crate) mod call;
+mod create;
+mod decode;
+mod delete;
+mod get;
+mod list;
+mod managed;
+mod patch;
+mod scale;
+mod served;
+mod update;
+mod watch;
+mod write;
+
+use http::Response;
+
+use crate::{
+    catalog::{Subresource, Verb},
+    http::body::Body,
+    status::ApiResult,
+    verbs::call::Call,
+};
+
+pub(crate) use write::store_error;
+
+/// Runs the verb of a request that was authenticated, authorised and routed.
+pub(crate) async fn run(mut call: Call, verb: Verb, body: Body) -> ApiResult<Response<Body>> {
+    let scale = call.subresource == Some(Subresource::Scale);
+    let answer = match verb {
+        Verb::Get if scale => scale::get(&call).await,
+        Verb::Get => get::get(&call).await,
+        Verb::List => list::list(&call).await,
+        Verb::Watch => watch::watch(&call).await,
+        Verb::Create => create::create(&mut call, body).await,
+        Verb::Update => update::update(&mut call, body).await,
+        Verb::Patch => patch::patch(&mut call, body).await,
+        Verb::Delete => delete::delete(&mut call, body).await,
+        Verb::DeleteCollection => delete::delete_collection(&mut call, body).await,
+    }?;
+    Ok(call.with_warnings(answer))
+}

@@ -1,0 +1,313 @@
+//! From a request body to an object of the resource's version.
+
+use bytes::Bytes;
+use rdd_schema::FieldError;
+use serde_json::Value;
+
+use crate::{
+    catalog::Resource,
+    encoding::{
+        json::{self, Parsed},
+        negotiate::ContentType,
+        yaml,
+    },
+    object::{metadata, quote},
+    options::FieldValidation,
+    status::{ApiError, ApiResult},
+    verbs::call::Call,
+};
+
+/// Decodes a body that is a whole object: POST and PUT.
+pub(crate) fn object(
+    call: &mut Call,
+    body: &Bytes,
+    content_type: ContentType,
+    validation: FieldValidation,
+) -> ApiResult<Value> {
+    let resource = std::sync::Arc::clone(&call.resource);
+    let parsed = parse(&resource, body, content_type)?;
+    let mut value = parsed.value;
+    check_type(&resource, &mut value, body)?;
+    let unknown = typed(&resource, &mut value)?;
+    // YAML duplicates are worded by the YAML parser and come first, JSON ones last.
+    let from_yaml = content_type == ContentType::Yaml;
+    let unknown: Vec<String> = unknown
+        .iter()
+        .map(|path| format!("unknown field {}", quote(path)))
+        .collect();
+    let problems: Vec<String> = if from_yaml {
+        parsed.duplicates.iter().cloned().chain(unknown).collect()
+    } else {
+        let duplicates = parsed
+            .duplicates
+            .iter()
+            .map(|path| format!("duplicate field {}", quote(path)));
+        unknown.into_iter().chain(duplicates).collect()
+    };
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => call.warn(problems),
+        FieldValidation::Strict if problems.is_empty() => {}
+        FieldValidation::Strict => {
+            let text = if from_yaml && !parsed.duplicates.is_empty() {
+                let lines: Vec<String> = parsed
+                    .duplicates
+                    .iter()
+                    .map(|line| format!("\n  {line}"))
+                    .collect();
+                let rest = &problems[parsed.duplicates.len()..];
+                let mut texts = vec![format!("yaml: unmarshal errors:{}", lines.concat())];
+                texts.extend(rest.iter().cloned());
+                texts.join(", ")
+            } else {
+                problems.join(", ")
+            };
+            return Err(cannot_handle(
+                &resource,
+                &format!("strict decoding error: {text}"),
+            ));
+        }
+    }
+    Ok(value)
+}
+
+fn parse(resource: &Resource, body: &Bytes, content_type: ContentType) -> ApiResult<Parsed> {
+    let unrecognized = |detail: &str| {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {detail} ({})",
+            resource.kind,
+            echo(body)
+        ))
+    };
+    match content_type {
+        ContentType::Json => json::parse(body).map_err(|error| {
+            unrecognized(&format!(
+                "couldn't get version/kind; json parse error: {error}"
+            ))
+        }),
+        ContentType::Yaml => yaml::parse(body).map_err(|error| unrecognized(&error.0)),
+        _ => Err(ApiError::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
+    }
+}
+
+/// The first bytes of a body: as text where it could be JSON, else in hexadecimal.
+fn echo(body: &[u8]) -> String {
+    const ECHO_MAX: usize = 30;
+    if body.is_empty() {
+        return "<empty>".to_owned();
+    }
+    let start = &body[..body.len().min(ECHO_MAX)];
+    let more = if body.len() > ECHO_MAX { " ..." } else { "" };
+    if body[0] == b'{' {
+        format!("{}{more}", String::from_utf8_lossy(start))
+    } else {
+        format!("{}{more}", hex::encode(start))
+    }
+}
+
+/// Kind and version must be those of the URL; built-ins may leave them out.
+fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<()> {
+    if value.is_null() && !resource.is_custom() {
+        *value = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(members) = value else {
+        let found = match value {
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            _ => "number",
+        };
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; \
+             json parse error: json: cannot unmarshal {found} into Go value of type struct {{ \
+             APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+             \"json:\\\"kind,omitempty\\\"\" }} ({})",
+            resource.kind,
+            echo(body)
+        )));
+    };
+    let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
+    let expected = resource.api_version();
+    if resource.is_custom() {
+        if kind.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): Object 'Kind' is \
+                 missing in '{}' ({})",
+                resource.kind,
+                String::from_utf8_lossy(body),
+                echo(body)
+            )));
+        }
+        if api_version != expected {
+            return Err(ApiError::bad_request(format!(
+                "the API version in the data ({api_version}) does not match the expected API \
+                 version ({expected})"
+            )));
+        }
+        if kind != resource.kind {
+            let name = members
+                .get("metadata")
+                .and_then(|metadata| metadata.get("name"))
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            let error =
+                FieldError::invalid("kind", kind.as_str(), format!("must be {}", resource.kind));
+            return Err(ApiError::invalid_kind(
+                &kind,
+                &resource.group,
+                name,
+                &[error],
+            ));
+        }
+        return Ok(());
+    }
+    let kind = if kind.is_empty() {
+        resource.kind.clone()
+    } else {
+        kind
+    };
+    let api_version = if api_version.is_empty() {
+        expected.clone()
+    } else {
+        api_version
+    };
+    if kind != resource.kind || api_version != expected {
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        let detail = if is_builtin_kind(&kind) && api_version != expected || kind == resource.kind {
+            if kind == resource.kind {
+                unregistered(&kind, &api_version)
+            } else {
+                unknown_conversion(&kind, version, resource)
+            }
+        } else if is_builtin_kind(&kind) {
+            unknown_conversion(&kind, version, resource)
+        } else {
+            unregistered(&kind, &api_version)
+        };
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: {detail}",
+            resource.kind
+        )));
+    }
+    members.insert("kind".to_owned(), Value::String(kind));
+    members.insert("apiVersion".to_owned(), Value::String(api_version));
+    Ok(())
+}
+
+/// Kinds that kube-apiserver's scheme knows; others are told apart in the message only.
+fn is_builtin_kind(kind: &str) -> bool {
+    const KINDS: &[&str] = &[
+        "ConfigMap",
+        "CustomResourceDefinition",
+        "DeleteOptions",
+        "Deployment",
+        "Event",
+        "Lease",
+        "List",
+        "Namespace",
+        "Node",
+        "Pod",
+        "Role",
+        "RoleBinding",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Secret",
+        "Service",
+        "ServiceAccount",
+        "Status",
+    ];
+    KINDS.contains(&kind)
+}
+
+fn unknown_conversion(kind: &str, version: &str, resource: &Resource) -> String {
+    let family = if resource.group.is_empty() {
+        "core"
+    } else {
+        resource.group.split('.').next().unwrap_or_default()
+    };
+    format!(
+        "converting ({version}.{kind}) to ({family}.{}): unknown conversion",
+        resource.kind
+    )
+}
+
+fn unregistered(kind: &str, api_version: &str) -> String {
+    format!(
+        "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \
+         \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+    )
+}
+
+fn cannot_handle(resource: &Resource, detail: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "{kind} in version \"{}\" cannot be handled as a {kind}: {detail}",
+        resource.version,
+        kind = resource.kind
+    ))
+}
+
+/// Gives a value the types of the resource, and answers the paths that it dropped.
+pub(crate) fn typed(resource: &Resource, value: &mut Value) -> ApiResult<Vec<String>> {
+    typed_text(resource, value).map_err(|detail| cannot_handle(resource, &detail))
+}
+
+/// As [`typed`], with the bare text of what is wrong.
+pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String> {
+    let mut unknown = metadata::decode(value, !resource.is_custom(), &resource.kind)?;
+    if !resource.is_custom() {
+        rdd_schema::decode(value, &resource.schema, &resource.kind)?;
+    }
+    unknown.extend(shape(resource, value));
+    Ok(unknown)
+}
+
+/// Prunes and fills by the schema; answers the paths that were dropped.
+pub(crate) fn shape(resource: &Resource, value: &mut Value) -> Vec<String> {
+    let dropped = rdd_schema::prune(value, &resource.schema);
+    rdd_schema::drop_nulls(value, &resource.schema);
+    rdd_schema::default(value, &resource.schema);
+    dropped
+}
+
+/// Namespace and name of a body against those of the URL.
+pub(crate) fn fit_namespace(call: &Call, object: &mut Value) -> ApiResult<()> {
+    let given = crate::object::meta(object, "namespace").to_owned();
+    let Some(metadata) = crate::object::metadata_mut(object) else {
+        return Ok(());
+    };
+    match call.namespace().filter(|_| call.resource.is_namespaced()) {
+        Some(namespace) if given.is_empty() || given == namespace => {
+            metadata.insert("namespace".to_owned(), Value::String(namespace.to_owned()));
+            Ok(())
+        }
+        Some(_) => Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        None => {
+            metadata.remove("namespace");
+            Ok(())
+        }
+    }
+}
+
+/// The name in a changed object must be the one of the URL.
+pub(crate) fn check_name(call: &Call, object: &Value) -> ApiResult<()> {
+    let name = crate::object::meta(object, "name");
+    let expected = call.name();
+    if name.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({expected} based on URL) was undeterminable: name must be \
+             provided"
+        )));
+    }
+    if name != expected {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({expected})"
+        )));
+    }
+    Ok(())
+}

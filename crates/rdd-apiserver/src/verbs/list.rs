@@ -1,0 +1,480 @@
+//! GET on a collection.
+
+use base64::Engine as _;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::Response;
+use rdd_schema::FieldError;
+use rdd_store::{Entry, Key, Page, ReadAt, Revision};
+use serde_json::{Value, json};
+
+use crate::{
+    catalog::Resource,
+    encoding::{
+        negotiate::{Format, View},
+        table,
+    },
+    http::body::Body,
+    object::{self, parse_uint, quote},
+    options,
+    selector::Selector,
+    status::{ApiError, ApiResult},
+    verbs::{call::Call, get::wait_for, served, write::store_error},
+    watch_cache::labels_of,
+};
+
+/// Entries that a selector looks at in one step while it fills a page.
+const SCAN_STEP: usize = 1_000;
+
+/// What a list asks for, checked.
+struct Request {
+    selector: Selector,
+    limit: Option<usize>,
+    at: ReadAt,
+    /// Revision that the state must have reached.
+    not_older_than: Option<u64>,
+    /// Where an earlier page ended.
+    after: Option<Key>,
+    /// The token's revision, for the 410 that offers a way on.
+    resumed: bool,
+}
+
+pub(crate) async fn list(call: &Call) -> ApiResult<Response<Body>> {
+    options::timeout(
+        &call.query,
+        call.deadline
+            .saturating_duration_since(tokio::time::Instant::now()),
+    )?;
+    let request = parse(call)?;
+    if let Some(revision) = request.not_older_than {
+        wait_for(call, revision).await?;
+    }
+    let listed = read(call, &request).await?;
+    answer(call, &listed)
+}
+
+fn parse(call: &Call) -> ApiResult<Request> {
+    let query = &call.query;
+    if let Some(text) = query.get("timeoutSeconds") {
+        options::parse_int(text)?;
+    }
+    let limit = match query.get("limit") {
+        Some(text) => usize::try_from(options::parse_int(text)?)
+            .ok()
+            .filter(|limit| *limit > 0),
+        None => None,
+    };
+    let selector = Selector::parse(
+        &call.resource,
+        query.get("labelSelector"),
+        query.get("fieldSelector"),
+    )?;
+    let token = query.get("continue").unwrap_or_default();
+    let version = query.get("resourceVersion").unwrap_or_default();
+    let matching = query.get("resourceVersionMatch").unwrap_or_default();
+    check_options(
+        query.get("sendInitialEvents").is_some(),
+        token,
+        version,
+        matching,
+    )?;
+    let mut request = Request {
+        selector,
+        limit,
+        at: ReadAt::Latest,
+        not_older_than: None,
+        after: None,
+        resumed: false,
+    };
+    if !token.is_empty() {
+        if !matches!(version, "" | "0") {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let (revision, start) = decode_token(token)?;
+        request.after = Some(Key::new(format!(
+            "{}{start}",
+            call.resource.storage.prefix()
+        )));
+        if let Some(revision) = revision {
+            request.at = ReadAt::Exact(revision);
+        }
+        request.resumed = true;
+        return Ok(request);
+    }
+    let revision = if version.is_empty() {
+        0
+    } else {
+        parse_uint(version).map_err(|error| {
+            ApiError::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {}: {error}",
+                quote(version)
+            ))
+        })?
+    };
+    if revision > 0 {
+        request.not_older_than = Some(revision);
+        let exact = matching == "Exact" || (matching.is_empty() && limit.is_some());
+        if exact {
+            request.at = ReadAt::Exact(Revision(revision));
+        }
+    }
+    Ok(request)
+}
+
+fn check_options(initial: bool, token: &str, version: &str, matching: &str) -> ApiResult<()> {
+    let mut errors = Vec::new();
+    let field = "resourceVersionMatch";
+    if initial {
+        errors.push(FieldError::forbidden(
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for list",
+        ));
+    }
+    if !matching.is_empty() {
+        if version.is_empty() {
+            errors.push(FieldError::forbidden(
+                field,
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        if !token.is_empty() {
+            errors.push(FieldError::forbidden(
+                field,
+                "resourceVersionMatch is forbidden when continue is provided",
+            ));
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            errors.push(FieldError::not_supported(
+                field,
+                matching,
+                &["Exact", "NotOlderThan", ""],
+            ));
+        }
+        if matching == "Exact" && version == "0" {
+            errors.push(FieldError::forbidden(
+                field,
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid_kind(
+        "ListOptions",
+        "meta.k8s.io",
+        "",
+        &errors,
+    ))
+}
+
+// === tokens ===
+
+/// A token that goes on behind `last`, at this revision or, without one, at the newest state.
+fn encode_token(revision: Option<Revision>, last: &str) -> String {
+    let revision = revision.map_or(json!(-1), |revision| json!(revision.0));
+    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": format!("{last}\u{0}")});
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string())
+}
+
+fn decode_token(token: &str) -> ApiResult<(Option<Revision>, String)> {
+    let bad = |detail: &str| {
+        ApiError::bad_request(format!(
+            "invalid continue token: continue key is not valid: {detail}"
+        ))
+    };
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(token.trim_end_matches('='))
+        .map_err(|error| bad(&error.to_string()))?;
+    let token = crate::encoding::json::parse_trusted(&bytes).map_err(|error| bad(&error.0))?;
+    if token.get("v").and_then(Value::as_str) != Some("meta.k8s.io/v1") {
+        return Err(bad("server does not recognize this encoded version"));
+    }
+    let revision = match token.get("rv").and_then(Value::as_i64) {
+        None | Some(0) => {
+            return Err(bad(
+                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ));
+        }
+        Some(revision) => u64::try_from(revision).ok().map(Revision),
+    };
+    let start = token
+        .get("start")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if start.is_empty() {
+        return Err(bad("start key must not be empty (version meta.k8s.io/v1)"));
+    }
+    let start = start.trim_start_matches('/').trim_end_matches('\u{0}');
+    if start.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(bad("start key contains a path"));
+    }
+    Ok((revision, start.to_owned()))
+}
+
+// === reading ===
+
+struct Listed {
+    entries: Vec<Entry>,
+    revision: Revision,
+    /// The place of the last entry looked at, when there is more.
+    more: Option<String>,
+    remaining: Option<u64>,
+}
+
+async fn read(call: &Call, request: &Request) -> ApiResult<Listed> {
+    let resource = &call.resource;
+    let prefix_length = resource.storage.prefix().len();
+    let place = |key: &Key| {
+        key.as_str()
+            .get(prefix_length..)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut range = resource.range(call.namespace());
+    if let Some(after) = &request.after {
+        range = range.after(after.clone());
+    }
+    let mut at = request.at;
+    if request.selector.is_everything() {
+        let page = page(call, request, &range, at, request.limit).await?;
+        let more = (page.remaining > 0).then(|| page.entries.last().map(|last| place(&last.key)));
+        return Ok(Listed {
+            revision: page.revision,
+            more: more.flatten(),
+            remaining: (page.remaining > 0).then_some(page.remaining),
+            entries: page.entries,
+        });
+    }
+    // With a selector: scan until the page is full or the end is reached.
+    let step = request.limit.map(|_| SCAN_STEP);
+    let mut entries = Vec::new();
+    loop {
+        let page = page(call, request, &range, at, step).await?;
+        at = ReadAt::Exact(page.revision);
+        let last = page.entries.last().map(|last| last.key.clone());
+        for entry in page.entries {
+            let here = place(&entry.key);
+            if !selects(resource, &request.selector, &here, &entry)? {
+                continue;
+            }
+            entries.push(entry);
+            if request.limit == Some(entries.len()) {
+                let more =
+                    page.remaining > 0 || last.as_ref().is_some_and(|last| place(last) != here);
+                return Ok(Listed {
+                    entries,
+                    revision: page.revision,
+                    more: more.then_some(here),
+                    remaining: None,
+                });
+            }
+        }
+        match last {
+            Some(last) if page.remaining > 0 => {
+                range = resource.range(call.namespace()).after(last);
+            }
+            _ => {
+                return Ok(Listed {
+                    entries,
+                    revision: page.revision,
+                    more: None,
+                    remaining: None,
+                });
+            }
+        }
+    }
+}
+
+async fn page(
+    call: &Call,
+    request: &Request,
+    range: &rdd_store::KeyRange,
+    at: ReadAt,
+    limit: Option<usize>,
+) -> ApiResult<Page> {
+    match call.server.store.list(range, at, limit).await {
+        Ok(page) => Ok(page),
+        Err(rdd_store::Error::Compacted { .. }) if request.resumed => {
+            let after = request.after.as_ref().map(Key::as_str).unwrap_or_default();
+            let last = after
+                .get(call.resource.storage.prefix().len()..)
+                .unwrap_or_default();
+            Err(ApiError::continue_expired(encode_token(None, last)))
+        }
+        Err(rdd_store::Error::Future { current }) => {
+            let ReadAt::Exact(asked) = at else {
+                return Err(ApiError::internal("the newest state is in the future"));
+            };
+            Err(ApiError::revision_too_large(asked.0, current.0))
+        }
+        Err(error) => Err(store_error(error)),
+    }
+}
+
+/// Whether a selector takes an entry; parses no more of it than it must.
+pub(crate) fn selects(
+    resource: &Resource,
+    selector: &Selector,
+    place: &str,
+    entry: &Entry,
+) -> ApiResult<bool> {
+    if !selector.accepts_place(place) {
+        return Ok(false);
+    }
+    if selector.reads_labels() {
+        let labels = labels_of(Some(entry));
+        if !selector.accepts_labels(|key| labels.get(key).map(String::as_str)) {
+            return Ok(false);
+        }
+    }
+    if selector.reads_fields() {
+        return Ok(selector.accepts_fields(resource, &served::value(resource, entry)?));
+    }
+    Ok(true)
+}
+
+// === answering ===
+
+fn list_metadata(resource: &Resource, listed: &Listed) -> Value {
+    let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
+    if resource.is_custom() {
+        metadata["continue"] = json!("");
+    }
+    if let Some(last) = &listed.more {
+        metadata["continue"] = json!(encode_token(Some(listed.revision), last));
+        if let Some(remaining) = listed.remaining {
+            metadata["remainingItemCount"] = json!(remaining);
+        }
+    }
+    metadata
+}
+
+fn answer(call: &Call, listed: &Listed) -> ApiResult<Response<Body>> {
+    let resource = &call.resource;
+    let metadata = list_metadata(resource, listed);
+    let values = || -> ApiResult<Vec<Value>> {
+        listed
+            .entries
+            .iter()
+            .map(|entry| served::value(resource, entry))
+            .collect()
+    };
+    match call.accepted.view {
+        View::Object if call.accepted.format == Format::Json => {
+            Ok(call.json(200, splice_list(resource, &metadata, &listed.entries)?))
+        }
+        View::Object => {
+            let mut items = values()?;
+            if !resource.is_custom() {
+                items.iter_mut().for_each(drop_type);
+            }
+            Ok(call.document(200, &typed_list(resource, metadata, items)))
+        }
+        View::PartialList(version) => {
+            let items: Vec<Value> = values()?
+                .iter()
+                .map(|object| table::partial(object, version))
+                .collect();
+            let items = if items.is_empty() {
+                Value::Null
+            } else {
+                Value::Array(items)
+            };
+            let list = json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": version.api_version(),
+                "metadata": metadata,
+                "items": items,
+            });
+            Ok(call.document(200, &list))
+        }
+        View::Partial(_) => {
+            let list_type = if resource.is_custom() {
+                "*unstructured.UnstructuredList".to_owned()
+            } else {
+                format!("*{}.{}", resource.version, resource.list_kind)
+            };
+            Err(ApiError::not_acceptable(format!(
+                "you requested PartialObjectMetadata, but the requested object is a list \
+                 ({list_type})"
+            )))
+        }
+        View::Table(version) => {
+            let include = table::include_object(&call.query)?;
+            let table = table::table(resource, version, include, metadata, &values()?, call.now);
+            Ok(call.document(200, &table))
+        }
+    }
+}
+
+/// A list whose items are copied from stored bytes wherever those are what is served.
+fn splice_list(resource: &Resource, metadata: &Value, entries: &[Entry]) -> ApiResult<Bytes> {
+    let size: usize = entries.iter().map(|entry| entry.value.len() + 48).sum();
+    let mut out = BytesMut::with_capacity(size + 512);
+    let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version()});
+    let head = head.to_string();
+    out.put_slice(head.trim_end_matches('}').as_bytes());
+    out.put_slice(b",\"metadata\":");
+    out.put_slice(metadata.to_string().as_bytes());
+    out.put_slice(b",\"items\":[");
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
+        }
+        let stored = served::bytes(resource, entry)?;
+        if resource.is_custom() {
+            object::splice(&stored, entry.revision, &mut out);
+        } else {
+            object::splice_item(&stored, entry.revision, &mut out);
+        }
+    }
+    out.put_slice(b"]}\n");
+    Ok(out.freeze())
+}
+
+fn drop_type(object: &mut Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove("kind");
+        object.remove("apiVersion");
+    }
+}
+
+fn typed_list(resource: &Resource, metadata: Value, items: Vec<Value>) -> Value {
+    json!({
+        "kind": resource.list_kind,
+        "apiVersion": resource.api_version(),
+        "metadata": metadata,
+        "items": items,
+    })
+}
+
+/// A list of parsed objects, as deletecollection answers it.
+pub(crate) fn document(resource: &Resource, mut items: Vec<Value>, revision: Revision) -> Value {
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if resource.is_custom() {
+        metadata["continue"] = json!("");
+    } else {
+        items.iter_mut().for_each(drop_type);
+    }
+    typed_list(resource, metadata, items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_back_as_they_went() {
+        let token = encode_token(Some(Revision(7)), "ns/a");
+        let decoded = decode_token(&token).expect("our own");
+        assert_eq!(decoded, (Some(Revision(7)), "ns/a".to_owned()));
+        let token = encode_token(None, "a");
+        assert_eq!(
+            decode_token(&token).expect("our own"),
+            (None, "a".to_owned())
+        );
+        assert_eq!(decode_token("garbage!").expect_err("no token").code(), 400);
+    }
+}

@@ -1,0 +1,70 @@
+//! Managed fields at the server's side: who the manager is, what is left alone.
+
+use serde_json::Value;
+
+use crate::{catalog::Subresource, object, options::WriteOptions, verbs::call::Call};
+
+/// Records what a write other than apply sets.
+pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, new: &mut Value) {
+    let resource = &call.resource;
+    let reset = resource.strategy.reset_fields(resource, call.subresource);
+    let manager = options.manager(call.user_agent());
+    let now = call.now.to_string();
+    let api_version = resource.api_version();
+    rdd_apply::managed_fields::track_update(
+        old,
+        new,
+        &rdd_apply::managed_fields::Update {
+            schema: &resource.schema,
+            manager: &manager,
+            api_version: &api_version,
+            subresource: call.subresource.map_or("", Subresource::as_str),
+            reset_fields: &reset,
+            served_api_versions: &resource.served_api_versions,
+            blank: &resource.strategy.blank(),
+            now: &now,
+            custom: resource.is_custom(),
+        },
+    );
+}
+
+/// A PUT that says nothing about managed fields keeps what is stored.
+pub(crate) fn keep_if_omitted(new: &mut Value, current: &Value) {
+    let stored = current
+        .get("metadata")
+        .and_then(|metadata| metadata.get("managedFields"));
+    if let (Some(metadata), Some(stored)) = (object::metadata_mut(new), stored) {
+        metadata
+            .entry("managedFields")
+            .or_insert_with(|| stored.clone());
+    }
+}
+
+/// A write that changes nothing but the times of managed fields changes nothing.
+pub(crate) fn drop_timestamp_changes(old: &Value, new: &mut Value) {
+    let managed =
+        |object: &Value| -> Option<Value> { object.get("metadata")?.get("managedFields").cloned() };
+    let (Some(before), Some(after)) = (managed(old), managed(new)) else {
+        return;
+    };
+    if before != after && without_times(&before) == without_times(&after) {
+        let rest_is_same = {
+            let mut probe = new.clone();
+            probe["metadata"]["managedFields"] = before.clone();
+            probe == *old
+        };
+        if rest_is_same {
+            new["metadata"]["managedFields"] = before;
+        }
+    }
+}
+
+fn without_times(entries: &Value) -> Vec<Value> {
+    let mut entries: Vec<Value> = entries.as_array().cloned().unwrap_or_default();
+    for entry in &mut entries {
+        if let Some(entry) = entry.as_object_mut() {
+            entry.remove("time");
+        }
+    }
+    entries
+}

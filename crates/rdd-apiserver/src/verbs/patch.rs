@@ -1,0 +1,340 @@
+//! PATCH: JSON patch, merge patch, strategic merge patch, server-side apply.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use rdd_apply::{
+    apply::{Apply, ApplyError},
+    json_patch::{JsonPatch, JsonPatchError},
+    strategic::StrategicError,
+};
+use rdd_schema::{FieldError, FieldErrorKind};
+use serde_json::Value;
+
+use crate::{
+    catalog::{Resource, Subresource},
+    encoding::{
+        json,
+        negotiate::{ContentType, content_type},
+        yaml,
+    },
+    http::body::{self, Body},
+    object::{self, metadata, quote},
+    options::{FieldValidation, WriteKind, WriteOptions},
+    status::{ApiError, ApiResult, Cause},
+    verbs::{
+        call::Call,
+        decode, scale,
+        write::{self, Compute, Computed},
+    },
+};
+
+pub(crate) async fn patch(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
+    let form = form(call)?;
+    let kind = if form == ContentType::ApplyPatch {
+        WriteKind::Apply
+    } else {
+        WriteKind::Patch
+    };
+    let bytes = body::read(body).await?;
+    let options = WriteOptions::parse(&call.query, kind)?;
+    if call.subresource == Some(Subresource::Scale) {
+        return scale::patch(call, &options, form, &bytes).await;
+    }
+    if form == ContentType::ApplyPatch {
+        let mut apply = applied(call, &options, &bytes)?;
+        return write::run(call, &options, &mut apply).await;
+    }
+    let mut patch = Patch {
+        patch: parse(form, &bytes)?,
+        validation: options.field_validation,
+    };
+    write::run(call, &options, &mut patch).await
+}
+
+fn form(call: &Call) -> ApiResult<ContentType> {
+    let form = content_type(&call.headers);
+    let custom = call.resource.is_custom();
+    match form {
+        ContentType::JsonPatch | ContentType::MergePatch | ContentType::ApplyPatch => Ok(form),
+        ContentType::StrategicPatch if !custom => Ok(form),
+        _ if custom => Err(ApiError::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        )),
+        _ => Err(ApiError::no_patch_type()),
+    }
+}
+
+/// A parsed patch.
+pub(crate) enum Parsed {
+    Json(JsonPatch),
+    Merge(Value),
+    Strategic(Value),
+}
+
+pub(crate) fn parse(form: ContentType, bytes: &Bytes) -> ApiResult<Parsed> {
+    let syntax =
+        |error: json::SyntaxError| ApiError::bad_request(format!("error decoding patch: {error}"));
+    match form {
+        ContentType::JsonPatch => {
+            let document = json::parse_trusted(bytes).map_err(syntax)?;
+            JsonPatch::parse(&document)
+                .map(Parsed::Json)
+                .map_err(json_patch_error)
+        }
+        ContentType::StrategicPatch => json::parse_trusted(bytes)
+            .map(Parsed::Strategic)
+            .map_err(|error| ApiError::bad_request(error.0)),
+        _ => {
+            let document = json::parse_trusted(bytes)
+                .map_err(|_| ApiError::bad_request("invalid JSON Patch"))?;
+            if !document.is_object() {
+                return Err(ApiError::bad_request("invalid JSON Patch"));
+            }
+            Ok(Parsed::Merge(document))
+        }
+    }
+}
+
+fn json_patch_error(error: JsonPatchError) -> ApiError {
+    match error {
+        JsonPatchError::Malformed(text) => {
+            ApiError::bad_request(format!("error decoding patch: {text}"))
+        }
+        JsonPatchError::TooManyOperations(count) => ApiError::too_large(&format!(
+            "The allowed maximum operations in a JSON patch is {}, got {count}",
+            rdd_apply::json_patch::OPERATIONS_MAX
+        )),
+        JsonPatchError::NotApplicable => ApiError::patch_not_applicable(),
+        JsonPatchError::TooLarge => ApiError::too_large("the patch makes the object too large"),
+    }
+}
+
+/// A patch applied to a copy of the current object.
+pub(crate) fn apply_patch(
+    resource: &Resource,
+    patch: &Parsed,
+    current: &Value,
+) -> ApiResult<Value> {
+    let mut object = current.clone();
+    match patch {
+        Parsed::Json(patch) => patch.apply(&mut object).map_err(json_patch_error)?,
+        Parsed::Merge(patch) => rdd_apply::merge::apply(&mut object, patch),
+        Parsed::Strategic(patch) => {
+            rdd_apply::strategic::apply(&mut object, patch, &resource.schema).map_err(|error| {
+                match error {
+                    StrategicError::BadRequest(text) => ApiError::bad_request(text),
+                    StrategicError::NotApplicable => ApiError::patch_not_applicable(),
+                    StrategicError::Internal(text) => ApiError::bare(text),
+                }
+            })?;
+        }
+    }
+    Ok(object)
+}
+
+struct Patch {
+    patch: Parsed,
+    validation: FieldValidation,
+}
+
+impl Compute for Patch {
+    fn compute(&mut self, call: &mut Call, current: Option<&Value>) -> ApiResult<Computed> {
+        let resource = Arc::clone(&call.resource);
+        let current = current.ok_or_else(|| ApiError::not_found(&resource, call.name()))?;
+        let mut object = apply_patch(&resource, &self.patch, current)?;
+        if !object.is_object() {
+            return Err(ApiError::patch_not_applicable());
+        }
+        if !resource.is_custom() {
+            // A patch may take the type away; the URL still knows it.
+            object["kind"] = Value::String(resource.kind.clone());
+            object["apiVersion"] = Value::String(resource.api_version());
+        }
+        check_type(&resource, &object)?;
+        let patched = object.clone();
+        let unknown = decode::typed_text(&resource, &mut object)
+            .map_err(|text| invalid_patch(&resource, &patched, &text))?;
+        let unknown: Vec<String> = unknown
+            .iter()
+            .map(|path| format!("unknown field {}", quote(path)))
+            .collect();
+        match self.validation {
+            FieldValidation::Strict if !unknown.is_empty() => {
+                let text = format!("strict decoding error: {}", unknown.join(", "));
+                return Err(invalid_patch(&resource, &patched, &text));
+            }
+            FieldValidation::Warn => call.warn(unknown),
+            _ => {}
+        }
+        resource
+            .strategy
+            .default(&call.write_context(), &mut object);
+        decode::check_name(call, &object)?;
+        decode::fit_namespace(call, &mut object)?;
+        let warning = metadata::drop_duplicate_owners(&mut object);
+        call.warn(warning);
+        Ok(Computed {
+            object,
+            tracked: false,
+        })
+    }
+
+    fn creates(&self, _resource: &Resource) -> bool {
+        false
+    }
+}
+
+/// A custom resource's type may not be patched.
+fn check_type(resource: &Resource, object: &Value) -> ApiResult<()> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (kind, api_version) = (text("kind"), text("apiVersion"));
+    if kind.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "Object 'Kind' is missing in '{object}'"
+        )));
+    }
+    if kind != resource.kind {
+        let error = FieldError::invalid("kind", kind, format!("must be {}", resource.kind));
+        let name = object::meta(object, "name");
+        return Err(ApiError::invalid_kind(
+            kind,
+            &resource.group,
+            name,
+            &[error],
+        ));
+    }
+    let expected = resource.api_version();
+    if api_version != expected {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version \
+             ({expected})"
+        )));
+    }
+    Ok(())
+}
+
+/// A patch whose result does not decode; kind and name stay empty, as upstream.
+fn invalid_patch(resource: &Resource, patched: &Value, text: &str) -> ApiError {
+    let _ = resource;
+    let dump = Value::String(patched.to_string());
+    let error = FieldError::new(FieldErrorKind::Invalid, "patch", Some(dump), text);
+    ApiError::invalid_kind("", "", "", &[error])
+}
+
+// === server-side apply ===
+
+struct Applied {
+    config: Value,
+    manager: String,
+    force: bool,
+}
+
+fn applied(call: &mut Call, options: &WriteOptions, bytes: &Bytes) -> ApiResult<Applied> {
+    let parsed = yaml::parse(bytes).map_err(|error| {
+        ApiError::bad_request(format!(
+            "error decoding YAML: error converting YAML to JSON: {error}"
+        ))
+    })?;
+    if !parsed.value.is_object() {
+        let found = match &parsed.value {
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Bool(_) => "bool",
+            _ => "null",
+        };
+        return Err(ApiError::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot \
+             unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
+    }
+    match options.field_validation {
+        FieldValidation::Strict if !parsed.duplicates.is_empty() => {
+            let lines: Vec<String> = parsed
+                .duplicates
+                .iter()
+                .map(|line| format!("\n  {line}"))
+                .collect();
+            return Err(ApiError::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal \
+                 errors:{}",
+                lines.concat()
+            )));
+        }
+        FieldValidation::Warn => call.warn(parsed.duplicates),
+        _ => {}
+    }
+    Ok(Applied {
+        config: parsed.value,
+        manager: options.field_manager.clone(),
+        force: options.force,
+    })
+}
+
+impl Compute for Applied {
+    fn compute(&mut self, call: &mut Call, current: Option<&Value>) -> ApiResult<Computed> {
+        let resource = Arc::clone(&call.resource);
+        let uid = object::meta(&self.config, "uid");
+        if current.is_none() && !uid.is_empty() {
+            return Err(ApiError::apply_uid_mismatch(&resource, call.name(), uid));
+        }
+        let reset = resource.strategy.reset_fields(&resource, call.subresource);
+        let now = call.now.to_string();
+        let api_version = resource.api_version();
+        let apply = Apply {
+            schema: &resource.schema,
+            kind: &resource.kind,
+            api_version: &api_version,
+            manager: &self.manager,
+            subresource: call.subresource.map_or("", Subresource::as_str),
+            force: self.force,
+            reset_fields: &reset,
+            served_api_versions: &resource.served_api_versions,
+            blank: &resource.strategy.blank(),
+            now: &now,
+            custom: resource.is_custom(),
+        };
+        let mut object =
+            rdd_apply::apply::apply(current, &self.config, &apply).map_err(apply_error)?;
+        decode::typed(&resource, &mut object)?;
+        resource
+            .strategy
+            .default(&call.write_context(), &mut object);
+        decode::check_name(call, &object)?;
+        decode::fit_namespace(call, &mut object)?;
+        if current.is_none() {
+            write::wipe(&mut object);
+        }
+        let warning = metadata::drop_duplicate_owners(&mut object);
+        call.warn(warning);
+        Ok(Computed {
+            object,
+            tracked: true,
+        })
+    }
+
+    fn creates(&self, _resource: &Resource) -> bool {
+        true
+    }
+}
+
+fn apply_error(error: ApplyError) -> ApiError {
+    match error {
+        ApplyError::BadRequest(text) => ApiError::bad_request(text),
+        ApplyError::Type(text) => ApiError::bare(text),
+        ApplyError::Conflict(conflicts) => {
+            let causes = conflicts
+                .paths()
+                .map(|(message, field)| Cause {
+                    reason: "FieldManagerConflict".into(),
+                    message,
+                    field,
+                })
+                .collect();
+            ApiError::apply_conflict(conflicts.to_string(), causes)
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! `/scale`: an object seen as `autoscaling/v1` Scale.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use rdd_schema::FieldError;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    catalog::{Resource, ScalePaths},
+    encoding::{
+        json,
+        negotiate::{ContentType, content_type},
+        yaml,
+    },
+    http::body::{self, Body},
+    object,
+    options::{WriteKind, WriteOptions},
+    status::{ApiError, ApiResult},
+    verbs::{
+        call::Call,
+        patch::{self, Parsed},
+        served,
+        write::{self, Compute, Computed, store_error},
+    },
+};
+
+fn paths(resource: &Resource) -> ApiResult<&ScalePaths> {
+    resource
+        .scale
+        .as_ref()
+        .ok_or_else(ApiError::unknown_resource)
+}
+
+fn at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |at, name| at.get(name))
+}
+
+fn put(object: &mut Value, path: &[String], value: Value) {
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
+    let mut at = object;
+    for name in parents {
+        if !at.is_object() {
+            *at = Value::Object(Map::new());
+        }
+        let Some(members) = at.as_object_mut() else {
+            return;
+        };
+        at = members
+            .entry(name.clone())
+            .or_insert_with(|| Value::Object(Map::new()));
+    }
+    if !at.is_object() {
+        *at = Value::Object(Map::new());
+    }
+    if let Some(members) = at.as_object_mut() {
+        members.insert(last.clone(), value);
+    }
+}
+
+/// The Scale of an object.
+fn scale_of(resource: &Resource, object: &Value) -> ApiResult<Value> {
+    let paths = paths(resource)?;
+    let mut metadata = Map::new();
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        let text = object::meta(object, key);
+        if !text.is_empty() {
+            metadata.insert(key.to_owned(), json!(text));
+        }
+    }
+    let replicas = |path: &[String]| at(object, path).and_then(Value::as_i64).unwrap_or_default();
+    let mut spec = Map::new();
+    let wanted = replicas(&paths.spec_replicas);
+    if wanted != 0 {
+        spec.insert("replicas".to_owned(), json!(wanted));
+    }
+    let mut status = Map::new();
+    status.insert(
+        "replicas".to_owned(),
+        json!(replicas(&paths.status_replicas)),
+    );
+    let selector = paths
+        .label_selector
+        .as_ref()
+        .and_then(|path| at(object, path)?.as_str());
+    if let Some(selector) = selector.filter(|selector| !selector.is_empty()) {
+        status.insert("selector".to_owned(), json!(selector));
+    }
+    Ok(json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": spec,
+        "status": status,
+    }))
+}
+
+pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
+    let key = call.resource.key(call.namespace(), call.name());
+    let entry = call.server.store.get(&key).await.map_err(store_error)?;
+    let entry = entry.ok_or_else(|| ApiError::not_found(&call.resource, call.name()))?;
+    let object = served::value(&call.resource, &entry)?;
+    let path = &paths(&call.resource)?.spec_replicas;
+    if at(&object, path).is_none() {
+        return Err(ApiError::internal(format!(
+            "the spec replicas field \".{}\" does not exist",
+            path.join(".")
+        )));
+    }
+    Ok(call.document(200, &scale_of(&call.resource, &object)?))
+}
+
+pub(crate) async fn update(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
+    let bytes = body::read(body).await?;
+    let options = WriteOptions::parse(&call.query, WriteKind::Update)?;
+    let scale = match content_type(&call.headers) {
+        ContentType::Yaml => yaml::parse(&bytes).map(|parsed| parsed.value),
+        _ => json::parse_trusted(&bytes),
+    };
+    let scale = scale.map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let kind = scale.get("kind").and_then(Value::as_str).unwrap_or("Scale");
+    if kind != "Scale" {
+        return Err(ApiError::bad_request(format!(
+            "expected a Scale, got {kind}"
+        )));
+    }
+    run(call, &options, Change::Replace(scale)).await
+}
+
+pub(crate) async fn patch(
+    call: &mut Call,
+    options: &WriteOptions,
+    form: ContentType,
+    bytes: &Bytes,
+) -> ApiResult<Response<Body>> {
+    let change = if form == ContentType::ApplyPatch {
+        let parsed = yaml::parse(bytes)
+            .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+        Change::Patch(Parsed::Merge(parsed.value))
+    } else {
+        Change::Patch(patch::parse(form, bytes)?)
+    };
+    run(call, options, change).await
+}
+
+enum Change {
+    Replace(Value),
+    Patch(Parsed),
+}
+
+async fn run(call: &mut Call, options: &WriteOptions, change: Change) -> ApiResult<Response<Body>> {
+    let mut scaled = Scaled {
+        change,
+        result: None,
+    };
+    write::run(call, options, &mut scaled).await?;
+    // The answer of the write shows the parent; the client asked for its Scale.
+    let key = call.resource.key(call.namespace(), call.name());
+    let mut object = scaled
+        .result
+        .ok_or_else(|| ApiError::not_found(&call.resource, call.name()))?;
+    if !options.dry_run
+        && let Some(entry) = call.server.store.get(&key).await.map_err(store_error)?
+    {
+        object::set_revision(&mut object, entry.revision);
+    }
+    Ok(call.document(200, &scale_of(&call.resource, &object)?))
+}
+
+struct Scaled {
+    change: Change,
+    result: Option<Value>,
+}
+
+impl Compute for Scaled {
+    fn compute(&mut self, call: &mut Call, current: Option<&Value>) -> ApiResult<Computed> {
+        let resource = Arc::clone(&call.resource);
+        let current = current.ok_or_else(|| ApiError::not_found(&resource, call.name()))?;
+        let scale = match &self.change {
+            Change::Replace(scale) => scale.clone(),
+            Change::Patch(patch) => {
+                patch::apply_patch(&resource, patch, &scale_of(&resource, current)?)?
+            }
+        };
+        let replicas = scale.get("spec").and_then(|spec| spec.get("replicas"));
+        let replicas = match replicas {
+            None | Some(Value::Null) => 0,
+            Some(value) => value.as_i64().ok_or_else(|| {
+                ApiError::bad_request(
+                    "json: cannot unmarshal value into Go struct field \
+                     ScaleSpec.spec.replicas of type int32",
+                )
+            })?,
+        };
+        let field = format!(".{}", paths(&resource)?.spec_replicas.join("."));
+        if replicas < 0 || replicas > i64::from(i32::MAX) {
+            let text = if replicas < 0 {
+                "should be a non-negative integer"
+            } else {
+                "should be less than or equal to 2147483647"
+            };
+            let error = FieldError::invalid(field, replicas, text);
+            return Err(ApiError::invalid(&resource, call.name(), &[error]));
+        }
+        let mut object = current.clone();
+        let asked = object::meta(&scale, "resourceVersion").to_owned();
+        if !asked.is_empty()
+            && let Some(metadata) = object::metadata_mut(&mut object)
+        {
+            metadata.insert("resourceVersion".to_owned(), json!(asked));
+        }
+        put(
+            &mut object,
+            &paths(&resource)?.spec_replicas,
+            json!(replicas),
+        );
+        self.result = Some(object.clone());
+        Ok(Computed {
+            object,
+            tracked: false,
+        })
+    }
+
+    fn creates(&self, _resource: &Resource) -> bool {
+        false
+    }
+}

@@ -1,0 +1,520 @@
+//! The pipeline behind every write to one object.
+//!
+//! ```text
+//! current ─▶ compute (PUT body, patch, apply) ─▶ managed fields ─▶ mutating admission
+//!         ─▶ version check ─▶ prepare, validate ─▶ validating admission
+//!         ─▶ gone? delete · same bytes? nothing · else compare-and-swap ──lost──▶ current …
+//! ```
+//!
+//! The loop ends with success, with a refusal, or at the write's deadline. What
+//! lost a race is computed again from the entry that won it, which the store hands
+//! over with the conflict.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use rdd_admission::{Operation, Phase};
+use rdd_store::{Entry, Expect, Key};
+use serde_json::Value;
+
+use crate::{
+    catalog::{Resource, Subresource},
+    http::body::Body,
+    object::{self, Time, canonical, is_deleting, metadata},
+    options::WriteOptions,
+    status::{ApiError, ApiResult},
+    verbs::{call::Call, managed, served},
+};
+
+/// How many generated names are tried.
+const NAME_ATTEMPTS: usize = 8;
+
+/// What a verb makes of the current object.
+pub(crate) struct Computed {
+    /// The new object in the request's version.
+    pub(crate) object: Value,
+    /// Managed fields are in it already (apply).
+    pub(crate) tracked: bool,
+}
+
+/// A verb's part of the pipeline: pure, and run again after a lost race.
+pub(crate) trait Compute: Send {
+    /// The new object from the current one, which is absent for an upsert.
+    fn compute(&mut self, call: &mut Call, current: Option<&Value>) -> ApiResult<Computed>;
+
+    /// Whether a missing object is created.
+    fn creates(&self, resource: &Resource) -> bool;
+
+    /// The uid that the object must have, for verbs that take one as a precondition.
+    fn expected_uid(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// Runs a verb on the object of the URL.
+pub(crate) async fn run(
+    call: &mut Call,
+    options: &WriteOptions,
+    verb: &mut dyn Compute,
+) -> ApiResult<Response<Body>> {
+    let resource = Arc::clone(&call.resource);
+    let key = resource.key(call.namespace(), call.name());
+    let mut current = call.server.store.get(&key).await.map_err(store_error)?;
+    loop {
+        let round = match current {
+            Some(entry) => change(call, options, verb, &key, entry).await?,
+            None => {
+                if !verb.creates(&resource) {
+                    return Err(ApiError::not_found(&resource, call.name()));
+                }
+                if let Some(uid) = verb.expected_uid() {
+                    let error =
+                        ApiError::foreign_uid(&resource, &visible_key(call), call.name(), uid, "");
+                    return Err(error);
+                }
+                call.server.authorize_create(call).await?;
+                let mut computed = verb.compute(call, None)?;
+                if let Some(metadata) = object::metadata_mut(&mut computed.object) {
+                    metadata.remove("resourceVersion");
+                }
+                insert(call, options, &key, computed).await?
+            }
+        };
+        match round {
+            Round::Done(answer) => return Ok(answer),
+            Round::Lost(winner) => {
+                call.check_deadline()?;
+                current = winner;
+            }
+        }
+    }
+}
+
+/// The key as kube-apiserver's messages show it.
+fn visible_key(call: &Call) -> String {
+    let plural = &call.resource.plural;
+    let place = match call.namespace() {
+        Some(namespace) => format!("{namespace}/{}", call.name()),
+        None => call.name().to_owned(),
+    };
+    if call.resource.is_custom() {
+        format!("/registry/{}/{plural}/{place}", call.resource.group)
+    } else {
+        format!("/registry/{plural}/{place}")
+    }
+}
+
+pub(crate) enum Round {
+    Done(Response<Body>),
+    Lost(Option<Entry>),
+}
+
+/// One attempt to change an object that exists.
+async fn change(
+    call: &mut Call,
+    options: &WriteOptions,
+    verb: &mut dyn Compute,
+    key: &Key,
+    entry: Entry,
+) -> ApiResult<Round> {
+    let resource = Arc::clone(&call.resource);
+    let name = call.name().to_owned();
+    let old = served::value(&resource, &entry)?;
+    let Computed {
+        object: mut new,
+        tracked,
+    } = verb.compute(call, Some(&old))?;
+    if let Some(uid) = verb.expected_uid() {
+        let stored = object::meta(&old, "uid");
+        if uid != stored {
+            let key = visible_key(call);
+            return Err(ApiError::foreign_uid(&resource, &key, &name, uid, stored));
+        }
+    }
+    if !tracked {
+        managed::track(call, options, Some(&old), &mut new);
+    }
+    let operation = Operation::Update;
+    call.admit(
+        Phase::Mutating,
+        operation,
+        &mut new,
+        Some(&old),
+        options.dry_run,
+    )
+    .await?;
+    check_revision(&resource, &name, &new, &entry)?;
+    metadata::restore(&mut new, &old);
+    {
+        let cx = call.write_context();
+        resource.strategy.prepare_update(&cx, &mut new, &old);
+        let errors = update_errors(&resource, &cx, &new, &old);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&resource, &name, &errors));
+        }
+    }
+    let warnings = write_warnings(call, &new, Some(&old));
+    call.warn(warnings);
+    managed::drop_timestamp_changes(&old, &mut new);
+    call.admit(
+        Phase::Validating,
+        operation,
+        &mut new,
+        Some(&old),
+        options.dry_run,
+    )
+    .await?;
+
+    let gone = is_deleting(&new)
+        && object::finalizers(&new).next().is_none()
+        && !resource.strategy.holds(&new);
+    if gone {
+        if !options.dry_run {
+            match call.server.store.delete(key, entry.revision).await {
+                Ok(revision) => resource.strategy.committed(&name, None, revision),
+                Err(rdd_store::Error::Conflict { current }) => return Ok(Round::Lost(current)),
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+        return call
+            .answer_stored(200, &canonical(&new), Some(entry.revision))
+            .map(Round::Done);
+    }
+    let stored = served::to_storage(&resource, &new);
+    if stored == entry.value || options.dry_run {
+        return call
+            .answer_stored(
+                200,
+                &served_bytes(&resource, &new, &stored),
+                Some(entry.revision),
+            )
+            .map(Round::Done);
+    }
+    let expect = Expect::At(entry.revision);
+    let put = resource.storage.put_options();
+    match call
+        .server
+        .store
+        .put(key, stored.clone(), expect, put)
+        .await
+    {
+        Ok(revision) => {
+            resource.strategy.committed(&name, Some(&new), revision);
+            call.answer_stored(200, &served_bytes(&resource, &new, &stored), Some(revision))
+                .map(Round::Done)
+        }
+        Err(rdd_store::Error::Conflict { current }) => Ok(Round::Lost(current)),
+        Err(error) => Err(store_error(error)),
+    }
+}
+
+/// The stored bytes again where they are what is served, else the object's own.
+fn served_bytes(resource: &Resource, object: &Value, stored: &Bytes) -> Bytes {
+    if object::stored_in(stored, &resource.api_version()) && resource.strategy.serves_stored_form()
+    {
+        stored.clone()
+    } else {
+        canonical(object)
+    }
+}
+
+/// The resourceVersion of the new object must be the current one, or absent where that is allowed.
+fn check_revision(resource: &Resource, name: &str, new: &Value, entry: &Entry) -> ApiResult<()> {
+    let text = object::meta(new, "resourceVersion");
+    match object::parse_revision(text) {
+        Ok(None) if resource.unconditional_update => Ok(()),
+        Ok(None) => Err(ApiError::version_required(resource, name)),
+        Ok(Some(revision)) if revision == entry.revision => Ok(()),
+        Ok(Some(_)) => Err(ApiError::modified(resource, name)),
+        Err(parse) => Err(bad_revision(text, &parse)),
+    }
+}
+
+/// kube-apiserver's 500 for a resourceVersion that is no number.
+fn bad_revision(text: &str, parse: &str) -> ApiError {
+    let text = object::quote(text);
+    ApiError::bare(format!(
+        "resourceVersion cannot be set on objects to be created: invalid resource version: \
+         resourceVersion: Invalid value: {text}: {parse}"
+    ))
+}
+
+fn update_errors(
+    resource: &Resource,
+    cx: &crate::catalog::WriteContext<'_>,
+    new: &Value,
+    old: &Value,
+) -> Vec<rdd_schema::FieldError> {
+    let empty = Value::Null;
+    let (new_metadata, old_metadata) = (
+        new.get("metadata").unwrap_or(&empty),
+        old.get("metadata").unwrap_or(&empty),
+    );
+    let general = metadata::validate(resource, new_metadata);
+    let immutable = metadata::validate_update(new_metadata, old_metadata);
+    // kube-apiserver checks metadata in general and again in the type's own validation,
+    // which shows as causes that come twice.
+    let mut errors: Vec<_> = general.clone();
+    errors.extend(immutable.iter().cloned());
+    errors.extend(immutable);
+    if !resource.is_custom() {
+        errors.extend(general);
+    }
+    errors.extend(schema_errors(resource, cx, new, Some(old)));
+    errors.extend(resource.strategy.validate_update(cx, new, old));
+    errors
+}
+
+/// What the schema of a custom resource says; at `/status` only that part is judged.
+/// Built-ins are judged by decoding and by their strategies.
+fn schema_errors(
+    resource: &Resource,
+    cx: &crate::catalog::WriteContext<'_>,
+    new: &Value,
+    old: Option<&Value>,
+) -> Vec<rdd_schema::FieldError> {
+    if !resource.is_custom() {
+        return Vec::new();
+    }
+    let judge =
+        |new: &Value, old: Option<&Value>, schema: &rdd_schema::Schema, path: &str| match old {
+            Some(old) => rdd_schema::validate_update(new, old, schema, path),
+            None => rdd_schema::validate(new, schema, path),
+        };
+    if cx.subresource != Some(Subresource::Status) {
+        return judge(new, old, &resource.schema, "");
+    }
+    match (new.get("status"), resource.schema.field("status")) {
+        (Some(status), Some(schema)) => judge(
+            status,
+            old.and_then(|old| old.get("status")),
+            schema,
+            "status",
+        ),
+        _ => Vec::new(),
+    }
+}
+
+fn write_warnings(call: &Call, new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if call.resource.is_custom()
+        && let Some(metadata) = new.get("metadata")
+    {
+        warnings.extend(metadata::finalizer_warnings(metadata));
+    }
+    warnings.extend(
+        call.resource
+            .strategy
+            .warnings(&call.write_context(), new, old),
+    );
+    warnings
+}
+
+/// Creates the object of a POST, whose name may have to be generated.
+pub(crate) async fn create(
+    call: &mut Call,
+    options: &WriteOptions,
+    mut new: Value,
+) -> ApiResult<Response<Body>> {
+    wipe(&mut new);
+    let computed = Computed {
+        object: new,
+        tracked: false,
+    };
+    let resource = Arc::clone(&call.resource);
+    let generate = object::meta(&computed.object, "generateName").to_owned();
+    let named = !object::meta(&computed.object, "name").is_empty();
+    let attempts = if named || generate.is_empty() {
+        1
+    } else {
+        NAME_ATTEMPTS
+    };
+    let object = computed.object;
+    for attempt in 1..=attempts {
+        let mut object = object.clone();
+        let name = if attempts > 1 {
+            let name = metadata::generate_name(&generate);
+            if let Some(metadata) = object::metadata_mut(&mut object) {
+                metadata.insert("name".to_owned(), Value::String(name.clone()));
+            }
+            name
+        } else {
+            object::meta(&object, "name").to_owned()
+        };
+        let key = resource.key(call.namespace(), &name);
+        let computed = Computed {
+            object,
+            tracked: false,
+        };
+        match insert(call, options, &key, computed).await? {
+            Round::Done(answer) => return Ok(answer),
+            Round::Lost(Some(entry)) if attempt == attempts => {
+                if attempts > 1 {
+                    return Err(ApiError::no_free_name(&resource, &name));
+                }
+                let deleting = object::parse_entry(&entry).is_ok_and(|old| is_deleting(&old));
+                return Err(if deleting {
+                    ApiError::being_deleted(&resource, &name)
+                } else {
+                    ApiError::already_exists(&resource, &name)
+                });
+            }
+            Round::Lost(_) => call.check_deadline()?,
+        }
+    }
+    Err(ApiError::internal("no name could be generated"))
+}
+
+/// What a client may not say about a new object.
+pub(crate) fn wipe(object: &mut Value) {
+    if let Some(metadata) = object::metadata_mut(object) {
+        for key in [
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+        ] {
+            metadata.remove(key);
+        }
+    }
+}
+
+/// One attempt to put a new object where there is none.
+async fn insert(
+    call: &mut Call,
+    options: &WriteOptions,
+    key: &Key,
+    computed: Computed,
+) -> ApiResult<Round> {
+    let resource = Arc::clone(&call.resource);
+    let Computed {
+        object: mut new,
+        tracked,
+    } = computed;
+    if let crate::catalog::Origin::Custom(custom) = &resource.origin
+        && custom.terminating.get()
+    {
+        let text = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::forbidden(
+            &resource,
+            object::meta(&new, "name"),
+            text,
+        ));
+    }
+    if !tracked {
+        managed::track(call, options, None, &mut new);
+    }
+    let operation = Operation::Create;
+    call.server.check_namespace(call, &new).await?;
+    call.admit(Phase::Mutating, operation, &mut new, None, options.dry_run)
+        .await?;
+    let given = object::meta(&new, "resourceVersion").to_owned();
+    if let Some(metadata) = object::metadata_mut(&mut new) {
+        metadata.remove("resourceVersion");
+        metadata.insert(
+            "uid".to_owned(),
+            Value::String(uuid::Uuid::new_v4().to_string()),
+        );
+        metadata.insert(
+            "creationTimestamp".to_owned(),
+            Value::String(call.now.to_string()),
+        );
+        if resource.has_generation {
+            metadata.insert("generation".to_owned(), Value::from(1));
+        }
+    }
+    let name = object::meta(&new, "name").to_owned();
+    {
+        let cx = call.write_context();
+        resource.strategy.prepare_create(&cx, &mut new);
+        let empty = Value::Null;
+        let mut errors = metadata::validate(&resource, new.get("metadata").unwrap_or(&empty));
+        errors.extend(schema_errors(&resource, &cx, &new, None));
+        errors.extend(resource.strategy.validate_create(&cx, &new));
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&resource, &name, &errors));
+        }
+    }
+    let warnings = write_warnings(call, &new, None);
+    call.warn(warnings);
+    call.admit(
+        Phase::Validating,
+        operation,
+        &mut new,
+        None,
+        options.dry_run,
+    )
+    .await?;
+    match object::parse_revision(&given) {
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            return Err(ApiError::bare(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        Err(parse) => return Err(bad_revision(&given, &parse)),
+    }
+    let stored = served::to_storage(&resource, &new);
+    if options.dry_run {
+        if let Some(entry) = call.server.store.get(key).await.map_err(store_error)? {
+            return Ok(Round::Lost(Some(entry)));
+        }
+        return call
+            .answer_stored(201, &served_bytes(&resource, &new, &stored), None)
+            .map(Round::Done);
+    }
+    let put = resource.storage.put_options();
+    match call
+        .server
+        .store
+        .put(key, stored.clone(), Expect::Absent, put)
+        .await
+    {
+        Ok(revision) => {
+            resource.strategy.committed(&name, Some(&new), revision);
+            call.answer_stored(201, &served_bytes(&resource, &new, &stored), Some(revision))
+                .map(Round::Done)
+        }
+        Err(rdd_store::Error::Conflict { current }) => Ok(Round::Lost(current)),
+        Err(error) => Err(store_error(error)),
+    }
+}
+
+/// Marks an object as being deleted at this moment; bumps the generation where there is one.
+pub(crate) fn mark_deleting(object: &mut Value, now: Time) {
+    if let Some(metadata) = object::metadata_mut(object) {
+        metadata.insert(
+            "deletionTimestamp".to_owned(),
+            Value::String(now.to_string()),
+        );
+        metadata.insert("deletionGracePeriodSeconds".to_owned(), Value::from(0));
+        let generation = metadata
+            .get("generation")
+            .and_then(Value::as_i64)
+            .unwrap_or_default();
+        if generation > 0 {
+            metadata.insert("generation".to_owned(), Value::from(generation + 1));
+        }
+    }
+}
+
+/// What the client learns when the store does not do it.
+pub(crate) fn store_error(error: rdd_store::Error) -> ApiError {
+    use rdd_store::Error;
+    match error {
+        Error::TooLarge { .. } => ApiError::bare("etcdserver: request is too large"),
+        Error::Full(_) | Error::ReadOnly(_) | Error::InUse(_) | Error::Closed => {
+            ApiError::unavailable(format!("the store cannot take writes now: {error}"))
+        }
+        Error::Future { current } => ApiError::revision_too_large(u64::MAX, current.0),
+        Error::Compacted { .. } => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        other => {
+            tracing::error!(error = %other, "the store failed");
+            ApiError::internal(other)
+        }
+    }
+}
