@@ -138,14 +138,19 @@ impl Environment {
         }
     }
 
+    /// Where a program may lie: on `PATH`, then in the system's folders.
+    pub fn places(&self, program: &str) -> impl Iterator<Item = PathBuf> {
+        let path = self.path.clone().unwrap_or_default();
+        let folders: Vec<PathBuf> = std::env::split_paths(&path)
+            .filter(|folder| folder.is_absolute())
+            .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+            .collect();
+        folders.into_iter().map(move |folder| folder.join(program))
+    }
+
     /// Where a program lies on `PATH` or in the system's folders.
     #[must_use]
     pub fn find(&self, program: &str) -> Option<PathBuf> {
-        let path = self.path.clone().unwrap_or_default();
-        std::env::split_paths(&path)
-            .filter(|folder| folder.is_absolute())
-            .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
-            .map(|folder| folder.join(program))
-            .find(|file| file.is_file())
+        self.places(program).find(|file| file.is_file())
     }
 }

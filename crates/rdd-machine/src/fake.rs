@@ -46,6 +46,10 @@ impl Machine for FakeMachine {
         "unix:///fake.sock".to_owned()
     }
 
+    async fn is_available(&self) -> bool {
+        *self.installed.borrow()
+    }
+
     async fn start(&self) -> Result<()> {
         if !*self.installed.borrow() {
             return Err(Error::NotInstalled);

@@ -16,6 +16,9 @@ pub trait Machine: Send + Sync + 'static {
     /// Where the engine listens once started.
     fn endpoint(&self) -> String;
 
+    /// Whether there is an engine to start; cheap, so that it can be asked often.
+    async fn is_available(&self) -> bool;
+
     /// Brings the engine up, or adopts the one that is up.
     async fn start(&self) -> Result<()>;
 

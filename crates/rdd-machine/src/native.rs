@@ -65,8 +65,9 @@ pub struct NativeOptions {
     pub suffix: String,
     /// Picks the address range: instances side by side have different ones.
     pub index: u16,
-    /// dockerd, if there is one.
-    pub dockerd: Option<PathBuf>,
+    /// Where dockerd may be, in order. Looked at again by every start: it may be
+    /// installed meanwhile.
+    pub dockerd: Vec<PathBuf>,
     /// Images, containers, volumes.
     pub data: PathBuf,
     /// Sockets and what lives only while the engine runs; must be short.
@@ -134,6 +135,11 @@ impl Native {
 
     fn config_file(&self) -> PathBuf {
         self.options.run.join("dockerd.json")
+    }
+
+    fn dockerd(&self) -> Option<&Path> {
+        let places = self.options.dockerd.iter().map(PathBuf::as_path);
+        places.into_iter().find(|place| place.is_file())
     }
 
     fn exec_root(&self) -> PathBuf {
@@ -317,7 +323,7 @@ impl Native {
         let process = match self.alive() {
             Some(process) => process,
             None => {
-                let dockerd = self.options.dockerd.clone().ok_or(Error::NotInstalled)?;
+                let dockerd = self.dockerd().ok_or(Error::NotInstalled)?;
                 if !nix::unistd::Uid::effective().is_root() {
                     return Err(Error::NotRoot);
                 }
@@ -328,7 +334,7 @@ impl Native {
                         .create(folder)
                         .map_err(Error::file("create", folder))?;
                 }
-                self.spawn(&dockerd).await?
+                self.spawn(dockerd).await?
             }
         };
         let begin = Instant::now();
@@ -365,6 +371,10 @@ impl Native {
 impl Machine for Native {
     fn endpoint(&self) -> String {
         format!("unix://{}", self.options.socket.display())
+    }
+
+    async fn is_available(&self) -> bool {
+        self.dockerd().is_some()
     }
 
     async fn start(&self) -> Result<()> {

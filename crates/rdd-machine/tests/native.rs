@@ -10,7 +10,7 @@ fn options(home: &Path, suffix: &str, index: u16) -> NativeOptions {
     NativeOptions {
         suffix: suffix.to_owned(),
         index,
-        dockerd: Some(PathBuf::from("/usr/sbin/dockerd")),
+        dockerd: vec![PathBuf::from("/usr/sbin/dockerd")],
         data: home.join("data"),
         run: home.join("run"),
         socket: home.join("docker.sock"),
@@ -127,7 +127,7 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     // Without an engine that could end it, the container is ended all the same.
     shell(&format!("kill -9 {}", pid(home)));
     let engineless = Native::new(NativeOptions {
-        dockerd: None,
+        dockerd: Vec::new(),
         ..options(home, "machinetest", 150)
     });
     wait_until("a container outlives its engine", || {
@@ -174,7 +174,7 @@ async fn settings_that_dockerd_refuses_are_shown_in_its_words() {
 async fn a_machine_without_dockerd_says_how_to_install_it() {
     let home = tempfile::tempdir().expect("a folder");
     let machine = Native::new(NativeOptions {
-        dockerd: None,
+        dockerd: Vec::new(),
         ..options(home.path(), "machinenone", 152)
     });
     let error = machine
@@ -183,4 +183,5 @@ async fn a_machine_without_dockerd_says_how_to_install_it() {
         .expect_err("there is none")
         .to_string();
     assert!(error.contains("apt-get install -y docker.io"), "{error}");
+    assert!(!machine.is_available().await);
 }

@@ -136,6 +136,7 @@ fn begin(machine: Arc<dyn Machine>, step: Step) -> BoxFuture<'static, Done> {
             Step::Look => Done::Looked(machine.is_running().await),
             Step::Start => Done::Started(machine.start().await),
             Step::Stop => Done::Stopped(machine.stop().await),
+            Step::Probe => Done::Probed(machine.is_available().await),
             Step::Watch => {
                 machine.ended().await;
                 Done::Ended

@@ -22,6 +22,10 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause before a failed step is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// How often is looked for an engine that somebody has to install. That nothing was
+/// found says nothing new, so nothing is written.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// An engine that ran so long did not fail while starting: the pauses begin anew.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -66,6 +70,8 @@ pub(super) enum Step {
     Stop,
     /// Waits until it ends by itself.
     Watch,
+    /// Looks whether there is an engine to start by now.
+    Probe,
 }
 
 /// How a step ended.
@@ -79,6 +85,8 @@ pub(super) enum Done {
     Stopped(Result<(), Error>),
     /// It ended by itself.
     Ended,
+    /// Whether there is an engine to start.
+    Probed(bool),
 }
 
 /// Keeps one machine as it is wanted.
@@ -131,7 +139,13 @@ impl Keeper {
             (Phase::Unverified, false) => (Phase::Unverified, Step::Stop),
             (Phase::Adopting, true) => (Phase::Adopting, Step::Start),
             (Phase::Stopped | Phase::Starting, true) => (Phase::Starting, Step::Start),
-            (Phase::Failed(failure), true) if due(failure) => (Phase::Starting, Step::Start),
+            (Phase::Failed(failure), true) if due(failure) => {
+                if failure.reason == reason::ENGINE_NOT_INSTALLED {
+                    self.step = Some(Step::Probe);
+                    return Some(Step::Probe);
+                }
+                (Phase::Starting, Step::Start)
+            }
             // A failed stop is a failure, not a stop: it is tried again.
             (Phase::Failed(failure), false)
                 if due(failure) || failure.reason != reason::STOP_FAILED =>
@@ -157,6 +171,13 @@ impl Keeper {
     pub(super) fn done(&mut self, done: Done, now: Instant) {
         self.step = None;
         self.phase = match done {
+            Done::Probed(found) => {
+                if let (false, Phase::Failed(failure)) = (found, &mut self.phase) {
+                    failure.retry = Some(now + PROBE);
+                    return;
+                }
+                Phase::Starting
+            }
             Done::Looked(true) => Phase::Adopting,
             Done::Looked(false) => Phase::Starting,
             Done::Started(Ok(())) => {
@@ -168,7 +189,11 @@ impl Keeper {
                 Phase::Stopped
             }
             Done::Started(Err(error)) => {
-                let retry = (!is_terminal(&error)).then(|| now + self.pause());
+                let retry = match error {
+                    Error::NotInstalled => Some(now + PROBE),
+                    Error::NotRoot => None,
+                    _ => Some(now + self.pause()),
+                };
                 Phase::Failed(Failure {
                     reason: match error {
                         Error::NotInstalled => reason::ENGINE_NOT_INSTALLED,
@@ -208,12 +233,6 @@ impl Keeper {
         self.pause = (pause * 2).min(PAUSE_MAX);
         pause
     }
-}
-
-/// Whether only somebody's doing helps. Settings are no such case: their file is
-/// edited without the App changing.
-fn is_terminal(error: &Error) -> bool {
-    matches!(error, Error::NotInstalled | Error::NotRoot)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -294,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_retried_ever_later_and_terminal_ones_when_the_app_changes() {
+    fn failures_are_retried_ever_later() {
         let now = Instant::now();
         let mut keeper = Keeper::new();
         keeper.next(true, now);
@@ -308,12 +327,39 @@ mod tests {
             at += Duration::from_secs(pause);
         }
         keeper.next(true, at);
-        keeper.done(Done::Started(Err(Error::NotInstalled)), at);
-        assert_eq!(keeper.wake(), None);
+        keeper.done(Done::Started(Err(Error::NotRoot)), at);
+        assert_eq!(keeper.wake(), None, "only a change of the App helps");
         let later = at + Duration::from_secs(3600);
         assert_eq!(keeper.next(true, later), None);
         keeper.forgive();
-        assert_eq!(keeper.next(true, later), Some(Step::Start));
+        assert_eq!(keeper.next(true, Instant::now()), Some(Step::Start));
+    }
+
+    #[test]
+    fn an_engine_that_is_installed_later_is_found_and_nothing_flaps_until_then() {
+        let now = Instant::now();
+        let mut keeper = Keeper::new();
+        keeper.next(true, now);
+        keeper.done(Done::Looked(false), now);
+        keeper.next(true, now);
+        keeper.done(Done::Started(Err(Error::NotInstalled)), now);
+        let failed = keeper.phase().clone();
+        let mut at = now + PROBE;
+        for _ in 0..3 {
+            assert_eq!(keeper.next(true, at), Some(Step::Probe));
+            keeper.done(Done::Probed(false), at);
+            at += PROBE;
+            let (Phase::Failed(before), Phase::Failed(after)) = (&failed, keeper.phase()) else {
+                panic!("{:?}", keeper.phase());
+            };
+            assert_eq!(
+                (before.reason, &before.message),
+                (after.reason, &after.message)
+            );
+        }
+        keeper.next(true, at);
+        keeper.done(Done::Probed(true), at);
+        assert_eq!(keeper.next(true, at), Some(Step::Start));
     }
 
     #[test]
