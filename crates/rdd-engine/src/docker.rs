@@ -78,13 +78,11 @@ impl Engine for Docker {
     async fn identify(&self) -> Result<(EngineInfo, Option<Moment>)> {
         let info = self.transport.get("/info", HELLO).await?;
         let text = |name: &str| info[name].as_str().unwrap_or_default().to_owned();
-        // Podman reports no identity of its own; its store is the next best.
-        let id = Some(text("ID"))
-            .filter(|id| !id.is_empty())
-            .unwrap_or_else(|| text("DockerRootDir"));
         let moment = info["SystemTime"].as_str().and_then(convert::moment);
         let info = EngineInfo {
-            id,
+            // Podman reports none; where it keeps its data has to do.
+            id: text("ID"),
+            data_root: text("DockerRootDir"),
             version: text("ServerVersion"),
             api_version: self.transport.prefix.trim_start_matches("/v").to_owned(),
             endpoint: self.transport.endpoint().to_string(),

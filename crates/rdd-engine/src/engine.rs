@@ -9,14 +9,25 @@ use crate::object::{Container, Image, ImageSummary, Volume};
 /// Who an engine is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// The engine's own identity; another one means another engine.
+    /// What the engine calls itself.
     pub id: String,
+    /// Where it keeps its data, on its own machine.
+    pub data_root: String,
     /// Its version.
     pub version: String,
     /// The version of the API that is spoken.
     pub api_version: String,
     /// Where it was reached.
     pub endpoint: String,
+}
+
+impl EngineInfo {
+    /// What tells engines apart. The engine's own word alone does not: up to Docker 20.10
+    /// it comes from a key that all engines of one machine share.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        format!("{} {}", self.id, self.data_root)
+    }
 }
 
 /// A moment on the engine's own clock, in nanoseconds since 1970.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -63,6 +64,7 @@ impl Fake {
         Self {
             info: EngineInfo {
                 id: id.to_owned(),
+                data_root: "/fake".to_owned(),
                 version: "fake".to_owned(),
                 api_version: "1.41".to_owned(),
                 endpoint: "fake://".to_owned(),
@@ -292,12 +294,6 @@ impl Engine for Fake {
 
     async fn act(&self, id: &str, action: Action) -> Result<()> {
         self.up()?;
-        let (state_word, event) = match action {
-            Action::Start | Action::Restart => ("running", "start"),
-            Action::Stop => ("exited", "die"),
-            Action::Pause => ("paused", "pause"),
-            Action::Unpause => ("running", "unpause"),
-        };
         self.state
             .lock()
             .calls
@@ -312,10 +308,33 @@ impl Engine for Fake {
             });
         }
         let mut state = self.state.lock();
+        let state_now = state.clock;
         let Some(container) = state.containers.get_mut(id) else {
             return Err(Error::NotFound(format!("No such container: {id}")));
         };
-        container.state = state_word.to_owned();
+        let (word, event) = match (action, container.state.as_str()) {
+            (Action::Start, "running")
+            | (Action::Stop, "created" | "exited")
+            | (Action::Pause, "paused")
+            | (Action::Unpause, "running") => return Ok(()),
+            (Action::Start, "paused") => {
+                return Err(refused(
+                    "cannot start a paused container, try unpause instead",
+                ));
+            }
+            (Action::Pause | Action::Unpause, "created" | "exited") => {
+                return Err(refused(&format!("container {id} is not running")));
+            }
+            (Action::Start | Action::Restart, _) => ("running", "start"),
+            (Action::Stop, _) => ("exited", "die"),
+            (Action::Pause, _) => ("paused", "pause"),
+            (Action::Unpause, _) => ("running", "unpause"),
+        };
+        container.state = word.to_owned();
+        if event == "start" {
+            let now = Timestamp::from_nanosecond(state_now.into()).unwrap_or_default();
+            container.started_at = Some(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        }
         self.emit(&mut state, Kind::Container, id.to_owned(), event);
         Ok(())
     }
@@ -333,6 +352,17 @@ impl Engine for Fake {
             return Ok(());
         };
         image.tags.retain(|tag| tag != reference);
+        let used = self
+            .state
+            .lock()
+            .containers
+            .values()
+            .any(|user| user.image == image.id);
+        if image.tags.is_empty() && used {
+            return Err(refused(&format!(
+                "conflict: unable to remove {reference}: a container uses it"
+            )));
+        }
         if image.tags.is_empty() {
             self.take_image(&image.id);
         } else {
@@ -345,5 +375,12 @@ impl Engine for Fake {
         self.removable(name)?;
         self.take_volume(name);
         Ok(())
+    }
+}
+
+fn refused(message: &str) -> Error {
+    Error::Refused {
+        status: 409,
+        message: message.to_owned(),
     }
 }
