@@ -78,6 +78,15 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
         value.as_str().map(str::to_owned)
     };
     let asked = action(new);
+    let state = |object: &Value| {
+        object["spec"]["state"]
+            .as_str()
+            .unwrap_or("unknown")
+            .to_owned()
+    };
+    // What stands already, from a time without this rule, is no reason to refuse a
+    // change of something else: its finalizer could never be removed.
+    let asks_anew = old.is_none_or(|old| action(old) != asked || state(old) != state(new));
     match (&asked, old) {
         (Some(_), None) => {
             return Some(format!(
@@ -85,7 +94,7 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
                 names::ACTION_ANNOTATION
             ));
         }
-        (Some(asked), Some(_)) if Action::parse(asked).is_none() => {
+        (Some(asked), Some(_)) if asks_anew && Action::parse(asked).is_none() => {
             return Some(format!(
                 "invalid {} annotation {asked:?}",
                 names::ACTION_ANNOTATION
@@ -113,10 +122,13 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
             ));
         }
     }
-    let state = new["spec"]["state"].as_str().unwrap_or("unknown");
+    if !asks_anew {
+        return None;
+    }
+    let state = state(new);
     let action = asked.as_deref().and_then(Action::parse)?;
     let contradicts = matches!(
-        (state, action),
+        (state.as_str(), action),
         ("running", Action::Stop | Action::Pause)
             | ("created", Action::Start | Action::Unpause | Action::Restart)
     );
@@ -335,6 +347,16 @@ mod tests {
             let wanted = refused.then_some("action \"");
             check(&new, Some(&object(state, None)), wanted);
             check(&new, Some(&object("unknown", Some(action))), wanted);
+        }
+    }
+
+    #[test]
+    fn what_stood_before_the_rules_does_not_hold_other_changes_up() {
+        for (state, action) in [("running", "stop"), ("unknown", "explode")] {
+            let old = object(state, Some(action));
+            let mut new = old.clone();
+            new["metadata"]["finalizers"] = json!([]);
+            check(&new, Some(&old), None);
         }
     }
 

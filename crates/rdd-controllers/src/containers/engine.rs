@@ -18,6 +18,8 @@ mod controller;
 mod mirrors;
 mod plan;
 mod queue;
+mod sweep;
+mod watches;
 mod work;
 
 use rdd_api::names::{controller as controllers, selection};

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use rdd_api::names::{self, field_manager};
@@ -151,10 +152,14 @@ async fn standing_wish(work: &Work, mirror: &Container) -> Done {
     let Some(action) = standing(desired, actual) else {
         return Ok(Vec::new());
     };
-    if action == Action::Start && !work.starts.lock().may_start(&id) {
-        return Err(format!(
-            "container {id} ended soon after its last start; it is tried again later"
-        ));
+    if action == Action::Start {
+        let generation = mirror.metadata.generation.unwrap_or_default();
+        let mut starts = work.starts.lock();
+        if !starts.may_start(&id, generation, ran_for(&container)) {
+            return Err(format!(
+                "container {id} ended soon after its last start; it is tried again later"
+            ));
+        }
     }
     work.same_engine().await?;
     work.engine
@@ -175,30 +180,56 @@ async fn standing_wish(work: &Work, mirror: &Container) -> Done {
     }
 }
 
+/// How long a container that ended ran the last time.
+fn ran_for(container: &engine::Container) -> Duration {
+    let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok();
+    let (Some(started), Some(finished)) =
+        (time(&container.started_at), time(&container.finished_at))
+    else {
+        return Duration::ZERO;
+    };
+    Duration::try_from(finished.duration_since(started)).unwrap_or_default()
+}
+
 /// When standing wishes last started which container: one that ends at once is not
 /// started in a tight loop.
 #[derive(Debug, Default)]
-pub(super) struct Starts(HashMap<String, (Instant, u32)>);
+pub(super) struct Starts(HashMap<String, Start>);
+
+#[derive(Debug)]
+struct Start {
+    at: Instant,
+    /// The mirror's generation: another wish begins anew.
+    generation: i64,
+    /// How long the next start has to wait.
+    pause: Duration,
+}
 
 impl Starts {
     /// The first pause between two starts; it doubles up to [`Self::PAUSE_MAX`].
     const PAUSE_MIN: Duration = Duration::from_secs(1);
     const PAUSE_MAX: Duration = Duration::from_secs(300);
 
+    /// A container that ran this long came up well; Docker's own restarts count alike.
+    const GOOD: Duration = Duration::from_secs(10);
+
     /// Whether a start is due; the caller then starts.
-    fn may_start(&mut self, id: &str) -> bool {
+    fn may_start(&mut self, id: &str, generation: i64, ran: Duration) -> bool {
         let now = Instant::now();
-        let (last, count) = self.0.get(id).copied().unwrap_or((now, 0));
-        let pause = Self::PAUSE_MIN
-            .saturating_mul(1 << count.min(16))
-            .min(Self::PAUSE_MAX);
-        let since = now.duration_since(last);
-        if count > 0 && since < pause {
+        let last = self.0.get(id);
+        let last = last.filter(|last| last.generation == generation && ran < Self::GOOD);
+        if last.is_some_and(|last| now.duration_since(last.at) < last.pause) {
             return false;
         }
-        // One that ran for long begins anew.
-        let count = if since > pause * 2 { 1 } else { count + 1 };
-        self.0.insert(id.to_owned(), (now, count));
+        let pause = last.map_or(Self::PAUSE_MIN, |last| {
+            last.pause.saturating_mul(2).min(Self::PAUSE_MAX)
+        });
+        let start = Start {
+            at: now,
+            generation,
+            pause,
+        };
+        self.0.insert(id.to_owned(), start);
         true
     }
 }
@@ -228,17 +259,41 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_container_that_ends_at_once_is_started_later_and_later() {
+        let short = Duration::from_millis(100);
         let mut starts = Starts::default();
-        assert!(starts.may_start("a"));
-        assert!(!starts.may_start("a"));
-        assert!(starts.may_start("b"));
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(starts.may_start("a"));
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(!starts.may_start("a"));
-        tokio::time::advance(Duration::from_secs(1000)).await;
-        assert!(starts.may_start("a"));
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(starts.may_start("a"));
+        let mut begun = Vec::new();
+        let first = Instant::now();
+        while begun.len() < 4 {
+            if starts.may_start("a", 1, short) {
+                begun.push((Instant::now() - first).as_secs());
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(begun, [0, 1, 3, 7]);
+        assert!(starts.may_start("b", 1, short), "each on its own");
+        assert!(!starts.may_start("a", 1, short));
+        assert!(starts.may_start("a", 2, short), "another wish begins anew");
+        assert!(!starts.may_start("a", 2, short));
+        assert!(
+            starts.may_start("a", 2, Starts::GOOD),
+            "it had come up well"
+        );
+    }
+
+    #[test]
+    fn a_run_lasts_from_its_start_to_its_end() {
+        let mut container = engine::Container {
+            started_at: Some("2026-01-01T00:00:00Z".to_owned()),
+            ..engine::Container::default()
+        };
+        assert_eq!(ran_for(&container), Duration::ZERO);
+        container.finished_at = Some("2026-01-01T00:01:00Z".to_owned());
+        assert_eq!(ran_for(&container), Duration::from_secs(60));
+        container.finished_at = Some("2025-01-01T00:01:00Z".to_owned());
+        assert_eq!(
+            ran_for(&container),
+            Duration::ZERO,
+            "it has not ended since"
+        );
     }
 }

@@ -6,13 +6,13 @@ use rdd_api::{App, Condition, EngineStatus, condition};
 use serde_json::json;
 
 /// Writes condition and engine unless they stand already. `app` is what the verdict
-/// was made from: its generation is the one that is stamped.
+/// was made from: its generation is the one that is stamped. The App as written, if it was.
 pub(super) async fn write(
     client: kube::Client,
     app: &App,
     (status, reason, message): (bool, &str, &str),
     engine: Option<&EngineStatus>,
-) -> kube::Result<()> {
+) -> kube::Result<Option<App>> {
     let current = app.status.clone().unwrap_or_default();
     let old = condition::find(&current.conditions, condition::CONTAINER_ENGINE_READY);
     let generation = app.metadata.generation.unwrap_or_default();
@@ -25,7 +25,7 @@ pub(super) async fn write(
         generation,
     );
     if old == Some(&wanted) && current.engine.as_ref() == engine {
-        return Ok(());
+        return Ok(None);
     }
     let mut body = json!({
         "apiVersion": names::APP_API_VERSION,
@@ -43,7 +43,7 @@ pub(super) async fn write(
         .await
     {
         // Gone, or another App by now: the next look is about that one.
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        other => other.map(drop),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(None),
+        other => other.map(Some),
     }
 }

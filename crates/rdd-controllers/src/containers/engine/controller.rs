@@ -14,21 +14,20 @@
 //! pass that ends early never closes it; the first full pass has a limit of its own.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream::{BoxStream, SelectAll};
+use futures::stream::SelectAll;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::Api;
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Resource, ResourceExt as _};
+use kube::ResourceExt as _;
 use parking_lot::{Mutex, RwLock};
 use rdd_api::condition::{self, reason};
 use rdd_api::{App, Container, ContainerNamespace, EngineStatus, Image, Volume, names};
 use rdd_engine::{Event, Kind};
 use rdd_manager::Context;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::actions;
@@ -37,15 +36,21 @@ use super::connection::{Connection, connect};
 use super::mirrors::{Mirrors, has_finalizer, is_deleting, is_of, is_ours};
 use super::plan;
 use super::queue::Queue;
-use super::work::{Done, Key, Work, prune};
+use super::sweep::sweep;
+use super::watches::{self, ApiChange, Change};
+use super::work::{Done, Key, Work};
 use crate::world::World;
 
-/// Keys that are worked on at once.
+/// Mirrors that are worked on at once.
 const WORKERS: usize = 16;
+
+/// Requests to the engine that are carried out at once. Each may last as long as a
+/// container takes to stop, and costs little more than a connection meanwhile.
+const REQUESTS: usize = 256;
 
 /// Pauses between attempts to connect.
 const RETRY_MIN: Duration = Duration::from_millis(250);
-const RETRY_MAX: Duration = Duration::from_secs(15);
+const RETRY_MAX: Duration = Duration::from_secs(3);
 
 /// The limit of the first full pass.
 const FIRST_PASS: Duration = Duration::from_secs(300);
@@ -55,14 +60,20 @@ const VERIFY: Duration = Duration::from_secs(600);
 
 /// Runs until the manager stops it.
 pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
-    let mut inputs = watches(&context.client());
+    let client = context.client();
+    let mut apps = watches::apps(&client);
+    let mut mirrors = SelectAll::new();
     let mut controller = Controller::new(context.clone());
     let stopping = context.stopping();
     loop {
+        if let Some(namespace) = controller.begin_watching() {
+            mirrors = watches::mirrors(&client, &namespace);
+        }
         let timer = controller.timer();
         let input = tokio::select! {
             () = stopping.cancelled() => break,
-            Some(input) = inputs.next() => input,
+            Some(change) = apps.next() => Input::Api(change),
+            Some(change) = mirrors.next() => Input::Api(change),
             Some(done) = controller.workers.join_next() => Input::Worked(done),
             event = next_event(&mut controller.session) => Input::Engine(event),
             () = sleep_until(timer) => Input::Timer,
@@ -78,42 +89,11 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
 }
 
 /// What can happen.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time lives on the loop's stack; a box would be an allocation per event"
-)]
 enum Input {
-    App(watcher::Event<App>),
-    Container(watcher::Event<Container>),
-    Image(watcher::Event<Image>),
-    Volume(watcher::Event<Volume>),
-    ContainerNamespace(watcher::Event<ContainerNamespace>),
-    Namespace(watcher::Event<Namespace>),
-    Interrupted(watcher::Error),
+    Api(ApiChange),
     Engine(Option<Event>),
-    Worked(Result<(Key, Done), tokio::task::JoinError>),
+    Worked(Result<(Key, Done), JoinError>),
     Timer,
-}
-
-fn watches(client: &kube::Client) -> SelectAll<BoxStream<'static, Input>> {
-    fn one<K>(api: Api<K>, input: fn(watcher::Event<K>) -> Input) -> BoxStream<'static, Input>
-    where
-        K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
-        K::DynamicType: Default + Clone + Eq + std::hash::Hash,
-    {
-        let events = watcher(api, watcher::Config::default()).default_backoff();
-        events
-            .map(move |event| event.map_or_else(Input::Interrupted, input))
-            .boxed()
-    }
-    futures::stream::select_all([
-        one(Api::all(client.clone()), Input::App),
-        one(Api::all(client.clone()), Input::Container),
-        one(Api::all(client.clone()), Input::Image),
-        one(Api::all(client.clone()), Input::Volume),
-        one(Api::all(client.clone()), Input::ContainerNamespace),
-        one(Api::all(client.clone()), Input::Namespace),
-    ])
 }
 
 /// A standing connection and what is done over it.
@@ -134,9 +114,16 @@ struct Controller {
     /// The namespace of the mirrors, also after the App is gone.
     namespace: String,
     mirrors: Arc<RwLock<Mirrors>>,
-    /// Watches that have shown their whole collection.
-    filled: u8,
+    /// Whether every App has been told.
+    apps_filled: bool,
+    /// The namespace whose mirrors are watched.
+    watched: Option<String>,
+    /// Watches of mirrors that have told everything.
+    filled: BTreeSet<&'static str>,
+    /// Mirrors to bring in line.
     queue: Queue<Key>,
+    /// Requests to the engine, apart: one that lasts holds no mirror back.
+    requests: Queue<Key>,
     /// Deletions that the engine refused; anything that goes may have been in the way.
     blocked: BTreeSet<Key>,
     workers: JoinSet<(Key, Done)>,
@@ -146,11 +133,9 @@ struct Controller {
     /// The engine that was mirrored since mirroring was last asked for.
     identity: Option<String>,
     sweeping: bool,
+    /// When a status that could not be written is tried again.
+    unreported: Option<Instant>,
 }
-
-/// The watches whose first list must be there: all but the App's are needed to know
-/// what is left from before.
-const WATCHES: u8 = 6;
 
 impl Controller {
     fn new(context: Context<World>) -> Self {
@@ -159,8 +144,11 @@ impl Controller {
             app: None,
             namespace: String::new(),
             mirrors: Arc::default(),
-            filled: 0,
+            apps_filled: false,
+            watched: None,
+            filled: BTreeSet::new(),
             queue: Queue::new(),
+            requests: Queue::new(),
             blocked: BTreeSet::new(),
             workers: JoinSet::new(),
             session: None,
@@ -168,6 +156,34 @@ impl Controller {
             failures: 0,
             identity: None,
             sweeping: false,
+            unreported: None,
+        }
+    }
+
+    /// The namespace to watch from now on, when it is another than before. Without an
+    /// App ever seen, what is left from before can be anywhere.
+    fn begin_watching(&mut self) -> Option<String> {
+        if !self.apps_filled || self.watched.as_ref() == Some(&self.namespace) {
+            return None;
+        }
+        self.watched = Some(self.namespace.clone());
+        self.filled.clear();
+        *self.mirrors.write() = Mirrors::default();
+        Some(self.namespace.clone())
+    }
+
+    /// Whether everything that exists has been told.
+    fn is_filled(&self) -> bool {
+        self.apps_filled
+            && self.watched.as_ref() == Some(&self.namespace)
+            && self.filled.len() == watches::MIRROR_WATCHES
+    }
+
+    fn push(&mut self, key: Key) {
+        if key.is_request() {
+            self.requests.push(key);
+        } else {
+            self.queue.push(key);
         }
     }
 
@@ -180,34 +196,33 @@ impl Controller {
                 session.limit
             }
         });
-        let due = [self.queue.due(), self.retry, session]
-            .into_iter()
-            .flatten()
-            .min();
+        let due = [
+            self.queue.due(),
+            self.requests.due(),
+            self.retry,
+            self.unreported,
+            session,
+        ];
+        let due = due.into_iter().flatten().min();
         due.unwrap_or_else(|| Instant::now() + VERIFY)
     }
 
     async fn handle(&mut self, input: Input) {
         match input {
-            Input::App(event) => self.app_changed(event),
-            Input::Container(event) => self.container_changed(event),
-            Input::Image(event) => self.image_changed(event),
-            Input::Volume(event) => self.volume_changed(event),
-            Input::ContainerNamespace(event) => self.scaffold_changed(event),
-            Input::Namespace(event) => self.namespace_changed(event),
-            Input::Interrupted(error) => tracing::debug!(%error, "a watch was interrupted"),
+            Input::Api(change) => self.api_changed(change).await,
             Input::Engine(Some(event)) => self.engine_event(event),
             Input::Engine(None) => self.lost("connection lost: the event stream ended").await,
             Input::Worked(Ok((key, done))) => self.worked(&key, done),
-            Input::Worked(Err(error)) => {
-                // A panic of a worker is its key's failure, seen here and nowhere else;
-                // the full pass finds the key again.
-                tracing::error!(%error, "a worker ended in a panic");
-                self.lost("a worker of the mirror failed").await;
+            // Workers catch their panics, so this one was ended on purpose.
+            Input::Worked(Err(error)) => tracing::debug!(%error, "a worker was ended"),
+            Input::Timer => {
+                self.queue.wake();
+                self.requests.wake();
+                let now = Instant::now();
+                self.unreported.take_if(|at| *at <= now);
             }
-            Input::Timer => self.queue.wake(),
         }
-        if self.filled >= WATCHES {
+        if self.is_filled() {
             self.context.synced().await;
             self.advance().await;
         }
@@ -216,138 +231,130 @@ impl Controller {
 
     // === what changed ===
 
-    fn app_changed(&mut self, event: watcher::Event<App>) {
-        match event {
-            watcher::Event::Apply(app) | watcher::Event::InitApply(app)
-                if app.name_any() == names::APP =>
-            {
-                app.spec.namespace().clone_into(&mut self.namespace);
-                self.app = Some(Arc::new(app));
-            }
-            watcher::Event::Delete(app) if app.name_any() == names::APP => self.app = None,
-            watcher::Event::InitDone => self.filled = self.filled.saturating_add(1),
-            _ => {}
+    async fn api_changed(&mut self, change: ApiChange) {
+        match change {
+            ApiChange::App(change) => self.app_changed(change).await,
+            ApiChange::Container(change) => self.container_changed(change),
+            ApiChange::Image(change) => self.image_changed(change),
+            ApiChange::Volume(change) => self.volume_changed(change),
+            ApiChange::ContainerNamespace(change) => self.scaffold_changed(change),
+            ApiChange::Namespace(change) => self.namespace_changed(change),
         }
     }
 
-    fn is_here<K: Resource>(&self, object: &K) -> bool {
-        object.meta().namespace.as_deref() == Some(self.namespace.as_str())
-            || self.namespace.is_empty()
+    async fn app_changed(&mut self, change: Change<App>) {
+        match change {
+            Change::Put(app) if app.name_any() == names::APP => {
+                let namespace = app.spec.namespace();
+                if self.namespace != namespace {
+                    // Another App than before: what was known is about other objects.
+                    namespace.clone_into(&mut self.namespace);
+                    self.disconnect().await;
+                }
+                self.app = Some(app);
+            }
+            Change::Gone(app) if app.name_any() == names::APP => self.app = None,
+            Change::Filled => self.apps_filled = true,
+            Change::Put(_) | Change::Gone(_) => {}
+        }
     }
 
-    fn container_changed(&mut self, event: watcher::Event<Container>) {
-        match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
-                if self.is_here(&object) =>
-            {
+    fn container_changed(&mut self, change: Change<Container>) {
+        match change {
+            Change::Put(object) => {
                 let id = object.name_any();
-                if has_finalizer(&object) != is_ours(&object)
-                    || is_deleting(&object)
-                    || object.status.is_none()
+                if is_deleting(&*object) {
+                    self.push(Key::ContainerMirror(id.clone()));
+                } else if !has_finalizer(&*object) || !is_ours(&*object) || object.status.is_none()
                 {
-                    self.queue.push(Key::Container(id.clone()));
+                    self.push(Key::Container(id.clone()));
                 }
                 if actions::is_asked(&object) {
-                    self.queue.push(Key::Action(id.clone()));
+                    self.push(Key::Action(id.clone()));
                 }
-                self.mirrors.write().containers.insert(id, Arc::new(object));
+                self.mirrors.write().containers.insert(id, object);
             }
-            watcher::Event::Delete(object) if self.is_here(&object) => {
+            Change::Gone(object) => {
                 let id = object.name_any();
                 self.mirrors.write().containers.remove(&id);
-                self.queue.push(Key::Container(id));
+                self.push(Key::Container(id));
             }
-            watcher::Event::InitDone => self.filled = self.filled.saturating_add(1),
-            _ => {}
+            Change::Filled => drop(self.filled.insert("Container")),
         }
     }
 
-    fn image_changed(&mut self, event: watcher::Event<Image>) {
-        match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
-                if self.is_here(&object) =>
-            {
-                if is_deleting(&object) {
-                    self.queue.push(Key::ImageMirror(object.name_any()));
-                } else if has_finalizer(&object) != is_ours(&object) {
+    fn image_changed(&mut self, change: Change<Image>) {
+        match change {
+            Change::Put(object) => {
+                if is_deleting(&*object) {
+                    self.push(Key::ImageMirror(object.name_any()));
+                } else if !has_finalizer(&*object) || !is_ours(&*object) {
                     self.push_image(&object);
                 }
-                self.mirrors.write().put_image(Arc::new(object));
+                self.mirrors.write().put_image(object);
             }
-            watcher::Event::Delete(object) if self.is_here(&object) => {
+            Change::Gone(object) => {
                 self.mirrors.write().take_image(&object.name_any());
                 self.push_image(&object);
             }
-            watcher::Event::InitDone => self.filled = self.filled.saturating_add(1),
-            _ => {}
+            Change::Filled => drop(self.filled.insert("Image")),
         }
     }
 
     fn push_image(&mut self, object: &Image) {
-        if let Some(status) = object
-            .status
-            .as_ref()
-            .filter(|status| !status.id.is_empty())
-        {
-            self.queue.push(Key::Image(status.id.clone()));
+        let id = object.status.as_ref().map(|status| status.id.clone());
+        if let Some(id) = id.filter(|id| !id.is_empty()) {
+            self.push(Key::Image(id));
         }
     }
 
-    fn volume_changed(&mut self, event: watcher::Event<Volume>) {
-        let name = |object: &Volume| object.status.as_ref().map(|status| status.name.clone());
-        match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
-                if self.is_here(&object) =>
-            {
-                if is_deleting(&object) {
-                    self.queue.push(Key::VolumeMirror(object.name_any()));
-                } else if has_finalizer(&object) != is_ours(&object)
-                    && let Some(name) = name(&object)
-                {
-                    self.queue.push(Key::Volume(name));
+    fn volume_changed(&mut self, change: Change<Volume>) {
+        match change {
+            Change::Put(object) => {
+                if is_deleting(&*object) {
+                    self.push(Key::VolumeMirror(object.name_any()));
+                } else if !has_finalizer(&*object) || !is_ours(&*object) {
+                    self.push_volume(&object);
                 }
-                self.mirrors
-                    .write()
-                    .volumes
-                    .insert(object.name_any(), Arc::new(object));
+                let name = object.name_any();
+                self.mirrors.write().volumes.insert(name, object);
             }
-            watcher::Event::Delete(object) if self.is_here(&object) => {
+            Change::Gone(object) => {
                 self.mirrors.write().volumes.remove(&object.name_any());
-                if let Some(name) = name(&object) {
-                    self.queue.push(Key::Volume(name));
-                }
+                self.push_volume(&object);
             }
-            watcher::Event::InitDone => self.filled = self.filled.saturating_add(1),
-            _ => {}
+            Change::Filled => drop(self.filled.insert("Volume")),
         }
     }
 
-    fn scaffold_changed(&mut self, event: watcher::Event<ContainerNamespace>) {
-        match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object)
-                if self.is_here(&object) =>
-            {
-                self.mirrors
-                    .write()
-                    .namespaces
-                    .insert(object.name_any(), Arc::new(object));
+    fn push_volume(&mut self, object: &Volume) {
+        let name = object.status.as_ref().map(|status| status.name.clone());
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            self.push(Key::Volume(name));
+        }
+    }
+
+    fn scaffold_changed(&mut self, change: Change<ContainerNamespace>) {
+        match change {
+            Change::Put(object) => {
+                let name = object.name_any();
+                self.mirrors.write().namespaces.insert(name, object);
             }
-            watcher::Event::Delete(object) if self.is_here(&object) => {
+            Change::Gone(object) => {
                 self.mirrors.write().namespaces.remove(&object.name_any());
-                self.queue.push(Key::Scaffold);
+                self.push(Key::Scaffold);
             }
-            watcher::Event::InitDone => self.filled = self.filled.saturating_add(1),
-            _ => {}
+            Change::Filled => drop(self.filled.insert("ContainerNamespace")),
         }
     }
 
-    fn namespace_changed(&mut self, event: watcher::Event<Namespace>) {
-        match event {
-            watcher::Event::Delete(object) if object.name_any() == self.namespace => {
-                self.queue.push(Key::Scaffold);
+    fn namespace_changed(&mut self, change: Change<Namespace>) {
+        match change {
+            Change::Gone(object) if object.name_any() == self.namespace => {
+                self.push(Key::Scaffold);
             }
-            watcher::Event::InitDone => self.filled = self.filled.saturating_add(1),
-            _ => {}
+            Change::Filled => drop(self.filled.insert("Namespace")),
+            Change::Put(_) | Change::Gone(_) => {}
         }
     }
 
@@ -357,20 +364,24 @@ impl Controller {
             event.action.as_str(),
             "destroy" | "delete" | "untag" | "die"
         );
-        self.queue.push(match event.kind {
+        self.push(match event.kind {
             Kind::Container => Key::Container(event.id),
             Kind::Image => Key::Image(event.id),
             Kind::Volume => Key::Volume(event.id),
         });
         if goes {
             for key in std::mem::take(&mut self.blocked) {
-                self.queue.push(key);
+                self.push(key);
             }
         }
     }
 
     fn worked(&mut self, key: &Key, done: Done) {
-        self.queue.done(key, done.is_ok());
+        if key.is_request() {
+            self.requests.done(key, done.is_ok());
+        } else {
+            self.queue.done(key, done.is_ok());
+        }
         self.context.record(
             &format!("{key:?}"),
             done.as_ref().map(drop).map_err(Clone::clone),
@@ -379,12 +390,12 @@ impl Controller {
             Ok(more) => {
                 self.blocked.remove(key);
                 for key in more {
-                    self.queue.push(key);
+                    self.push(key);
                 }
             }
             Err(error) => {
                 tracing::warn!(?key, error, "failed, and tried again later");
-                if matches!(key, Key::ImageMirror(_) | Key::VolumeMirror(_)) {
+                if key.is_deletion() {
                     self.blocked.insert(key.clone());
                 }
             }
@@ -419,10 +430,8 @@ impl Controller {
             }
             return;
         }
-        if self.session.take().is_some() {
+        if self.disconnect().await {
             tracing::info!("mirroring ends");
-            self.queue.clear();
-            self.workers.shutdown().await;
         }
         self.retry = None;
         self.failures = 0;
@@ -438,7 +447,9 @@ impl Controller {
     /// The engine is wanted and its machine does not run: it is starting, or died.
     /// Nobody meant to stop mirroring, so every mirror stays.
     async fn await_machine(&mut self, app: &Arc<App>) {
-        self.lost("connection lost: the machine does not run").await;
+        if self.disconnect().await {
+            tracing::warn!("connection lost: the machine does not run");
+        }
         self.retry = None;
         let verdict = (
             false,
@@ -459,10 +470,8 @@ impl Controller {
             .is_some_and(|session| session.status.endpoint != endpoint)
         {
             tracing::info!(endpoint, "the engine's endpoint changed");
-            self.session = None;
+            self.disconnect().await;
             self.identity = None;
-            self.queue.clear();
-            self.workers.shutdown().await;
         }
         if self.session.is_none() {
             if self.retry.is_some_and(|at| at > Instant::now()) {
@@ -502,10 +511,10 @@ impl Controller {
             return;
         }
         if session.synced && now >= session.verify {
-            session.verify = now + VERIFY;
+            session.verify = now + verify_pause(&session.work.label);
             let work = Arc::clone(&session.work);
             match everything(&work, &self.mirrors).await {
-                Ok(keys) => keys.into_iter().for_each(|key| self.queue.push(key)),
+                Ok(keys) => keys.into_iter().for_each(|key| self.push(key)),
                 Err(error) => {
                     self.lost(&error).await;
                     return;
@@ -521,14 +530,15 @@ impl Controller {
     /// Connects, and puts everything that either side has into the queue.
     async fn open(&mut self, endpoint: &str) -> Result<Session, String> {
         let connection = connect(&*self.context.world().engines, endpoint).await?;
-        let label = plan::engine_label(&connection.info.id);
+        let label = plan::engine_label(&connection.info);
         if let Some(known) = self.identity.as_ref().filter(|known| **known != label) {
             return Err(format!(
                 "another engine ({label}) answers at {endpoint} than the one that is mirrored ({known}); stop and start to mirror it"
             ));
         }
         // What is left of another engine shows nothing that can be asked any more.
-        self.sweep_others(&label).await?;
+        let client = self.context.client();
+        sweep(&client, &self.mirrors, |value| value != label).await?;
         let work = Arc::new(Work {
             client: self.context.client(),
             namespace: self.namespace.clone(),
@@ -536,15 +546,22 @@ impl Controller {
             label: label.clone(),
             mirrors: Arc::clone(&self.mirrors),
             starts: Mutex::default(),
+            refusals: Mutex::default(),
         });
         let limit = Instant::now() + FIRST_PASS;
+        // Mirrors need the namespace; without it each of them would fail once.
+        work.scaffold().await?;
         let keys = match timeout_at(limit, everything(&work, &self.mirrors)).await {
             Ok(keys) => keys?,
             Err(_) => return Err("the engine did not list what it has in time".to_owned()),
         };
-        self.identity = Some(label);
-        let first: BTreeSet<Key> = keys.iter().cloned().collect();
-        keys.into_iter().for_each(|key| self.queue.push(key));
+        self.identity = Some(label.clone());
+        let first: BTreeSet<Key> = keys
+            .iter()
+            .filter(|key| !key.is_request())
+            .cloned()
+            .collect();
+        keys.into_iter().for_each(|key| self.push(key));
         let info = &connection.info;
         let status = EngineStatus {
             id: info.id.clone(),
@@ -559,22 +576,30 @@ impl Controller {
             first,
             synced: false,
             limit,
-            verify: Instant::now() + VERIFY,
+            verify: Instant::now() + verify_pause(&label),
             status,
         })
     }
 
     /// The connection is gone: nothing is removed, and it is said at once.
     async fn lost(&mut self, why: &str) {
-        if self.session.take().is_none() {
+        if !self.disconnect().await {
             return;
         }
         tracing::warn!(why, "the engine is not mirrored for now");
-        self.queue.clear();
-        self.workers.shutdown().await;
         if let Some(app) = self.app.clone() {
             self.failed(&app, why).await;
         }
+    }
+
+    /// Ends the session and all work over it; whether there was one.
+    async fn disconnect(&mut self) -> bool {
+        let connected = self.session.take().is_some();
+        self.workers.shutdown().await;
+        self.queue.clear();
+        self.requests.clear();
+        self.blocked.clear();
+        connected
     }
 
     async fn failed(&mut self, app: &Arc<App>, why: &str) {
@@ -588,14 +613,23 @@ impl Controller {
         }
     }
 
-    async fn report(&self, app: &App, verdict: (bool, &str, &str)) {
+    async fn report(&mut self, app: &App, verdict: (bool, &str, &str)) {
         let engine = self
             .session
             .as_ref()
             .filter(|session| session.synced)
             .map(|session| &session.status);
-        if let Err(error) = app_status::write(self.context.client(), app, verdict, engine).await {
-            tracing::warn!(%error, "failed to write the App's status");
+        match app_status::write(self.context.client(), app, verdict, engine).await {
+            Ok(written) => {
+                self.unreported = None;
+                if let Some(app) = written {
+                    self.app = Some(Arc::new(app));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to write the App's status, and tried again later");
+                self.unreported = Some(Instant::now() + RETRY_MAX);
+            }
         }
     }
 
@@ -606,7 +640,8 @@ impl Controller {
                 self.sweeping = true;
                 tracing::info!("removing the mirrors");
             }
-            if let Err(error) = self.sweep_marked(|_| true).await {
+            let client = self.context.client();
+            if let Err(error) = sweep(&client, &self.mirrors, |_| true).await {
                 tracing::warn!(
                     error,
                     "failed to remove every mirror, and tried again later"
@@ -620,7 +655,7 @@ impl Controller {
         let Some(app) = app else {
             return;
         };
-        let verdict = if running {
+        let verdict = if running && !app.spec.is_moby() {
             let text = "Engine mirroring is only supported with the moby backend";
             (true, reason::NOT_APPLICABLE, text)
         } else {
@@ -629,56 +664,20 @@ impl Controller {
         self.report(app, verdict).await;
     }
 
-    async fn sweep_others(&self, label: &str) -> Result<(), String> {
-        self.sweep_marked(|value| value != label).await
-    }
-
-    async fn sweep_marked(&self, chosen: impl Fn(&str) -> bool) -> Result<(), String> {
-        fn pick<K: Resource>(
-            objects: &std::collections::BTreeMap<String, Arc<K>>,
-            chosen: impl Fn(&str) -> bool,
-        ) -> Vec<Arc<K>> {
-            let marked = |object: &Arc<K>| {
-                let mut labels = object.meta().labels.iter().flatten();
-                labels.any(|(name, value)| name == names::ENGINE_LABEL && chosen(value))
-            };
-            objects
-                .values()
-                .filter(|object| marked(object))
-                .cloned()
-                .collect()
-        }
-        let (containers, images, volumes, namespaces) = {
-            let mirrors = self.mirrors.read();
-            (
-                pick(&mirrors.containers, &chosen),
-                pick(&mirrors.images, &chosen),
-                pick(&mirrors.volumes, &chosen),
-                pick(&mirrors.namespaces, &chosen),
-            )
-        };
-        let client = self.context.client();
-        let mut failed = Vec::new();
-        sweep_kind(&client, containers, &mut failed).await;
-        sweep_kind(&client, volumes, &mut failed).await;
-        sweep_kind(&client, images, &mut failed).await;
-        sweep_kind(&client, namespaces, &mut failed).await;
-        if failed.is_empty() {
-            Ok(())
-        } else {
-            Err(failed.join("; "))
-        }
-    }
-
     /// Hands ready keys to workers.
     fn dispatch(&mut self) {
         let Some(session) = &self.session else {
             return;
         };
-        while let Some(key) = self.queue.pop(WORKERS) {
+        loop {
+            let ready = self.queue.pop(WORKERS);
+            let Some(key) = ready.or_else(|| self.requests.pop(REQUESTS)) else {
+                return;
+            };
             let work = Arc::clone(&session.work);
             self.workers.spawn(async move {
-                let done = work.run(&key).await;
+                let done = AssertUnwindSafe(work.run(&key)).catch_unwind().await;
+                let done = done.unwrap_or_else(|_| Err("the work on it panicked".to_owned()));
                 (key, done)
             });
         }
@@ -693,19 +692,10 @@ async fn next_event(session: &mut Option<Session>) -> Option<Event> {
     }
 }
 
-async fn sweep_kind<K>(client: &kube::Client, objects: Vec<Arc<K>>, failed: &mut Vec<String>)
-where
-    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned,
-{
-    for object in objects {
-        let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-        if let Err(error) = prune(&api, &*object).await {
-            failed.push(format!("{}: {error}", object.name_any()));
-        }
-    }
+/// Engines that came up together are not compared together.
+fn verify_pause(label: &str) -> Duration {
+    let spread = label.bytes().map(u64::from).sum::<u64>() % 60;
+    VERIFY + Duration::from_secs(spread)
 }
 
 /// Keys of everything that the engine has and of everything that has a mirror.
@@ -729,7 +719,11 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
         .values()
         .filter(|mirror| is_of(&***mirror, &work.label))
     {
-        keys.insert(Key::Container(mirror.name_any()));
+        keys.insert(if is_deleting(&**mirror) {
+            Key::ContainerMirror(mirror.name_any())
+        } else {
+            Key::Container(mirror.name_any())
+        });
         if actions::is_asked(mirror) {
             keys.insert(Key::Action(mirror.name_any()));
         }

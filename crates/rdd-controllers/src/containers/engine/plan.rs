@@ -31,26 +31,23 @@ pub(super) fn volume_name(name: &str) -> String {
     format!("vol-{}", hex::encode(Sha256::digest(name.as_bytes())))
 }
 
-/// The value of the label that marks an engine's mirrors: its identity, as far as a
-/// label can hold it.
-pub(super) fn engine_label(id: &str) -> String {
-    let clean: String = id
-        .chars()
-        .map(|letter| {
-            if letter.is_ascii_alphanumeric() {
-                letter
-            } else {
-                '-'
-            }
-        })
-        .take(63)
-        .collect();
-    let clean = clean.trim_matches('-');
-    if clean.is_empty() {
-        "unknown".to_owned()
-    } else {
-        clean.to_owned()
-    }
+/// The value of the label that marks an engine's mirrors: as much of its own word as a
+/// label can hold, and a hash of its whole identity.
+pub(super) fn engine_label(info: &engine::EngineInfo) -> String {
+    /// A label holds 63 characters; a dash and eight digits follow.
+    const WORD_MAX: usize = 54;
+    let letter = |letter: char| {
+        if letter.is_ascii_alphanumeric() {
+            letter
+        } else {
+            '-'
+        }
+    };
+    let word: String = info.id.chars().map(letter).take(WORD_MAX).collect();
+    let hash = hex::encode(Sha256::digest(info.identity().as_bytes()));
+    format!("{word}-{}", &hash[..8])
+        .trim_start_matches('-')
+        .to_owned()
 }
 
 /// Splits `/ns/name` into the engine's namespace and the name; moby's own has no prefix.
@@ -285,10 +282,22 @@ mod tests {
 
     #[test]
     fn engine_identities_become_labels() {
-        assert_eq!(engine_label("7TRN:IPZB:QYBB"), "7TRN-IPZB-QYBB");
-        assert_eq!(engine_label("/var/lib/x"), "var-lib-x");
-        assert_eq!(engine_label("::"), "unknown");
-        assert_eq!(engine_label(&"a".repeat(100)).len(), 63);
+        let label = |id: &str, root: &str| {
+            engine_label(&engine::EngineInfo {
+                id: id.to_owned(),
+                data_root: root.to_owned(),
+                ..engine::EngineInfo::default()
+            })
+        };
+        assert!(label("7TRN:IPZB:QYBB", "/a").starts_with("7TRN-IPZB-QYBB-"));
+        assert_ne!(label("7TRN:IPZB:QYBB", "/a"), label("7TRN:IPZB:QYBB", "/b"));
+        for id in ["", "::", "ä", &"a".repeat(100)] {
+            let label = label(id, "/a");
+            assert!((1..=63).contains(&label.len()), "{label}");
+            let ends = [label.chars().next(), label.chars().last()];
+            let fits = |end: &Option<char>| end.is_some_and(|end| end.is_ascii_alphanumeric());
+            assert!(ends.iter().all(fits), "{label}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The work on one key: look at the engine, look at the mirror, make them agree.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(super) enum Key {
     Scaffold,
     /// A container and its mirror, by identifier.
     Container(String),
+    /// The deletion of a container's mirror, by identifier.
+    ContainerMirror(String),
     /// An image, by identifier or reference.
     Image(String),
     /// The deletion of one image mirror, by the mirror's name.
@@ -40,6 +43,21 @@ pub(super) enum Key {
     Action(String),
 }
 
+impl Key {
+    /// Whether the engine is asked for something, which may last.
+    pub(super) fn is_request(&self) -> bool {
+        self.is_deletion() || matches!(self, Self::Action(_))
+    }
+
+    /// Whether a mirror wants to go, which the engine may refuse for a while.
+    pub(super) fn is_deletion(&self) -> bool {
+        matches!(
+            self,
+            Self::ContainerMirror(_) | Self::ImageMirror(_) | Self::VolumeMirror(_)
+        )
+    }
+}
+
 /// Everything that work needs.
 pub(super) struct Work {
     pub(super) client: kube::Client,
@@ -49,6 +67,8 @@ pub(super) struct Work {
     pub(super) label: String,
     pub(super) mirrors: Arc<RwLock<Mirrors>>,
     pub(super) starts: Mutex<actions::Starts>,
+    /// What the engine last said to the deletion of which mirror.
+    pub(super) refusals: Mutex<HashMap<String, String>>,
 }
 
 /// Further keys to look at, or why the work has to be done again.
@@ -59,6 +79,7 @@ impl Work {
         match key {
             Key::Scaffold => self.scaffold().await,
             Key::Container(id) => self.container(id).await,
+            Key::ContainerMirror(id) => self.container_mirror(id).await,
             Key::Image(reference) => self.image(reference).await,
             Key::ImageMirror(name) => self.image_mirror(name).await,
             Key::Volume(name) => self.volume(name).await,
@@ -74,7 +95,7 @@ impl Work {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    async fn scaffold(&self) -> Done {
+    pub(super) async fn scaffold(&self) -> Done {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         if namespaces
             .get_opt(&self.namespace)
@@ -112,16 +133,8 @@ impl Work {
 
     async fn container(&self, id: &str) -> Done {
         let mirror = self.mirrors.read().containers.get(id).cloned();
-        if let Some(mirror) = mirror.as_deref().filter(|mirror| is_deleting(*mirror)) {
-            if has_finalizer(mirror) {
-                if is_of(mirror, &self.label) {
-                    self.same_engine().await?;
-                    let removed = self.engine.remove_container(id).await;
-                    self.forwarded::<Container>(id, removed).await?;
-                }
-                self.release::<Container>(id).await?;
-            }
-            return Ok(Vec::new());
+        if mirror.as_deref().is_some_and(is_deleting) {
+            return Ok(vec![Key::ContainerMirror(id.to_owned())]);
         }
         let Some(container) = self
             .engine
@@ -139,6 +152,22 @@ impl Work {
         if !mirror.is_some_and(|mirror| plan::container_stands(&mirror, &wanted)) {
             self.say::<Container>("Container", id, &wanted).await?;
         }
+        Ok(Vec::new())
+    }
+
+    async fn container_mirror(&self, id: &str) -> Done {
+        let Some(mirror) = self.mirrors.read().containers.get(id).cloned() else {
+            return Ok(Vec::new());
+        };
+        if !is_deleting(&*mirror) || !has_finalizer(&*mirror) {
+            return Ok(Vec::new());
+        }
+        if is_of(&*mirror, &self.label) {
+            self.same_engine().await?;
+            let removed = self.engine.remove_container(id).await;
+            self.forwarded(&*mirror, removed).await?;
+        }
+        self.release::<Container>(id).await?;
         Ok(Vec::new())
     }
 
@@ -223,7 +252,7 @@ impl Work {
             };
             if let Some(reference) = reference {
                 let removed = self.engine.remove_image(&reference).await;
-                self.forwarded::<Image>(name, removed).await?;
+                self.forwarded(&*mirror, removed).await?;
             }
         }
         self.release::<Image>(name).await?;
@@ -235,7 +264,7 @@ impl Work {
         let object = plan::volume_name(name);
         let mirror = self.mirrors.read().volumes.get(&object).cloned();
         if mirror.as_deref().is_some_and(is_deleting) {
-            return Ok(Vec::new());
+            return Ok(vec![Key::VolumeMirror(object)]);
         }
         let Some(volume) = self
             .engine
@@ -271,7 +300,7 @@ impl Work {
         if is_of(&*mirror, &self.label) && !engine_name.is_empty() {
             self.same_engine().await?;
             let removed = self.engine.remove_volume(&engine_name).await;
-            self.forwarded::<Volume>(name, removed).await?;
+            self.forwarded(&*mirror, removed).await?;
         }
         self.release::<Volume>(name).await?;
         Ok(Vec::new())
@@ -376,7 +405,7 @@ impl Work {
             .identify()
             .await
             .map_err(|error| chain(&error))?;
-        if plan::engine_label(&info.id) == self.label {
+        if plan::engine_label(&info) == self.label {
             Ok(())
         } else {
             Err(format!(
@@ -387,24 +416,40 @@ impl Work {
     }
 
     /// A refusal shows on the mirror in the engine's words, and keeps the finalizer.
-    async fn forwarded<K>(&self, name: &str, removed: rdd_engine::Result<()>) -> Result<(), String>
+    async fn forwarded<K>(&self, mirror: &K, removed: rdd_engine::Result<()>) -> Result<(), String>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
             + Debug
             + DeserializeOwned,
     {
+        let name = mirror.name_any();
         let Err(error) = removed else {
+            self.refusals.lock().remove(&name);
             return Ok(());
         };
         let words = chain(&error);
-        if matches!(error, rdd_engine::Error::Refused { .. }) {
-            let condition =
-                Condition::new(None, "DeletionBlocked", true, "EngineRefused", &words, 0);
-            let kind = K::kind(&());
+        let refused = matches!(error, rdd_engine::Error::Refused { .. });
+        let said = self.refusals.lock().insert(name.clone(), words.clone());
+        if refused && said.as_ref() != Some(&words) {
+            let generation = mirror.meta().generation.unwrap_or_default();
+            let condition = Condition::new(
+                None,
+                "DeletionBlocked",
+                true,
+                "EngineRefused",
+                &words,
+                generation,
+            );
             let status = json!({"conditions": [condition]});
-            self.write_status::<K>(field_manager::ENGINE_ACTIONS, &kind, name, &status)
-                .await?;
+            let manager = field_manager::ENGINE_FINALIZER;
+            let written = self
+                .write_status::<K>(manager, &K::kind(&()), &name, &status)
+                .await;
+            if let Err(error) = written {
+                // A mirror that never got a status has no place for it.
+                tracing::debug!(name, error, "a refusal could not be shown");
+            }
         }
         Err(words)
     }
