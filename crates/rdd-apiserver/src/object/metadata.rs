@@ -458,7 +458,8 @@ fn validate_finalizers(resource: &Resource, metadata: &Value, errors: &mut Vec<F
             "finalizer orphan and foregroundDeletion cannot be both set",
         ));
     }
-    if resource.is_custom() {
+    // Only the core group's own validation knows the standard names.
+    if resource.is_custom() || !resource.group.is_empty() {
         return;
     }
     for (index, finalizer) in finalizers.iter().enumerate() {
