@@ -247,7 +247,9 @@ fn held_by(current: Option<Lease>, name: &str, terms: &Terms) -> Lease {
         spec.acquire_time = Some(now.clone());
         spec.lease_transitions = Some(spec.lease_transitions.map_or(0, |count| count + 1));
     }
-    spec.lease_duration_seconds = Some(i32::try_from(terms.duration.as_secs()).unwrap_or(i32::MAX));
+    // Rounded up: others must not take it earlier than we give it up.
+    let seconds = terms.duration.as_millis().div_ceil(1000);
+    spec.lease_duration_seconds = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
     spec.renew_time = Some(now);
     lease
 }

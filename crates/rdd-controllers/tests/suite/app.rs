@@ -1,0 +1,278 @@
+//! The App, its machine and its engine together.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use rdd_api::{App, Container, condition, names};
+use rdd_machine::Machine as _;
+use serde_json::{Value, json};
+
+use crate::lab::{self, Lab};
+
+const ID: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
+
+async fn create(lab: &Lab, spec: Value) {
+    let document = json!({
+        "apiVersion": names::APP_API_VERSION,
+        "kind": "App",
+        "metadata": {"name": names::APP},
+        "spec": spec,
+    });
+    let app: App = serde_json::from_value(document).expect("an App");
+    lab.apps()
+        .create(&PostParams::default(), &app)
+        .await
+        .expect("it is accepted");
+}
+
+async fn change(lab: &Lab, spec: Value) {
+    let patch = json!({"spec": spec});
+    lab.apps()
+        .patch(names::APP, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .expect("it is accepted");
+}
+
+fn put_container(lab: &Lab) {
+    lab.engine.put_container(
+        rdd_engine::Container {
+            id: ID.to_owned(),
+            name: "/web".to_owned(),
+            state: "running".to_owned(),
+            ..rdd_engine::Container::default()
+        },
+        "start",
+    );
+}
+
+async fn mirror(lab: &Lab) -> Container {
+    let api: Api<Container> = Api::namespaced(lab.client.clone(), "default");
+    lab.eventually("the container is mirrored", || async {
+        let found = api.get_opt(ID).await.expect("the server works")?;
+        found.status.is_some().then_some(found)
+    })
+    .await
+}
+
+async fn mirror_exists(lab: &Lab) -> bool {
+    let api: Api<Container> = Api::namespaced(lab.client.clone(), "default");
+    api.get_opt(ID).await.expect("the server works").is_some()
+}
+
+/// Nothing is written for a second.
+async fn is_still(lab: &Lab) {
+    let mut changes = lab
+        .store
+        .changes(lab.store.revision())
+        .expect("nothing is compacted");
+    let change = tokio::time::timeout(Duration::from_secs(1), changes.next()).await;
+    assert!(change.is_err(), "an idle system writes: {:?}", change.ok());
+}
+
+#[test]
+fn an_app_is_brought_up_changed_and_taken_down() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        put_container(&lab);
+        create(&lab, json!({"running": true})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        assert!(lab.machine.is_running().await);
+        lab.app_says(condition::CREATED, "True", "Created").await;
+        lab.app_says(condition::RUNNING, "True", "Started").await;
+        lab.app_says(condition::CONTAINER_ENGINE_READY, "True", "Connected")
+            .await;
+        lab.app_says(condition::KUBERNETES_READY, "False", "NotApplicable")
+            .await;
+        mirror(&lab).await;
+        is_still(&lab).await;
+
+        // A change that needs no work is acknowledged all the same.
+        change(&lab, json!({"kubernetes": {"enabled": false}})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+
+        change(&lab, json!({"running": false})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        assert!(!lab.machine.is_running().await);
+        assert!(
+            !mirror_exists(&lab).await,
+            "settled means that the mirrors are gone"
+        );
+        is_still(&lab).await;
+
+        change(&lab, json!({"running": true})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        mirror(&lab).await;
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn an_engine_that_dies_is_started_again_and_every_mirror_stays() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        put_container(&lab);
+        create(&lab, json!({"running": true})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        let before = mirror(&lab).await;
+        lab.engine.fault(|faults| faults.down = true);
+        lab.engine.cut_streams();
+        lab.machine.crash();
+        lab.app_says(condition::SETTLED, "False", "StartFailed")
+            .await;
+        lab.engine.fault(|faults| faults.down = false);
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        assert!(lab.machine.is_running().await);
+        assert_eq!(mirror(&lab).await.uid(), before.uid());
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn a_restarted_control_plane_finds_its_mirrors_again() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        put_container(&lab);
+        create(&lab, json!({"running": true})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        let before = mirror(&lab).await;
+
+        // As after a kill: the machine goes on, nothing is signed off.
+        drop(manager);
+        assert!(lab.machine.is_running().await);
+        lab.begin("start-2").await;
+        let manager = rdd_manager::start(lab.options("*", "start-2"))
+            .await
+            .expect("it starts");
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        assert_eq!(mirror(&lab).await.uid(), before.uid());
+
+        // An orderly end stops the machine, says so, and keeps the mirrors too.
+        manager.stop().await;
+        assert!(!lab.machine.is_running().await);
+        lab.app_says(condition::SETTLED, "False", "Starting").await;
+        lab.begin("start-3").await;
+        let manager = rdd_manager::start(lab.options("*", "start-3"))
+            .await
+            .expect("it starts");
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        assert_eq!(mirror(&lab).await.uid(), before.uid());
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn a_missing_engine_is_told_at_once_and_found_when_it_is_installed() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        lab.machine.set_installed(false);
+        create(&lab, json!({"running": true})).await;
+        let told = lab
+            .app_says(condition::SETTLED, "False", "EngineNotInstalled")
+            .await;
+        assert!(
+            told.message.contains("apt-get install -y docker.io"),
+            "{}",
+            told.message
+        );
+        lab.app_says(condition::RUNNING, "False", "EngineNotInstalled")
+            .await;
+        lab.machine.set_installed(true);
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn a_deleted_app_goes_after_its_machine_and_mirrors() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        put_container(&lab);
+        create(&lab, json!({"running": true, "namespace": "mine"})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        let app = lab.apps().get(names::APP).await.expect("it is there");
+        assert_eq!(app.finalizers(), [names::CLEANUP_FINALIZER]);
+        lab.apps()
+            .delete(names::APP, &DeleteParams::default())
+            .await
+            .expect("it is accepted");
+        lab.eventually("the App is gone", || async {
+            let app = lab
+                .apps()
+                .get_opt(names::APP)
+                .await
+                .expect("the server works");
+            app.is_none().then_some(())
+        })
+        .await;
+        assert!(!lab.machine.is_running().await);
+        let namespaces: Api<Namespace> = Api::all(lab.client.clone());
+        lab.eventually("the App's namespace is gone", || async {
+            namespaces
+                .get_opt("mine")
+                .await
+                .expect("the server works")
+                .is_none()
+                .then_some(())
+        })
+        .await;
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn an_attached_engine_is_mirrored_and_no_machine_runs() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        put_container(&lab);
+        let engine = json!({"name": "moby", "endpoint": "unix:///elsewhere.sock"});
+        create(&lab, json!({"running": true, "containerEngine": engine})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        mirror(&lab).await;
+        assert!(!lab.machine.is_running().await);
+        change(&lab, json!({"running": false})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        assert!(!mirror_exists(&lab).await);
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn what_is_not_supported_ends_every_wait() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        create(
+            &lab,
+            json!({"running": true, "kubernetes": {"enabled": true, "version": "1.32.0"}}),
+        )
+        .await;
+        lab.app_says(condition::SETTLED, "False", "NotSupported")
+            .await;
+        change(&lab, json!({"kubernetes": {"enabled": false}})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        change(&lab, json!({"machine": {"type": "lima"}})).await;
+        lab.app_says(condition::SETTLED, "False", "NotSupported")
+            .await;
+        change(&lab, json!({"machine": {"type": "native"}})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        // The backend that cannot be mirrored settles without mirrors.
+        change(&lab, json!({"containerEngine": {"name": "containerd"}})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        lab.app_says(condition::CONTAINER_ENGINE_READY, "True", "NotApplicable")
+            .await;
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn without_the_engine_controller_the_machine_alone_settles() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*,-engine").await;
+        create(&lab, json!({"running": true})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        change(&lab, json!({"running": false})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        manager.stop().await;
+    });
+}

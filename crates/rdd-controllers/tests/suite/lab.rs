@@ -1,0 +1,222 @@
+//! An API server in memory, and what controllers need beside it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use rdd_admission::{AdmissionChain, Admit};
+use rdd_api::{App, Condition, condition, names};
+use rdd_apiserver::auth::{Authenticator, MastersOnly};
+use rdd_apiserver::catalog::crd;
+use rdd_apiserver::http::router::NoPages;
+use rdd_apiserver::workers::Workers;
+use rdd_apiserver::{ApiServer, Identity};
+use rdd_controllers::{NAMES, REGISTRY, World};
+use rdd_engine::Fake;
+use rdd_machine::FakeMachine;
+use rdd_manager::{
+    ControllerDef, Deadlines, Discovery, JoinAdmission, Manager, Options, Role, Selection, Terms,
+};
+use rdd_store::{MemoryStore, Store};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pause between two looks of a test at the API.
+const LOOK: Duration = Duration::from_millis(5);
+
+pub(crate) struct Lab {
+    pub(crate) client: kube::Client,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) machine: Arc<FakeMachine>,
+    pub(crate) engine: Fake,
+    pub(crate) world: Arc<World>,
+    pub(crate) server: ApiServer,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+/// Joins the server's own chain.
+pub(crate) struct InProcess(pub(crate) ApiServer);
+
+#[async_trait]
+impl JoinAdmission for InProcess {
+    async fn join(&self, rules: Vec<Arc<dyn Admit>>) -> anyhow::Result<()> {
+        self.0.set_admission(AdmissionChain::new(rules));
+        Ok(())
+    }
+}
+
+/// Runs a test on threads with the stack that the server asks for.
+pub(crate) fn run<F: Future<Output = ()> + Send + 'static>(
+    test: impl FnOnce(Lab) -> F + Send + 'static,
+) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(rdd_apiserver::WORKER_STACK)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let task = tokio::spawn(async { test(Lab::new().await).await });
+        if let Err(error) = task.await {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    });
+    runtime.shutdown_background();
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (catalog, definitions) = crd::served(crd::Options::default());
+        let (server, work) = ApiServer::new(rdd_apiserver::Options {
+            store: Arc::clone(&store),
+            catalog: Arc::clone(&catalog),
+            authenticator: Authenticator::default(),
+            authorizer: Arc::new(MastersOnly),
+            admission: AdmissionChain::default(),
+            pages: Arc::new(NoPages),
+        });
+        let client = server.client(Identity::system("system:apiserver"));
+        let workers = Workers {
+            store: Arc::clone(&store),
+            catalog,
+            definitions,
+            client: client.clone(),
+            root_ca: String::new(),
+        };
+        let work = AbortOnDropHandle::new(tokio::spawn(work));
+        workers
+            .create_start_objects()
+            .await
+            .expect("the server works");
+        let workers = tokio::spawn(async move {
+            workers
+                .run(CancellationToken::new())
+                .await
+                .expect("the store works");
+        });
+        let machine = Arc::new(FakeMachine::new());
+        let engine = Fake::new("engine-1");
+        let world = Arc::new(World {
+            machine: machine.clone(),
+            engines: Arc::new(engine.clone()),
+        });
+        let lab = Self {
+            client,
+            store,
+            machine,
+            engine,
+            world,
+            server,
+            _tasks: vec![work, AbortOnDropHandle::new(workers)],
+        };
+        lab.begin("start-1").await;
+        lab
+    }
+
+    /// What a control plane does before its manager starts.
+    pub(crate) async fn begin(&self, start_id: &str) {
+        Discovery::new(self.client.clone(), NAMES)
+            .begin(start_id)
+            .await
+            .expect("the discovery ConfigMap is made");
+    }
+
+    pub(crate) fn options(&self, selection: &str, start_id: &str) -> Options<World> {
+        Options {
+            client: self.client.clone(),
+            world: Arc::clone(&self.world),
+            controllers: Selection::parse(selection).select(REGISTRY).controllers,
+            registry: REGISTRY,
+            admission: Arc::new(InProcess(self.server.clone())),
+            names: NAMES,
+            role: Role::Embedded,
+            terms: Terms::embedded(start_id),
+            deadlines: Deadlines::default(),
+        }
+    }
+
+    pub(crate) async fn start(&self, selection: &str) -> Manager {
+        rdd_manager::start(self.options(selection, "start-1"))
+            .await
+            .expect("the controllers start")
+    }
+
+    /// Options for controllers that a test made up.
+    pub(crate) fn options_for(&self, registry: &'static [ControllerDef<World>]) -> Options<World> {
+        Options {
+            controllers: registry.iter().collect(),
+            registry,
+            ..self.options("", "start-1")
+        }
+    }
+
+    pub(crate) async fn discovery(&self) -> ConfigMap {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), names::RDD_NAMESPACE);
+        api.get(names::DISCOVERY_CONFIG_MAP)
+            .await
+            .expect("it is there")
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        let annotations: BTreeMap<_, _> = self
+            .discovery()
+            .await
+            .metadata
+            .annotations
+            .unwrap_or_default();
+        annotations
+            .get(names::READY_ANNOTATION)
+            .is_some_and(|value| value == "true")
+    }
+
+    pub(crate) fn apps(&self) -> Api<App> {
+        Api::all(self.client.clone())
+    }
+
+    /// Waits until a condition of the App reads so, at its present generation.
+    pub(crate) async fn app_says(&self, kind: &str, status: &str, reason: &str) -> Condition {
+        let what = format!("{kind}={status}/{reason}");
+        self.eventually(&what, || async {
+            let app = self
+                .apps()
+                .get_opt(names::APP)
+                .await
+                .expect("the server works")?;
+            let conditions = app.status.unwrap_or_default().conditions;
+            let found = condition::find(&conditions, kind)?;
+            let fits = found.status == status
+                && found.reason == reason
+                && found.observed_generation == app.metadata.generation;
+            fits.then(|| found.clone())
+        })
+        .await
+    }
+
+    /// Looks until there is an answer.
+    pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+        &self,
+        what: &str,
+        look: impl Fn() -> F,
+    ) -> T {
+        let begin = Instant::now();
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            if begin.elapsed() > PATIENCE {
+                let app = self.apps().get_opt(names::APP).await;
+                let app = app.map(|app| app.map(|app| serde_json::to_string(&app.status)));
+                panic!("{what} did not come true; the App: {app:?}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
