@@ -360,6 +360,15 @@ impl Resource {
         qualified(&self.kind, &self.group)
     }
 
+    /// The Go package of the type, where messages show it: `core`, `coordination`.
+    #[must_use]
+    pub fn family(&self) -> &str {
+        match self.group.split('.').next() {
+            None | Some("") => "core",
+            Some(family) => family,
+        }
+    }
+
     /// Whether objects live in namespaces.
     #[must_use]
     pub fn is_namespaced(&self) -> bool {
@@ -447,12 +456,12 @@ pub struct WriteContext<'a> {
 /// What is particular to a type: pure functions over the object's JSON in the
 /// request's version. The pipeline around them does what all types share:
 /// pruning and schema defaults, `metadata` (uid, times, generation 1, immutable
-/// fields), `validate_metadata`, schema validation, managed fields, admission.
+/// fields) and its validation, managed fields, admission.
 ///
 /// Order on create: `default` → admission → `prepare_create` →
-/// metadata validation → schema validation → `validate_create`.
+/// metadata validation → `validate_create`.
 /// On update: `default` → admission → `prepare_update` → metadata validation →
-/// schema validation → `validate_update`.
+/// `validate_update`.
 pub trait Strategy: Send + Sync + 'static {
     /// Fills defaults that the schema cannot express, after every decode.
     fn default(&self, _cx: &WriteContext<'_>, _object: &mut Value) {}

@@ -211,8 +211,13 @@ impl DeleteOptions {
             && !kind.is_empty()
             && kind != "DeleteOptions"
         {
+            let version = members
+                .get("apiVersion")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             return Err(ApiError::bad_request(format!(
-                "decoded object cannot be converted to DeleteOptions: got {kind}"
+                "no kind \"{kind}\" is registered for version \"{version}\" in scheme \
+                 \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
             )));
         }
         let mut errors = Vec::new();
@@ -303,8 +308,7 @@ fn check_shape(options: &Value) -> ApiResult<()> {
             Value::Null => "null",
         };
         ApiError::bad_request(format!(
-            "DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: json: cannot \
-             unmarshal {found} into Go struct field DeleteOptions.{field} of type {go_type}"
+            "json: cannot unmarshal {found} into Go struct field DeleteOptions.{field} of type {go_type}"
         ))
     };
     let checks: [(&str, &str, fn(&Value) -> bool); 6] = [

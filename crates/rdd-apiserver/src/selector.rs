@@ -416,7 +416,7 @@ fn parse_requirement(tokens: &mut Tokens<'_>) -> Result<LabelRequirement, String
             let text = values.iter().next().map(String::as_str).unwrap_or_default();
             let number = text.parse().map_err(|_| {
                 format!(
-                    "values[0][{key}]: Invalid value: {}: for 'Gt', 'Lt' operators, the value must be an integer",
+                    "values[0]: Invalid value: {}: for 'Gt', 'Lt' operators, the value must be an integer",
                     crate::object::quote(text)
                 )
             })?;
@@ -444,7 +444,7 @@ fn check_key(key: &str) -> Result<(), String> {
     match rdd_schema::names::qualified_name(key).as_slice() {
         [] => Ok(()),
         wrong => Err(format!(
-            "key: Invalid value: {}: {}",
+            "<nil>: Invalid value: {}: {}",
             crate::object::quote(key),
             wrong.join("; ")
         )),

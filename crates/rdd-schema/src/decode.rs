@@ -22,7 +22,10 @@ pub fn decode(object: &Value, schema: &Schema, kind: &str) -> Result<(), String>
         if matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
             continue;
         }
-        if let Some(node) = document.get("properties").and_then(|fields| fields.get(name)) {
+        if let Some(node) = document
+            .get("properties")
+            .and_then(|fields| fields.get(name))
+        {
             check(value, node, kind, name)?;
         }
     }
@@ -95,7 +98,9 @@ fn check(value: &Value, node: &Value, owner: &str, path: &str) -> Result<(), Str
             Ok(())
         }
         ("array", Value::Array(items)) => match node.get("items") {
-            Some(each) => items.iter().try_for_each(|item| check(item, each, owner, path)),
+            Some(each) => items
+                .iter()
+                .try_for_each(|item| check(item, each, owner, path)),
             None => Ok(()),
         },
         ("string", Value::String(text)) => string(text, node),
@@ -143,7 +148,10 @@ fn bad_time(value: &str, layout: &str) -> String {
 
 /// A moment with exactly six digits of the second.
 fn is_micro_time(value: &str) -> bool {
-    let fraction = value.split_once('.').map(|(_, rest)| rest).unwrap_or_default();
+    let fraction = value
+        .split_once('.')
+        .map(|(_, rest)| rest)
+        .unwrap_or_default();
     let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
     digits == 6 && value.parse::<jiff::Timestamp>().is_ok()
 }
@@ -184,7 +192,10 @@ mod tests {
             }},
             "bytes": {"type": "object", "additionalProperties": {"type": "string", "format": "byte"}}
         }});
-        let schema = Schema { document: Some(Arc::new(document)), ..Schema::default() };
+        let schema = Schema {
+            document: Some(Arc::new(document)),
+            ..Schema::default()
+        };
         let check = |object: Value, expect: &str| {
             assert_eq!(decode(&object, &schema, "Thing").expect_err(expect), expect);
         };
@@ -200,7 +211,10 @@ mod tests {
             json!({"spec": {"seconds": 1.5}}),
             "json: cannot unmarshal number 1.5 into Go struct field LeaseSpec.spec.seconds of type int32",
         );
-        check(json!({"bytes": {"k": "not base64!"}}), "illegal base64 data at input byte 3");
+        check(
+            json!({"bytes": {"k": "not base64!"}}),
+            "illegal base64 data at input byte 3",
+        );
         assert!(decode(&json!({"bytes": {"k": "eH\nh4"}}), &schema, "Thing").is_ok());
     }
 }

@@ -6,7 +6,7 @@
 pub fn dns1123_label(name: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if name.len() > 63 {
-        errors.push("must be no more than 63 bytes".to_owned());
+        errors.push("must be no more than 63 characters".to_owned());
     }
     if !is_label(name) {
         errors.push(
@@ -24,7 +24,7 @@ pub fn dns1123_label(name: &str) -> Vec<String> {
 pub fn dns1123_subdomain(name: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if name.len() > 253 {
-        errors.push("must be no more than 253 bytes".to_owned());
+        errors.push("must be no more than 253 characters".to_owned());
     }
     if !name.split('.').all(is_label) {
         errors.push(
@@ -84,13 +84,17 @@ pub fn qualified_name(key: &str) -> Vec<String> {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
                 let wrong = dns1123_subdomain(prefix);
-                errors.extend(wrong.into_iter().map(|text| format!("prefix part {text}")));
+                errors.extend(wrong.into_iter().map(|text| {
+                    let text =
+                        text.replace("no more than 253 characters", "no more than 253 bytes");
+                    format!("prefix part {text}")
+                }));
             }
             *name
         }
         _ => {
             errors.push(format!(
-                "a qualified name {FORM} with an optional DNS subdomain prefix and '/' (e.g. \
+                "a valid label key {FORM} with an optional DNS subdomain prefix and '/' (e.g. \
                  'example.com/MyName')"
             ));
             return errors;

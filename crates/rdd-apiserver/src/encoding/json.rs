@@ -363,8 +363,7 @@ fn quoted(byte: u8) -> String {
         b'\r' => "'\\r'".to_owned(),
         b'\t' => "'\\t'".to_owned(),
         b'\\' => "'\\\\'".to_owned(),
-        0..=0x1f | 0x7f => format!("'\\x{byte:02x}'"),
-        0x80.. => format!("'{}'", byte as char),
+        0..=0x1f | 0x7f..=0x9f => format!("'\\x{byte:02x}'"),
         _ => format!("'{}'", byte as char),
     }
 }

@@ -67,6 +67,8 @@ pub struct Offer {
     pub custom: bool,
     /// A watch: JSON lines only.
     pub watch: bool,
+    /// A collection that is read, which could be watched, too.
+    pub collection: bool,
     /// Tables and partial metadata can be had.
     pub transforms: bool,
 }
@@ -178,7 +180,7 @@ fn not_acceptable(offer: Offer, known: bool) -> ApiError {
             "only the following media types are accepted: {types}"
         ));
     }
-    let more = if offer.watch {
+    let more = if offer.collection {
         format!(", {STREAMS}")
     } else {
         String::new()
@@ -293,6 +295,7 @@ mod tests {
     const BUILTIN: Offer = Offer {
         custom: false,
         watch: false,
+        collection: false,
         transforms: true,
     };
     const CUSTOM: Offer = Offer {

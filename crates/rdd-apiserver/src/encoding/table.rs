@@ -111,7 +111,9 @@ fn document(resource: &Resource, version: MetaVersion, metadata: Value, rows: Ve
         "name",
         "Name must be unique within a namespace. Is required when creating resources, although \
          some resources may allow a client to request the generation of an appropriate name \
-         automatically.",
+         automatically. Name is primarily intended for creation idempotence and configuration \
+         definition. Cannot be updated. More info: \
+         https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
         0,
     )];
     definitions.extend(columns(resource).iter().map(|column| {

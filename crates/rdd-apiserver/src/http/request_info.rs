@@ -167,10 +167,17 @@ impl Query {
     #[must_use]
     pub fn parse(query: &str) -> Self {
         let decode = |text: &str| decode_percent(&text.replace('+', " "));
+        // A pair with a broken escape is dropped, as Go does.
+        let broken = |pair: &str| {
+            pair.match_indices('%').any(|(at, _)| {
+                let digits = pair.get(at + 1..at + 3).unwrap_or_default();
+                digits.len() < 2 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+            })
+        };
         Self(
             query
                 .split('&')
-                .filter(|pair| !pair.is_empty() && !pair.contains(';'))
+                .filter(|pair| !pair.is_empty() && !pair.contains(';') && !broken(pair))
                 .map(|pair| {
                     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
                     (decode(key), decode(value))

@@ -188,6 +188,7 @@ async fn route(
         Offer {
             custom: resource.is_custom(),
             watch: verb == Verb::Watch,
+            collection: matches!(verb, Verb::List | Verb::Watch),
             transforms: true,
         },
     )?;
@@ -264,6 +265,14 @@ fn endpoint(
 ) -> ApiResult<(Verb, Option<Subresource>)> {
     let custom = resource.is_custom();
     let name = request.name.as_str();
+    if name.contains('/') {
+        // An escaped slash is a slash to Go's router.
+        return Err(if custom {
+            ApiError::page_not_found()
+        } else {
+            ApiError::unknown_resource()
+        });
+    }
     check_path_name("Name", name)?;
     let not_found = || {
         if custom {
@@ -294,7 +303,7 @@ fn endpoint(
     } else {
         let fits = match resource.is_namespaced() {
             true => in_namespace || collection,
-            false => !in_namespace,
+            false => !in_namespace && (request.namespace.is_empty() || !collection),
         };
         if !fits {
             return Err(ApiError::unknown_resource());

@@ -309,7 +309,12 @@ pub fn validate(resource: &Resource, metadata: &Value) -> Vec<FieldError> {
     let strategy = resource.strategy.as_ref();
     let generate_name = text(metadata, "generateName");
     if !generate_name.is_empty() {
-        for wrong in strategy.name_errors(generate_name, true) {
+        // Five characters follow, so that a dash at the end is fine.
+        let checked = match generate_name.strip_suffix('-') {
+            Some(rest) if !rest.is_empty() => format!("{rest}a"),
+            _ => generate_name.to_owned(),
+        };
+        for wrong in strategy.name_errors(&checked, true) {
             errors.push(FieldError::invalid(
                 "metadata.generateName",
                 generate_name,
@@ -394,19 +399,19 @@ fn validate_owners(metadata: &Value, errors: &mut Vec<FieldError>) {
     let mut controller: Option<&Value> = None;
     for owner in owners.into_iter().flatten() {
         let api_version = text(owner, "apiVersion");
-        if api_version.is_empty() {
+        if api_version.is_empty() || api_version.matches('/').count() > 1 {
             errors.push(FieldError::invalid(
                 format!("{field}.apiVersion"),
                 api_version,
                 "version must not be empty",
             ));
         }
-        for (member, what) in [("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+        for member in ["kind", "name", "uid"] {
             if text(owner, member).is_empty() {
                 errors.push(FieldError::invalid(
                     format!("{field}.{member}"),
                     "",
-                    format!("{what} must not be empty"),
+                    "must not be empty",
                 ));
             }
         }
@@ -464,7 +469,7 @@ fn validate_finalizers(resource: &Resource, metadata: &Value, errors: &mut Vec<F
     }
     for (index, finalizer) in finalizers.iter().enumerate() {
         let known = STANDARD_FINALIZERS.contains(finalizer) || finalizer.contains('/');
-        if !known && names::qualified_name(finalizer).is_empty() {
+        if !known {
             errors.push(FieldError::invalid(
                 format!("metadata.finalizers[{index}]"),
                 *finalizer,

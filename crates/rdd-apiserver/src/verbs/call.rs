@@ -198,9 +198,17 @@ impl Call {
         match self.accepted.view {
             View::Object => Ok(self.document(code, object)),
             View::Partial(version) => Ok(self.document(code, &table::partial(object, version))),
-            View::PartialList(_) => Err(ApiError::not_acceptable(
-                "you requested PartialObjectMetadataList, but the requested object is not a list",
-            )),
+            View::PartialList(_) => {
+                let go_type = if self.resource.is_custom() {
+                    "*unstructured.Unstructured".to_owned()
+                } else {
+                    format!("*{}.{}", self.resource.family(), self.resource.kind)
+                };
+                Err(ApiError::not_acceptable(format!(
+                    "you requested PartialObjectMetadataList, but the requested object is not a \
+                     list ({go_type})"
+                )))
+            }
             View::Table(version) => {
                 let include = table::include_object(&self.query)?;
                 let rows = std::slice::from_ref(object);

@@ -224,11 +224,7 @@ fn is_builtin_kind(kind: &str) -> bool {
 }
 
 fn unknown_conversion(kind: &str, version: &str, resource: &Resource) -> String {
-    let family = if resource.group.is_empty() {
-        "core"
-    } else {
-        resource.group.split('.').next().unwrap_or_default()
-    };
+    let family = resource.family();
     format!(
         "converting ({version}.{kind}) to ({family}.{}): unknown conversion",
         resource.kind

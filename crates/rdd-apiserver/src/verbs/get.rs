@@ -22,6 +22,11 @@ pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
         call.deadline
             .saturating_duration_since(tokio::time::Instant::now()),
     )?;
+    if call.query.flag("export") {
+        return Err(ApiError::bad_request(
+            "the export parameter, deprecated since v1.14, is no longer supported",
+        ));
+    }
     if let Some(text) = call
         .query
         .get("resourceVersion")

@@ -125,12 +125,6 @@ fn parse(call: &Call) -> ApiResult<Request> {
 fn check_options(initial: bool, token: &str, version: &str, matching: &str) -> ApiResult<()> {
     let mut errors = Vec::new();
     let field = "resourceVersionMatch";
-    if initial {
-        errors.push(FieldError::forbidden(
-            "sendInitialEvents",
-            "sendInitialEvents is forbidden for list",
-        ));
-    }
     if !matching.is_empty() {
         if version.is_empty() {
             errors.push(FieldError::forbidden(
@@ -157,6 +151,12 @@ fn check_options(initial: bool, token: &str, version: &str, matching: &str) -> A
                 "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             ));
         }
+    }
+    if initial {
+        errors.push(FieldError::forbidden(
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for list",
+        ));
     }
     if errors.is_empty() {
         return Ok(());
@@ -337,9 +337,9 @@ pub(crate) fn selects(
 
 // === answering ===
 
-fn list_metadata(resource: &Resource, listed: &Listed) -> Value {
+fn list_metadata(resource: &Resource, view: View, listed: &Listed) -> Value {
     let mut metadata = json!({"resourceVersion": listed.revision.to_string()});
-    if resource.is_custom() {
+    if resource.is_custom() && view == View::Object {
         metadata["continue"] = json!("");
     }
     if let Some(last) = &listed.more {
@@ -353,7 +353,7 @@ fn list_metadata(resource: &Resource, listed: &Listed) -> Value {
 
 fn answer(call: &Call, listed: &Listed) -> ApiResult<Response<Body>> {
     let resource = &call.resource;
-    let metadata = list_metadata(resource, listed);
+    let metadata = list_metadata(resource, call.accepted.view, listed);
     let values = || -> ApiResult<Vec<Value>> {
         listed
             .entries
@@ -394,7 +394,7 @@ fn answer(call: &Call, listed: &Listed) -> ApiResult<Response<Body>> {
             let list_type = if resource.is_custom() {
                 "*unstructured.UnstructuredList".to_owned()
             } else {
-                format!("*{}.{}", resource.version, resource.list_kind)
+                format!("*{}.{}", resource.family(), resource.list_kind)
             };
             Err(ApiError::not_acceptable(format!(
                 "you requested PartialObjectMetadata, but the requested object is a list \

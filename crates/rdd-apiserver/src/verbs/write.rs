@@ -19,7 +19,7 @@ use rdd_store::{Entry, Expect, Key};
 use serde_json::Value;
 
 use crate::{
-    catalog::{Resource, Subresource},
+    catalog::Resource,
     http::body::Body,
     object::{self, Time, canonical, is_deleting, metadata},
     options::WriteOptions,
@@ -261,39 +261,8 @@ fn update_errors(
     if !resource.is_custom() {
         errors.extend(general);
     }
-    errors.extend(schema_errors(resource, cx, new, Some(old)));
     errors.extend(resource.strategy.validate_update(cx, new, old));
     errors
-}
-
-/// What the schema of a custom resource says; at `/status` only that part is judged.
-/// Built-ins are judged by decoding and by their strategies.
-fn schema_errors(
-    resource: &Resource,
-    cx: &crate::catalog::WriteContext<'_>,
-    new: &Value,
-    old: Option<&Value>,
-) -> Vec<rdd_schema::FieldError> {
-    if !resource.is_custom() {
-        return Vec::new();
-    }
-    let judge =
-        |new: &Value, old: Option<&Value>, schema: &rdd_schema::Schema, path: &str| match old {
-            Some(old) => rdd_schema::validate_update(new, old, schema, path),
-            None => rdd_schema::validate(new, schema, path),
-        };
-    if cx.subresource != Some(Subresource::Status) {
-        return judge(new, old, &resource.schema, "");
-    }
-    match (new.get("status"), resource.schema.field("status")) {
-        (Some(status), Some(schema)) => judge(
-            status,
-            old.and_then(|old| old.get("status")),
-            schema,
-            "status",
-        ),
-        _ => Vec::new(),
-    }
 }
 
 fn write_warnings(call: &Call, new: &Value, old: Option<&Value>) -> Vec<String> {
@@ -431,7 +400,6 @@ async fn insert(
         resource.strategy.prepare_create(&cx, &mut new);
         let empty = Value::Null;
         let mut errors = metadata::validate(&resource, new.get("metadata").unwrap_or(&empty));
-        errors.extend(schema_errors(&resource, &cx, &new, None));
         errors.extend(resource.strategy.validate_create(&cx, &new));
         if !errors.is_empty() {
             return Err(ApiError::invalid(&resource, &name, &errors));

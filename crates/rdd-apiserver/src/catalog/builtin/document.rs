@@ -37,8 +37,9 @@ impl Document {
         let mut document = resolve(document, &definitions);
         let form = Form::of(&document);
         strip(&mut document);
-        let schema =
+        let mut schema =
             Schema::parse(&document).expect("the embedded documents are structural schemas");
+        schema.document = Some(Arc::new(document));
         Self {
             schema: Arc::new(schema),
             form: Arc::new(form),
