@@ -78,8 +78,8 @@ impl Default for Deadlines {
         Self {
             established: Duration::from_secs(30),
             synced: Duration::from_secs(30),
-            drain: Duration::from_secs(40),
-            sign_off: Duration::from_secs(5),
+            drain: Duration::from_secs(36),
+            sign_off: Duration::from_secs(3),
         }
     }
 }

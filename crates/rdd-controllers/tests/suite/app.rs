@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use rdd_api::{App, Container, condition, names};
 use rdd_machine::Machine as _;
 use serde_json::{Value, json};
@@ -273,6 +273,130 @@ fn without_the_engine_controller_the_machine_alone_settles() {
         lab.app_says(condition::SETTLED, "True", "Settled").await;
         change(&lab, json!({"running": false})).await;
         lab.app_says(condition::SETTLED, "True", "Settled").await;
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn every_way_to_write_an_app_is_judged_the_same() {
+    lab::run(|lab| async move {
+        let manager = lab.start("app").await;
+        create(&lab, json!({"running": false})).await;
+        // After that nobody else writes.
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        let revision = lab
+            .apps()
+            .get(names::APP)
+            .await
+            .expect("it is there")
+            .resource_version();
+        let kind = kube::api::ApiResource::erase::<App>(&());
+        let api: Api<DynamicObject> = Api::all_with(lab.client.clone(), &kind);
+        let dry = PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        };
+        let object = |name: &str, spec: Value| json!({"apiVersion": names::APP_API_VERSION, "kind": "App", "metadata": {"name": name}, "spec": spec});
+        for (name, spec, expect) in [
+            (
+                "app",
+                json!({"running": false, "namespace": "other"}),
+                "spec.namespace is immutable",
+            ),
+            (
+                "app",
+                json!({"running": false, "containerEngine": {"name": "moby", "endpoint": "x"}}),
+                "is not supported",
+            ),
+            (
+                "second",
+                json!({"running": false}),
+                "App resource must be named 'app'",
+            ),
+        ] {
+            let document = object(name, spec.clone());
+            let typed: DynamicObject = serde_json::from_value(document.clone()).expect("an object");
+            let mut replacement = typed.clone();
+            replacement.metadata.resource_version = revision.clone();
+            let mut outcomes = vec![(
+                "apply",
+                api.patch(
+                    name,
+                    &PatchParams::apply("test").force(),
+                    &Patch::Apply(&document),
+                )
+                .await,
+            )];
+            if name == names::APP {
+                let replace = api
+                    .replace(name, &PostParams::default(), &replacement)
+                    .await;
+                let merge = Patch::Merge(json!({"spec": spec}));
+                outcomes.push(("replace", replace));
+                outcomes.push((
+                    "merge",
+                    api.patch(name, &PatchParams::default(), &merge).await,
+                ));
+                outcomes.push(("dry run", api.patch(name, &dry, &merge).await));
+            } else {
+                outcomes.push(("create", api.create(&PostParams::default(), &typed).await));
+            }
+            for (way, outcome) in outcomes {
+                let error = outcome.expect_err(way).to_string();
+                assert!(error.contains(expect), "{way} {name}: {error}");
+            }
+        }
+        assert_eq!(
+            lab.apps()
+                .list(&kube::api::ListParams::default())
+                .await
+                .expect("listed")
+                .items
+                .len(),
+            1
+        );
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn writers_of_different_conditions_lose_nothing() {
+    const ROUNDS: usize = 300;
+    lab::run(|lab| async move {
+        // The definition without the controller: only the two writers write.
+        let manager = lab.start("engine").await;
+        create(&lab, json!({"running": false})).await;
+        let writers = ["First", "Second"].map(|kind| {
+            let apps = lab.apps();
+            tokio::spawn(async move {
+                for round in 0..ROUNDS {
+                    let status = round % 2 == 0;
+                    let condition =
+                        rdd_api::Condition::new(None, kind, status, "Round", &round.to_string(), 1);
+                    let body = json!({
+                        "apiVersion": names::APP_API_VERSION,
+                        "kind": "App",
+                        "status": {"conditions": [condition]},
+                    });
+                    let params = PatchParams::apply(kind).force();
+                    apps.patch_status(names::APP, &params, &Patch::Apply(&body))
+                        .await
+                        .expect("it is accepted");
+                }
+            })
+        });
+        for writer in writers {
+            writer.await.expect("no write failed");
+        }
+        let app = lab.apps().get(names::APP).await.expect("it is there");
+        let conditions = app.status.unwrap_or_default().conditions;
+        for kind in ["First", "Second", condition::CONTAINER_ENGINE_READY] {
+            let found = condition::find(&conditions, kind).expect("it is not lost");
+            assert!(
+                kind == condition::CONTAINER_ENGINE_READY
+                    || found.message == (ROUNDS - 1).to_string()
+            );
+        }
         manager.stop().await;
     });
 }

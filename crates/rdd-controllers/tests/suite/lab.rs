@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pause between two looks of a test at the API.
 const LOOK: Duration = Duration::from_millis(5);
@@ -127,6 +127,11 @@ impl Lab {
             .begin(start_id)
             .await
             .expect("the discovery ConfigMap is made");
+    }
+
+    /// Replaces machine and engine.
+    pub(crate) fn use_world(&mut self, world: World) {
+        self.world = Arc::new(world);
     }
 
     pub(crate) fn options(&self, selection: &str, start_id: &str) -> Options<World> {
