@@ -151,17 +151,15 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
     let crds = with_needs.iter().flat_map(|def| (def.crds)()).collect();
     definitions::install(&client, names.field_manager, crds, deadlines.established).await?;
 
-    let lease_api: Api<Lease> = Api::namespaced(client.clone(), names.namespace);
-    let taking = controllers
-        .iter()
-        .map(|def| lease::take(&lease_api, def.name, &terms));
-    let leases = Arc::new(try_join_all(taking).await?);
-
     let diagnostics = Diagnostics::default();
     let health = Health::bind(diagnostics.clone())
         .await
         .map_err(Error::Health)?;
     let port = health.port().map_err(Error::Health)?;
+
+    let lease_api: Api<Lease> = Api::namespaced(client.clone(), names.namespace);
+    let leases = Arc::new(take_all(&lease_api, &controllers, &terms).await?);
+
     let listed: Vec<String> = controllers
         .iter()
         .filter(|def| def.group != UNLISTED)
@@ -244,6 +242,40 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
             manager.stop().await;
             Err(error)
         }
+    }
+}
+
+/// Takes every lease, or none: what was taken is given up again when one is not free.
+async fn take_all<W>(
+    api: &Api<Lease>,
+    controllers: &[&'static ControllerDef<W>],
+    terms: &Terms,
+) -> Result<Vec<Held>> {
+    let taking = controllers
+        .iter()
+        .map(|def| lease::take(api, def.name, terms));
+    let (mut held, mut refused) = (Vec::new(), None);
+    for taken in join_all(taking).await {
+        match taken {
+            Ok(lease) => held.push(lease),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    let Some(error) = refused else {
+        return Ok(held);
+    };
+    release_all(api, &held, terms).await;
+    Err(error)
+}
+
+async fn release_all(api: &Api<Lease>, leases: &[Held], terms: &Terms) {
+    let releases = leases.iter().map(|lease| lease.release(api, terms));
+    for error in join_all(releases)
+        .await
+        .into_iter()
+        .filter_map(kube::Result::err)
+    {
+        tracing::warn!(%error, "a lease was not given up");
     }
 }
 
@@ -410,13 +442,7 @@ impl Manager {
             if let Err(error) = self.discovery.unregister(&self.key).await {
                 tracing::warn!(error = %chain(&error), "the discovery entry was not removed");
             }
-            let releases = self
-                .leases
-                .iter()
-                .map(|lease| lease.release(&self.lease_api, &self.terms));
-            for error in join_all(releases).await.into_iter().filter_map(Result::err) {
-                tracing::warn!(%error, "a lease was not given up");
-            }
+            release_all(&self.lease_api, &self.leases, &self.terms).await;
         });
         if sign_off.await.is_err() {
             tracing::warn!("the API did not answer in time while signing off");

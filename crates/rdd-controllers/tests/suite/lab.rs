@@ -212,7 +212,9 @@ impl Lab {
         look: impl Fn() -> F,
     ) -> T {
         let begin = Instant::now();
+        let mut looks = tokio::time::interval(LOOK);
         loop {
+            looks.tick().await;
             if let Some(found) = look().await {
                 return found;
             }
@@ -221,7 +223,6 @@ impl Lab {
                 let app = app.map(|app| app.map(|app| serde_json::to_string(&app.status)));
                 panic!("{what} did not come true; the App: {app:?}");
             }
-            tokio::time::sleep(LOOK).await;
         }
     }
 }

@@ -294,13 +294,14 @@ fn a_held_controller_is_not_started_twice_and_a_dead_control_plane_holds_nothing
                 patience: Duration::from_millis(50),
                 ..Terms::external("app", "other")
             },
-            ..lab.options("app", "start-1")
+            ..lab.options("app,volume", "start-1")
         };
         let error = rdd_manager::start(second).await.expect_err("it is held");
         assert!(
             matches!(&error, Error::Held { controller: "app", holder } if holder == "embedded/start-1"),
             "{error}"
         );
+        assert_eq!(holder(&lab, "volume").await, "", "all or none");
         // As after a kill: nothing is signed off.
         drop(manager);
         lab.begin("start-2").await;
