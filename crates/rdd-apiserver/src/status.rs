@@ -261,7 +261,8 @@ impl ApiError {
     /// Errors of an object.
     #[must_use]
     pub fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_kind(&resource.kind, &resource.group, name, errors)
+        // Events are the core kind in both groups.
+        Self::invalid_kind(&resource.kind, &resource.storage.group, name, errors)
     }
 
     /// Errors of anything with a kind: options, patches.
