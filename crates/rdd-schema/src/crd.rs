@@ -197,11 +197,11 @@ fn structural(node: &Value, level: Level, path: &str, errors: &mut Vec<FieldErro
         structural(values, Level::Field, &at("additionalProperties"), errors);
     }
     let int_or_string = flag(node, "x-kubernetes-int-or-string");
-    let skip_any_of = int_or_string && is_int_or_string_pattern(node);
-    let skip_first_all_of = int_or_string
-        && list(node, "allOf")
-            .next()
-            .is_some_and(is_int_or_string_pattern);
+    // The pattern is left alone even where the flag is missing: then the type is.
+    let skip_any_of = is_int_or_string_pattern(node);
+    let skip_first_all_of = list(node, "allOf")
+        .next()
+        .is_some_and(is_int_or_string_pattern);
     junctors(node, skip_any_of, skip_first_all_of, path, errors);
 
     let kind = text(node, "type");
