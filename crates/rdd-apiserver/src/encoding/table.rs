@@ -82,14 +82,13 @@ pub fn table(
 #[must_use]
 pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value) -> Value {
     let empty = |column: &PrinterColumn| match column.r#type.as_str() {
+        _ if resource.is_custom() => Value::Null,
         "integer" | "number" => json!(0),
         _ if matches!(column.cell, Cell::Path(_)) => json!(""),
         _ => json!("<unknown>"),
     };
     let mut cells = vec![json!("")];
-    if !resource.is_custom() {
-        cells.extend(columns(resource).iter().map(empty));
-    }
+    cells.extend(columns(resource).iter().map(empty));
     let object = json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": version.api_version(),

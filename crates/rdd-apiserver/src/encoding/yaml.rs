@@ -44,11 +44,12 @@ struct Reader<'a> {
 type Read<T> = Result<T, SyntaxError>;
 
 fn syntax(error: &ScanError) -> SyntaxError {
-    SyntaxError(format!(
-        "yaml: line {}: {}",
-        error.marker().line(),
-        error.info()
-    ))
+    let (line, info) = (error.marker().line(), error.info());
+    // Go counts the lines of these from zero, and leaves a zero out.
+    if line <= 1 && info.starts_with("mapping values") {
+        return SyntaxError(format!("yaml: {info}"));
+    }
+    SyntaxError(format!("yaml: line {line}: {info}"))
 }
 
 impl<'a> Reader<'a> {

@@ -479,12 +479,27 @@ fn validate_finalizers(resource: &Resource, metadata: &Value, errors: &mut Vec<F
     }
 }
 
-/// What to tell the author of a custom resource about its finalizers.
+/// What the check of a changed object looks at once more.
 #[must_use]
-pub fn finalizer_warnings(metadata: &Value) -> Vec<String> {
+pub fn validate_again(metadata: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    validate_labels(metadata, &mut errors);
+    validate_annotations(metadata, &mut errors);
+    validate_owners(metadata, &mut errors);
+    errors
+}
+
+/// What to tell the author of a custom resource about the finalizers that are new.
+#[must_use]
+pub fn finalizer_warnings(metadata: &Value, old: Option<&Value>) -> Vec<String> {
+    let before = old.and_then(|old| old.get("metadata"));
+    let before = before
+        .map(|metadata| texts(metadata, "finalizers"))
+        .unwrap_or_default();
     texts(metadata, "finalizers")
         .into_iter()
         .filter(|name| !name.contains('/') && !STANDARD_FINALIZERS.contains(name))
+        .filter(|name| !before.contains(name))
         .map(|name| {
             format!(
                 "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name to avoid \

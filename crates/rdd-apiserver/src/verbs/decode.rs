@@ -42,7 +42,11 @@ pub(crate) fn object(
             .duplicates
             .iter()
             .map(|path| format!("duplicate field {}", quote(path)));
-        unknown.into_iter().chain(duplicates).collect()
+        if resource.is_custom() {
+            duplicates.chain(unknown).collect()
+        } else {
+            unknown.into_iter().chain(duplicates).collect()
+        }
     };
     match validation {
         FieldValidation::Ignore => {}
@@ -175,19 +179,8 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
     } else {
         api_version
     };
-    if kind != resource.kind || api_version != expected {
+    if let Some(detail) = type_mismatch(resource, &kind, &api_version) {
         let version = api_version.rsplit('/').next().unwrap_or_default();
-        let detail = if is_builtin_kind(&kind) && api_version != expected || kind == resource.kind {
-            if kind == resource.kind {
-                unregistered(&kind, &api_version)
-            } else {
-                unknown_conversion(&kind, version, resource)
-            }
-        } else if is_builtin_kind(&kind) {
-            unknown_conversion(&kind, version, resource)
-        } else {
-            unregistered(&kind, &api_version)
-        };
         return Err(ApiError::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {}: {detail}",
             resource.kind
@@ -196,6 +189,18 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
     members.insert("kind".to_owned(), Value::String(kind));
     members.insert("apiVersion".to_owned(), Value::String(api_version));
     Ok(())
+}
+
+/// Why an object of this type is none of a built-in resource's, in Go's words.
+pub(crate) fn type_mismatch(resource: &Resource, kind: &str, api_version: &str) -> Option<String> {
+    if kind == resource.kind {
+        return (api_version != resource.api_version()).then(|| unregistered(kind, api_version));
+    }
+    if is_builtin_kind(kind) {
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        return Some(unknown_conversion(kind, version, resource));
+    }
+    Some(unregistered(kind, api_version))
 }
 
 /// Kinds that kube-apiserver's scheme knows; others are told apart in the message only.
@@ -264,6 +269,10 @@ pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<S
 /// Prunes and fills by the schema; answers the paths that were dropped.
 pub(crate) fn shape(resource: &Resource, value: &mut Value) -> Vec<String> {
     let dropped = rdd_schema::prune(value, &resource.schema);
+    if !resource.is_custom() {
+        // Nulls and defaults of built-ins follow Go's rules, which their strategies know.
+        return dropped;
+    }
     rdd_schema::drop_nulls(value, &resource.schema);
     rdd_schema::default(value, &resource.schema);
     dropped

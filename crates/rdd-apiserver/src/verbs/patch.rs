@@ -88,8 +88,7 @@ pub(crate) fn parse(form: ContentType, bytes: &Bytes) -> ApiResult<Parsed> {
             .map(Parsed::Strategic)
             .map_err(|error| ApiError::bad_request(error.0)),
         _ => {
-            let document = json::parse_trusted(bytes)
-                .map_err(|_| ApiError::bad_request("invalid JSON Patch"))?;
+            let document = json::parse_trusted(bytes).map_err(syntax)?;
             if !document.is_object() {
                 return Err(ApiError::bad_request("invalid JSON Patch"));
             }
@@ -148,15 +147,10 @@ impl Compute for Patch {
         if !object.is_object() {
             return Err(ApiError::patch_not_applicable());
         }
-        if !resource.is_custom() {
-            // A patch may take the type away; the URL still knows it.
-            object["kind"] = Value::String(resource.kind.clone());
-            object["apiVersion"] = Value::String(resource.api_version());
-        }
-        check_type(&resource, &object)?;
         let patched = object.clone();
+        check_type(&resource, &mut object)?;
         let unknown = decode::typed_text(&resource, &mut object)
-            .map_err(|text| invalid_patch(&resource, &patched, &text))?;
+            .map_err(|text| invalid_patch(&patched, &text))?;
         let unknown: Vec<String> = unknown
             .iter()
             .map(|path| format!("unknown field {}", quote(path)))
@@ -164,7 +158,7 @@ impl Compute for Patch {
         match self.validation {
             FieldValidation::Strict if !unknown.is_empty() => {
                 let text = format!("strict decoding error: {}", unknown.join(", "));
-                return Err(invalid_patch(&resource, &patched, &text));
+                return Err(invalid_patch(&patched, &text));
             }
             FieldValidation::Warn => call.warn(unknown),
             _ => {}
@@ -187,10 +181,26 @@ impl Compute for Patch {
     }
 }
 
-/// A custom resource's type may not be patched.
-fn check_type(resource: &Resource, object: &Value) -> ApiResult<()> {
+/// The type may not be patched; a built-in may lose it, since the URL still knows it.
+fn check_type(resource: &Resource, object: &mut Value) -> ApiResult<()> {
+    if !resource.is_custom() {
+        for (key, expected) in [
+            ("kind", resource.kind.clone()),
+            ("apiVersion", resource.api_version()),
+        ] {
+            if object.get(key).is_none_or(Value::is_null) {
+                object[key] = Value::String(expected);
+            }
+        }
+    }
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let (kind, api_version) = (text("kind"), text("apiVersion"));
+    if !resource.is_custom() {
+        return match decode::type_mismatch(resource, kind, api_version) {
+            Some(text) => Err(invalid_patch(object, &text)),
+            None => Ok(()),
+        };
+    }
     if kind.is_empty() {
         return Err(ApiError::bad_request(format!(
             "Object 'Kind' is missing in '{object}'"
@@ -208,17 +218,18 @@ fn check_type(resource: &Resource, object: &Value) -> ApiResult<()> {
     }
     let expected = resource.api_version();
     if api_version != expected {
-        return Err(ApiError::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version \
-             ({expected})"
-        )));
+        let error = FieldError::invalid("apiVersion", api_version, format!("must be {expected}"));
+        return Err(ApiError::invalid(
+            resource,
+            object::meta(object, "name"),
+            &[error],
+        ));
     }
     Ok(())
 }
 
 /// A patch whose result does not decode; kind and name stay empty, as upstream.
-fn invalid_patch(resource: &Resource, patched: &Value, text: &str) -> ApiError {
-    let _ = resource;
+fn invalid_patch(patched: &Value, text: &str) -> ApiError {
     let dump = Value::String(patched.to_string());
     let error = FieldError::new(FieldErrorKind::Invalid, "patch", Some(dump), text);
     ApiError::invalid_kind("", "", "", &[error])
@@ -238,6 +249,10 @@ fn applied(call: &mut Call, options: &WriteOptions, bytes: &Bytes) -> ApiResult<
             "error decoding YAML: error converting YAML to JSON: {error}"
         ))
     })?;
+    let mut parsed = parsed;
+    if parsed.value.is_null() {
+        parsed.value = Value::Object(serde_json::Map::new());
+    }
     if !parsed.value.is_object() {
         let found = match &parsed.value {
             Value::Array(_) => "array",
@@ -299,7 +314,7 @@ impl Compute for Applied {
         };
         let mut object =
             rdd_apply::apply::apply(current, &self.config, &apply).map_err(apply_error)?;
-        decode::typed(&resource, &mut object)?;
+        merged_types(&resource, &self.config, &mut object)?;
         resource
             .strategy
             .default(&call.write_context(), &mut object);
@@ -319,6 +334,32 @@ impl Compute for Applied {
     fn creates(&self, _resource: &Resource) -> bool {
         true
     }
+}
+
+/// Gives the merged object the resource's types. Of a custom resource nothing is dropped
+/// here: what does not fit was refused by the type check or is refused by validation.
+fn merged_types(resource: &Resource, config: &Value, object: &mut Value) -> ApiResult<()> {
+    if resource.is_custom() {
+        metadata::decode(object, false, &resource.kind).map_err(ApiError::bad_request)?;
+        rdd_schema::default(object, &resource.schema);
+        return Ok(());
+    }
+    decode::typed_text(resource, object).map(|_| ()).map_err(|text| {
+        let detail = if text.contains("cannot unmarshal number") {
+            "cannot convert float64 to int32".to_owned()
+        } else {
+            format!("error decoding from json: {text}")
+        };
+        let api_version = resource.api_version();
+        let (slash, kind) = (if resource.group.is_empty() { "/" } else { "" }, &resource.kind);
+        let target = format!("{slash}{api_version}, Kind={kind}");
+        ApiError::bare(format!(
+            "failed to convert new object ({}/{}; {target}) to proper version: unable to convert \
+             unstructured object to {target}: {detail}",
+            object::meta(config, "namespace"),
+            object::meta(config, "name"),
+        ))
+    })
 }
 
 fn apply_error(error: ApplyError) -> ApiError {

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     catalog::Resource,
     encoding::{
-        negotiate::{Format, View},
+        negotiate::View,
         table::{self, IncludeObject},
     },
     http::{
@@ -75,7 +75,6 @@ pub(crate) async fn watch(call: &Call) -> ApiResult<Response<Body>> {
         selector: request.selector.clone(),
         view: call.accepted.view,
         include,
-        pretty: call.accepted.pretty && call.accepted.format == Format::Json,
         titled: false,
     };
     let opened = open(call, &request, shape).await;
@@ -147,6 +146,12 @@ fn parse(call: &Call) -> ApiResult<Request> {
 fn check_options(initial: Option<bool>, matching: &str, token: &str) -> ApiResult<()> {
     let field = "resourceVersionMatch";
     let mut errors = Vec::new();
+    if !matching.is_empty() && !token.is_empty() {
+        errors.push(FieldError::forbidden(
+            field,
+            "resourceVersionMatch is forbidden when continue is provided",
+        ));
+    }
     match (initial, matching) {
         (None, "") => {}
         (None, _) => errors.push(FieldError::forbidden(
@@ -165,12 +170,6 @@ fn check_options(initial: Option<bool>, matching: &str, token: &str) -> ApiResul
             ));
             errors.push(FieldError::not_supported(field, other, &["NotOlderThan"]));
         }
-    }
-    if initial.is_some() && !token.is_empty() {
-        errors.push(FieldError::forbidden(
-            "continue",
-            "sendInitialEvents is forbidden when continue is provided",
-        ));
     }
     if errors.is_empty() {
         return Ok(());
@@ -392,7 +391,6 @@ struct Shape {
     selector: Selector,
     view: View,
     include: IncludeObject,
-    pretty: bool,
     /// The columns of a table were sent.
     titled: bool,
 }
@@ -417,7 +415,7 @@ impl Shape {
         };
         let Some(entry) = entry else { return Ok(None) };
         let revision = change.revision();
-        let shared = self.view == View::Object && !self.pretty;
+        let shared = self.view == View::Object;
         if shared {
             let resource = Arc::clone(&self.resource);
             let make = || object_line(&resource, event_type, entry, revision);
@@ -457,13 +455,13 @@ impl Shape {
         entry: &Entry,
         revision: Revision,
     ) -> ApiResult<Bytes> {
-        if self.view == View::Object && !self.pretty {
+        if self.view == View::Object {
             return object_line(&self.resource, event_type, entry, revision);
         }
         let mut object = served::value(&self.resource, entry)?;
         object::set_revision(&mut object, revision);
         let object = self.transform(object);
-        Ok(self.finish(event_type.as_str(), &object))
+        Ok(Self::finish(event_type.as_str(), &object))
     }
 
     fn transform(&mut self, object: Value) -> Value {
@@ -510,14 +508,10 @@ impl Shape {
                 object
             }
         };
-        self.finish("BOOKMARK", &object)
+        Self::finish("BOOKMARK", &object)
     }
 
-    fn finish(&self, event_type: &str, object: &Value) -> Bytes {
-        let event = json!({"type": event_type, "object": object});
-        if self.pretty {
-            return response::pretty(&to_json(&event)).into();
-        }
+    fn finish(event_type: &str, object: &Value) -> Bytes {
         let mut out = BytesMut::with_capacity(512);
         put_line(event_type, &to_json(object), &mut out);
         out.freeze()

@@ -227,17 +227,13 @@ fn check_revision(resource: &Resource, name: &str, new: &Value, entry: &Entry) -
         Ok(None) => Err(ApiError::version_required(resource, name)),
         Ok(Some(revision)) if revision == entry.revision => Ok(()),
         Ok(Some(_)) => Err(ApiError::modified(resource, name)),
-        Err(parse) => Err(bad_revision(text, &parse)),
+        Err(parse) => Err(bad_revision(parse)),
     }
 }
 
 /// kube-apiserver's 500 for a resourceVersion that is no number.
-fn bad_revision(text: &str, parse: &str) -> ApiError {
-    let text = object::quote(text);
-    ApiError::bare(format!(
-        "resourceVersion cannot be set on objects to be created: invalid resource version: \
-         resourceVersion: Invalid value: {text}: {parse}"
-    ))
+fn bad_revision(parse: String) -> ApiError {
+    ApiError::bare(parse)
 }
 
 fn update_errors(
@@ -252,7 +248,8 @@ fn update_errors(
         old.get("metadata").unwrap_or(&empty),
     );
     let general = metadata::validate(resource, new_metadata);
-    let immutable = metadata::validate_update(new_metadata, old_metadata);
+    let mut immutable = metadata::validate_update(new_metadata, old_metadata);
+    immutable.extend(metadata::validate_again(new_metadata));
     // kube-apiserver checks metadata in general and again in the type's own validation,
     // which shows as causes that come twice.
     let mut errors: Vec<_> = general.clone();
@@ -270,7 +267,7 @@ fn write_warnings(call: &Call, new: &Value, old: Option<&Value>) -> Vec<String> 
     if call.resource.is_custom()
         && let Some(metadata) = new.get("metadata")
     {
-        warnings.extend(metadata::finalizer_warnings(metadata));
+        warnings.extend(metadata::finalizer_warnings(metadata, old));
     }
     warnings.extend(
         call.resource
@@ -422,7 +419,7 @@ async fn insert(
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        Err(parse) => return Err(bad_revision(&given, &parse)),
+        Err(parse) => return Err(bad_revision(parse)),
     }
     let stored = served::to_storage(&resource, &new);
     if options.dry_run {
