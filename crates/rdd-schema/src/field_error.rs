@@ -137,7 +137,8 @@ impl FieldError {
     }
 
     /// The same error of a field below another one.
-    pub(crate) fn below(mut self, parent: &str) -> Self {
+    #[must_use]
+    pub fn below(mut self, parent: &str) -> Self {
         self.field = if self.field.is_empty() {
             parent.to_owned()
         } else {

@@ -209,13 +209,20 @@ async fn change(
     }
 }
 
-/// The stored bytes again where they are what is served, else the object's own.
+/// The stored bytes again where they are what is served. What was stored in another
+/// version of a custom resource comes back as that version left it.
 fn served_bytes(resource: &Resource, object: &Value, stored: &Bytes) -> Bytes {
     if object::stored_in(stored, &resource.api_version()) && resource.strategy.serves_stored_form()
     {
-        stored.clone()
-    } else {
-        canonical(object)
+        return stored.clone();
+    }
+    match crate::encoding::json::parse_trusted(stored) {
+        Ok(mut back) if resource.is_custom() => {
+            back["apiVersion"] = Value::String(resource.api_version());
+            crate::verbs::decode::shape(resource, &mut back);
+            canonical(&back)
+        }
+        _ => canonical(object),
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct CustomStrategy {
     /// The schema of the version.
     pub(super) schema: Arc<Schema>,
+    /// That of the version in which objects are stored, where it is another one.
+    pub(super) storage_schema: Option<Arc<Schema>>,
 }
 
 impl Strategy for CustomStrategy {
@@ -57,20 +59,34 @@ impl Strategy for CustomStrategy {
         }
         rdd_schema::validate_update(object, old, &self.schema, "")
     }
+
+    /// Conversion None: what the stored version does not know is not kept.
+    fn to_storage(&self, object: &mut Value) {
+        if let Some(schema) = &self.storage_schema {
+            rdd_schema::prune(object, schema);
+            rdd_schema::drop_nulls(object, schema);
+            rdd_schema::default(object, schema);
+        }
+    }
 }
 
 impl CustomStrategy {
-    /// Only the subtree counts, and its errors are worded as if it were the whole.
+    /// Only the subtree counts, and its errors are worded as if it were the whole; only
+    /// the fields are named from the root.
     fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         let (Some(schema), Some(status)) =
             (self.schema.properties.get("status"), object.get("status"))
         else {
             return Vec::new();
         };
-        match old.get("status") {
+        let errors = match old.get("status") {
             Some(old) => rdd_schema::validate_update(status, old, schema, ""),
             None => rdd_schema::validate(status, schema, ""),
-        }
+        };
+        errors
+            .into_iter()
+            .map(|error| error.below("status"))
+            .collect()
     }
 }
 

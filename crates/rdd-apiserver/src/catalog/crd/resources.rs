@@ -26,8 +26,11 @@ pub(super) fn of(
 ) -> Result<Vec<Resource>, ParseError> {
     let versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().collect();
     let group = text(spec, "group");
-    let storage = versions.iter().find(|version| version["storage"] == true);
-    let storage = storage.map_or("", |version| text(version, "name"));
+    let stored = versions.iter().find(|version| version["storage"] == true);
+    let storage = stored.map_or("", |version| text(version, "name"));
+    let stored_document = stored
+        .and_then(|version| schema_of(version))
+        .unwrap_or(&Value::Null);
     let served = versions.iter().filter(|version| version["served"] == true);
     let served_api_versions: Vec<String> = served
         .clone()
@@ -35,17 +38,23 @@ pub(super) fn of(
         .collect();
     // Versions mostly share one schema; it is read once.
     let mut schemas: Vec<(&Value, Arc<Schema>)> = Vec::new();
+    let mut read = |document| -> Result<Arc<Schema>, ParseError> {
+        let known = schemas.iter().find(|(known, _)| *known == document);
+        if let Some((_, schema)) = known {
+            return Ok(Arc::clone(schema));
+        }
+        let schema = Arc::new(Schema::parse(document)?);
+        schemas.push((document, Arc::clone(&schema)));
+        Ok(schema)
+    };
     let mut resources = Vec::new();
     for version in served {
         let document = schema_of(version).unwrap_or(&Value::Null);
-        let known = schemas.iter().find(|(known, _)| *known == document);
-        let schema = match known {
-            Some((_, schema)) => Arc::clone(schema),
-            None => {
-                let schema = Arc::new(Schema::parse(document)?);
-                schemas.push((document, Arc::clone(&schema)));
-                schema
-            }
+        let schema = read(document)?;
+        let storage_schema = if document == stored_document {
+            None
+        } else {
+            Some(read(stored_document)?)
         };
         let scale = scale_of(version);
         let mut subresources = Vec::new();
@@ -89,7 +98,10 @@ pub(super) fn of(
             has_generation: true,
             deprecation: deprecation_of(group, text(accepted, "kind"), version, &versions),
             origin: Origin::Custom(origin.clone()),
-            strategy: Arc::new(CustomStrategy { schema }),
+            strategy: Arc::new(CustomStrategy {
+                schema,
+                storage_schema,
+            }),
             retired: CancellationToken::new(),
         });
     }
