@@ -130,7 +130,13 @@ impl Native {
 
     /// Tells our containers from those of other users of the same containerd.
     fn containerd_namespace(&self) -> String {
-        format!("rdd-{}", self.options.suffix)
+        // A namespace takes letters and digits, with single separators between them.
+        let letters = self.options.suffix.chars();
+        let letters: String = letters
+            .filter(char::is_ascii_alphanumeric)
+            .take(40)
+            .collect();
+        format!("rdd-{}-i{letters}", self.options.index)
     }
 
     fn config_file(&self) -> PathBuf {

@@ -59,7 +59,7 @@ fn pid(home: &Path) -> String {
 
 fn run_container(home: &Path) {
     shell(&format!(
-        "mkdir -p {0}/image/bin && cp /bin/busybox {0}/image/bin/sh && tar -C {0}/image -c . | docker -H unix://{0}/docker.sock import - box:1",
+        "mkdir -p {0}/image/bin && cp /bin/busybox {0}/image/bin/sh && cp /bin/busybox {0}/image/bin/busybox && tar -C {0}/image -c . | docker -H unix://{0}/docker.sock import - box:1",
         home.display()
     ));
     docker(
@@ -82,6 +82,20 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     let first = pid(home);
     run_container(home);
     let started = docker(home, "inspect -f '{{.State.StartedAt}}' survivor");
+
+    // A network of the user, and a port that is published from it.
+    docker(home, "network create mine");
+    docker(
+        home,
+        "run -d --rm --name web --network mine -p 127.0.0.1::80 box:1 busybox httpd -f -p 80 -h /bin",
+    );
+    let address = docker(home, "port web 80/tcp");
+    wait_until("the published port answers", || {
+        let answer = shell(&format!(
+            "busybox wget -q -O - http://{address}/sh 2>/dev/null | wc -c"
+        ));
+        answer != "0"
+    });
 
     // Another owner, as after a crash of rdd, adopts the same process.
     let machine = Native::new(options(home, "machinetest", 150));
@@ -155,7 +169,7 @@ async fn settings_that_dockerd_refuses_are_shown_in_its_words() {
         .prefix("rddm")
         .tempdir_in("/tmp")
         .expect("a folder");
-    let machine = Native::new(options(home.path(), "machinebad", 151));
+    let machine = Native::new(options(home.path(), "-1 ü", 151));
     std::fs::write(
         home.path().join("daemon.json"),
         r#"{"no-such-setting": true}"#,

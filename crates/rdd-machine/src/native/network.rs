@@ -57,6 +57,11 @@ impl Network {
             .filter(char::is_ascii_alphanumeric)
             .take(5)
             .collect();
+        let short = if short.is_empty() {
+            short
+        } else {
+            format!("-{short}")
+        };
         // An instance of the same name in another home directory has its own.
         for copy in 0..100 {
             let copy = if copy == 0 {
@@ -64,9 +69,9 @@ impl Network {
             } else {
                 format!("-{copy}")
             };
-            let bridge = format!("rdd{index}-{short}{copy}");
+            let bridge = format!("rdd{index}{short}{copy}");
             if run("ip", &["link", "show", "dev", &bridge]).await.is_err() {
-                let chain = format!("RDD-{index}-{short}{copy}");
+                let chain = format!("RDD-{index}{short}{copy}");
                 return Ok(Self {
                     bridge,
                     chain,
@@ -76,7 +81,7 @@ impl Network {
         }
         Err(Error::Command {
             command: "ip link".to_owned(),
-            output: format!("a hundred bridges rdd{index}-{short} exist"),
+            output: format!("a hundred bridges rdd{index}{short} exist"),
         })
     }
 
