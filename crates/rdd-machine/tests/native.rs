@@ -57,6 +57,13 @@ fn pid(home: &Path) -> String {
         .to_owned()
 }
 
+/// Links, addresses and firewall rules of the engine under test and of no other.
+fn left_on_the_host(range: &str) -> String {
+    shell(&format!(
+        "ip -o link | grep rdd150 || true; ip -o -4 address | grep -F ' {range}' || true; iptables-save | grep RDD-150 || true"
+    ))
+}
+
 fn run_container(home: &Path) {
     shell(&format!(
         "mkdir -p {0}/image/bin && cp /bin/busybox {0}/image/bin/sh && cp /bin/busybox {0}/image/bin/busybox && tar -C {0}/image -c . | docker -H unix://{0}/docker.sock import - box:1",
@@ -75,11 +82,14 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
         .tempdir_in("/tmp")
         .expect("a folder");
     let home = home.path();
-    let links_before = shell("ip -o link | wc -l");
-    let rules_before = shell("iptables-save | grep -c ^-A || true");
     let machine = Native::new(options(home, "machinetest", 150));
     machine.start().await.expect("it starts");
     let first = pid(home);
+    let range = shell(
+        "ip -o -4 address show dev rdd150-machi | sed 's/.* inet \\(10[.][0-9]*[.]\\).*/\\1/'",
+    );
+    assert!(range.starts_with("10.") && range.len() <= 7, "{range}");
+    assert_ne!(left_on_the_host(&range), "");
     run_container(home);
     let started = docker(home, "inspect -f '{{.State.StartedAt}}' survivor");
 
@@ -129,8 +139,7 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
         );
         shell(&line) == "0"
     });
-    assert_eq!(shell("ip -o link | wc -l"), links_before);
-    assert_eq!(shell("iptables-save | grep -c ^-A || true"), rules_before);
+    assert_eq!(left_on_the_host(&range), "");
 
     // An orderly stop ended the container and kept it, with its restart policy.
     machine.start().await.expect("it starts");
@@ -154,8 +163,7 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     engineless.destroy().await.expect("it is removed");
     assert!(!home.join("data").exists());
     assert!(!home.join("run").exists());
-    assert_eq!(shell("ip -o link | wc -l"), links_before);
-    assert_eq!(shell("iptables-save | grep -c ^-A || true"), rules_before);
+    assert_eq!(left_on_the_host(&range), "");
     let left = shell(&format!(
         "grep -c ' {}' /proc/self/mountinfo || true",
         home.display()
