@@ -37,21 +37,10 @@ impl Network {
             .flatten()
             .filter_map(|route| prefix(route["dst"].as_str()?))
             .collect();
-        // 10.64 to 10.254, away from the low blocks that networks begin with.
-        let start = 64 + u32::from(index);
-        let block = (0..190)
-            .map(|step| 64 + (start - 64 + step) % 190)
-            .find(|block| {
-                let base = u32::from(Ipv4Addr::new(10, u8::try_from(*block).unwrap_or(64), 0, 0));
-                !used.iter().any(|(other, mask)| {
-                    (base & mask) == (other & mask) || (other & 0xffff_0000) == base
-                })
-            })
-            .and_then(|block| u8::try_from(block).ok())
-            .ok_or_else(|| Error::Command {
-                command: "ip route".to_owned(),
-                output: "every range from 10.64.0.0 to 10.254.0.0 is in use".to_owned(),
-            })?;
+        let block = free_block(index, &used).ok_or_else(|| Error::Command {
+            command: "ip route".to_owned(),
+            output: "every range from 10.64.0.0 to 10.253.0.0 is in use".to_owned(),
+        })?;
         let short: String = suffix
             .chars()
             .filter(char::is_ascii_alphanumeric)
@@ -189,6 +178,29 @@ impl Network {
     }
 }
 
+/// The second byte of a range that nothing uses, beginning with the instance's own:
+/// 10.64 to 10.253, away from the low blocks that networks begin with.
+///
+/// A route that covers all of them, such as a VPN's `10.0.0.0/8` or `0.0.0.0/1`, is
+/// overlooked when nothing else is left: ours is narrower, and the kernel prefers it.
+fn free_block(index: u16, used: &[(u32, u32)]) -> Option<u8> {
+    const FIRST: u32 = 64;
+    const COUNT: u32 = 190;
+    const OURS: u32 = 0xffff_0000;
+    let is_free = |block: u32, widest: u32| {
+        let base = (10 << 24) | (block << 16);
+        !used
+            .iter()
+            .filter(|(_, mask)| *mask >= widest)
+            .any(|(other, mask)| base & mask & OURS == other & mask & OURS)
+    };
+    let blocks = || (0..COUNT).map(|step| FIRST + (u32::from(index) + step) % COUNT);
+    let found = blocks()
+        .find(|block| is_free(*block, 0))
+        .or_else(|| blocks().find(|block| is_free(*block, OURS)));
+    found.and_then(|block| u8::try_from(block).ok())
+}
+
 /// Address and mask of a destination such as `10.0.0.0/8`; hosts have none.
 fn prefix(destination: &str) -> Option<(u32, u32)> {
     let (address, length) = destination.split_once('/').unwrap_or((destination, "32"));
@@ -225,5 +237,31 @@ pub(super) async fn run(program: &str, arguments: &[&str]) -> Result<String> {
         Err(failed(
             String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_range_is_found_beside_every_route() {
+        let check = |index: u16, routes: &[&str], expect: Option<u8>| {
+            let used: Vec<_> = routes.iter().filter_map(|route| prefix(route)).collect();
+            assert_eq!(free_block(index, &used), expect, "{index} {routes:?}");
+        };
+        check(2, &["default", "192.0.2.0/24"], Some(66));
+        check(189, &[], Some(253));
+        check(190, &[], Some(64));
+        check(2, &["10.66.0.0/16"], Some(67));
+        check(2, &["10.66.3.0/24", "10.67.0.9"], Some(68));
+        check(2, &["10.64.0.0/14"], Some(68));
+        check(2, &["10.0.0.0/8"], Some(66));
+        check(2, &["0.0.0.0/1", "128.0.0.0/1", "10.66.0.0/16"], Some(67));
+        let all: Vec<String> = (0..=255)
+            .map(|block| format!("10.{block}.0.0/24"))
+            .collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        check(2, &all, None);
     }
 }
