@@ -114,8 +114,9 @@ impl Fake {
     /// Removes a container, as somebody else would.
     pub fn take_container(&self, id: &str) {
         let mut state = self.state.lock();
-        state.containers.remove(id);
-        self.emit(&mut state, Kind::Container, id.to_owned(), "destroy");
+        if state.containers.remove(id).is_some() {
+            self.emit(&mut state, Kind::Container, id.to_owned(), "destroy");
+        }
     }
 
     /// Adds or replaces an image; a tag moves to it from any other.
@@ -132,8 +133,9 @@ impl Fake {
     /// Removes an image.
     pub fn take_image(&self, id: &str) {
         let mut state = self.state.lock();
-        state.images.remove(id);
-        self.emit(&mut state, Kind::Image, id.to_owned(), "delete");
+        if state.images.remove(id).is_some() {
+            self.emit(&mut state, Kind::Image, id.to_owned(), "delete");
+        }
     }
 
     /// Adds or replaces a volume.
@@ -147,8 +149,9 @@ impl Fake {
     /// Removes a volume.
     pub fn take_volume(&self, name: &str) {
         let mut state = self.state.lock();
-        state.volumes.remove(name);
-        self.emit(&mut state, Kind::Volume, name.to_owned(), "destroy");
+        if state.volumes.remove(name).is_some() {
+            self.emit(&mut state, Kind::Volume, name.to_owned(), "destroy");
+        }
     }
 
     fn emit(&self, state: &mut State, kind: Kind, id: String, action: &str) {

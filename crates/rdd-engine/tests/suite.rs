@@ -313,6 +313,14 @@ async fn docker_behaves_like_an_engine() {
     let endpoint = Endpoint::parse(&dockerd.endpoint()).expect("an endpoint");
     let engine = Docker::connect(&endpoint).await.expect("it connects");
     suite(&engine, &dockerd).await;
+
+    // A tag moves to a new image, and the old one stays without.
+    let (old, new) = (dockerd.import("moved:1"), dockerd.import_other("moved:1"));
+    assert_ne!(old, new);
+    let now = engine.image("moved:1").await.expect("it answers");
+    assert_eq!(now.expect("it is").id, new);
+    let left = engine.image(&old).await.expect("it answers");
+    assert!(left.expect("it is").tags.iter().all(|tag| tag != "moved:1"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,10 @@
 //! engine in memory, and once with a real dockerd.
 
 mod app;
+mod attached;
+#[path = "../../../rdd-engine/tests/suite/dockerd.rs"]
+mod dockerd;
 mod lab;
 mod manager;
+mod mirror;
 mod native;

@@ -91,6 +91,16 @@ impl Dockerd {
 
     /// Makes an image from the static busybox; its identifier.
     pub(crate) fn import(&self, tag: &str) -> String {
+        // The time of the only file would make every image another one.
+        self.import_with(tag, "2020-01-01")
+    }
+
+    /// Makes another image than [`Self::import`] does.
+    pub(crate) fn import_other(&self, tag: &str) -> String {
+        self.import_with(tag, "2021-01-01")
+    }
+
+    fn import_with(&self, tag: &str, time: &str) -> String {
         let root = self.home.path().join("image");
         std::fs::create_dir_all(root.join("bin")).expect("a folder");
         std::fs::copy("/bin/busybox", root.join("bin/sh"))
@@ -98,7 +108,7 @@ impl Dockerd {
         let archive = Command::new("tar")
             .arg("-C")
             .arg(&root)
-            .args(["-c", "."])
+            .args(["--mtime", time, "-c", "."])
             .output()
             .expect("tar is installed");
         let mut import = Command::new("docker")
