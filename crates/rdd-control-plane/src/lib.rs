@@ -1,0 +1,20 @@
+//! Assembles store, API server and controllers into one running whole, and takes it down.
+//!
+//! [`run`] is the daemon: it returns when a signal, a lost lease or a failed start
+//! ends it. [`ControlPlane`] is the same whole inside another program, such as a test.
+//!
+//! Invariant: the only crate that sees both the API server and the controllers; it
+//! decides their order and holds every task that they hand it.
+
+mod budgets;
+mod control_plane;
+mod engine;
+mod kubeconfig;
+mod options;
+mod pki;
+mod serve;
+
+pub use control_plane::{ControlPlane, Parts};
+pub use engine::{native_machine, remove_engine};
+pub use options::{CONTROLLERS_HELP, Options};
+pub use serve::run;

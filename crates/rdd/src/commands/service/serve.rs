@@ -1,17 +1,12 @@
 //! `rdd service serve`: the control plane in this process.
 
-use anyhow::Context as _;
-use rdd_control_plane::{Options, serve};
+use rdd_control_plane::Options;
 use rdd_instance::{Arguments, process};
-use tokio::runtime::Builder;
 
 use crate::args::Serve;
 use crate::exit::Outcome;
 use crate::logging::{self, Verbosity};
 use crate::settings::{Settings, VERSION};
-
-/// Threads of the runtime: enough for a laptop's clients, few enough to stay small.
-const WORKERS: usize = 2;
 
 /// Runs until a signal ends it.
 pub(crate) fn run(settings: &Settings, serve_arguments: Serve) -> Outcome {
@@ -41,13 +36,5 @@ pub(crate) fn run(settings: &Settings, serve_arguments: Serve) -> Outcome {
         token_file: serve_arguments.session.token_file,
         arguments: std::env::args().skip(1).collect(),
     };
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
-    let outcome = runtime.block_on(serve(settings.instance.clone(), options));
-    // Whatever still runs is abandoned: everything that must end was awaited.
-    runtime.shutdown_background();
-    Ok(outcome?)
+    Ok(rdd_control_plane::run(&settings.instance, options)?)
 }

@@ -1,0 +1,72 @@
+//! The daemon: one control plane until a signal.
+
+use anyhow::{Context as _, Result, bail};
+use rdd_instance::{Instance, Lock};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+use crate::budgets::SHUTDOWN;
+use crate::control_plane::ControlPlane;
+use crate::options::Options;
+
+/// Threads of the runtime: enough for a laptop's clients, few enough to stay small.
+const WORKERS: usize = 2;
+
+/// Runs the daemon in this process. The first signal drains, the second ends at once.
+///
+/// # Errors
+/// Why the start failed, or why it could not go on.
+pub fn run(instance: &Instance, options: Options) -> Result<()> {
+    let lock = Lock::acquire(instance, &options.version, options.arguments.clone())?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_stack_size(rdd_apiserver::WORKER_STACK)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let outcome = runtime.block_on(async {
+        // On a worker's deep stack, like every request.
+        let served = tokio::spawn(serve(instance.clone(), options, lock.daemon().start_id.clone()));
+        served.await.context("the control plane panicked")?
+    });
+    // Everything that must end was awaited; what is left is abandoned.
+    runtime.shutdown_background();
+    // Only now may another daemon begin.
+    drop(lock);
+    outcome
+}
+
+async fn serve(instance: Instance, options: Options, start_id: String) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for signals")?;
+    let start = ControlPlane::start(&instance, options, &start_id);
+    let control_plane = tokio::select! {
+        started = start => started?,
+        _ = interrupt.recv() => bail!("interrupted while starting"),
+        _ = terminate.recv() => bail!("terminated while starting"),
+    };
+    let lost = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        failure = control_plane.failed() => Some(failure),
+    };
+    match &lost {
+        None => tracing::info!("stopping"),
+        Some(failure) => tracing::error!(failure, "the control plane cannot go on and stops"),
+    }
+    let stopped = timeout(SHUTDOWN, control_plane.stop());
+    tokio::select! {
+        stopped = stopped => {
+            if stopped.is_err() {
+                bail!("shutting down took longer than {SHUTDOWN:?}");
+            }
+        }
+        _ = interrupt.recv() => bail!("interrupted while stopping"),
+        _ = terminate.recv() => bail!("terminated while stopping"),
+    }
+    match lost {
+        None => Ok(()),
+        Some(failure) => bail!("{failure}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! Tables for people: kubectl's columns, cut to fit where a terminal shows them.
+
+use std::io::IsTerminal as _;
+
+/// Blanks between columns.
+const GAP: usize = 3;
+
+/// The narrowest that a column is cut to.
+const NARROW: usize = 12;
+
+/// Rows under headings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) headings: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// The lines, with or without headings, at most `width` letters wide if one is given.
+    pub(crate) fn lines(&self, headings: bool, width: Option<usize>) -> Vec<String> {
+        let all = || headings.then_some(&self.headings).into_iter().chain(&self.rows);
+        let columns = all().map(Vec::len).max().unwrap_or(0);
+        let mut widths: Vec<usize> = (0..columns)
+            .map(|column| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .collect();
+        if let Some(width) = width {
+            shrink(&mut widths, width);
+        }
+        all()
+            .map(|row| {
+                let mut line = String::new();
+                for (column, cell) in row.iter().enumerate() {
+                    let cell = cut(cell, widths[column]);
+                    line.push_str(&cell);
+                    if column + 1 < row.len() {
+                        let blanks = widths[column] - cell.chars().count() + GAP;
+                        line.extend(std::iter::repeat_n(' ', blanks));
+                    }
+                }
+                line
+            })
+            .collect()
+    }
+}
+
+/// Takes from the widest column until all fit.
+fn shrink(widths: &mut [usize], width: usize) {
+    let gaps = GAP * widths.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > width {
+        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROW) else {
+            return;
+        };
+        *widest -= 1;
+    }
+}
+
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    let mut short: String = cell.chars().take(width.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// How wide the terminal is; `None` when the output goes elsewhere and nothing is cut.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        Table {
+            headings: row(["NAME", "DATA", "AGE"]),
+            rows: vec![row(["a", "1", "5s"]), row(["a-very-long-name-of-an-object", "12", "3h"])],
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        assert_eq!(
+            table().lines(true, None),
+            [
+                "NAME                            DATA   AGE",
+                "a                               1      5s",
+                "a-very-long-name-of-an-object   12     3h",
+            ]
+        );
+        assert_eq!(table().lines(false, None)[0], "a                               1    5s");
+    }
+
+    #[test]
+    fn a_terminal_gets_what_fits() {
+        let lines = table().lines(true, Some(30));
+        assert!(lines.iter().all(|line| line.chars().count() <= 30), "{lines:?}");
+        assert!(lines[2].contains('…'));
+    }
+}
