@@ -38,6 +38,14 @@ pub mod watch_cache;
 
 pub mod workers;
 
+mod discovery;
+
+pub mod health;
+
+mod openapi;
+
+pub mod pages;
+
 /// Stack of the threads that run the server: documents may nest
 /// [`encoding::json::DEPTH_MAX`] levels deep, every level costs the recursive walks
 /// (parse, prune, validate, compare, drop) a frame, and unoptimised frames are large.

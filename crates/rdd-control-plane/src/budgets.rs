@@ -3,14 +3,28 @@
 
 use std::time::Duration;
 
-/// For the engine to end its containers and itself.
-pub(crate) const MACHINE: Duration = Duration::from_secs(35);
+use rdd_manager::Deadlines;
+
+/// For controllers to end, the engine's machine among them.
+const DRAIN: Duration = Duration::from_secs(34);
+
+/// For managers to leave the discovery ConfigMap.
+const SIGN_OFF: Duration = Duration::from_secs(3);
 
 /// For open requests to finish.
-pub(crate) const CONNECTIONS: Duration = Duration::from_secs(5);
+pub(crate) const CONNECTIONS: Duration = Duration::from_secs(3);
 
 /// For the whole; `svc stop` waits for longer than this by default.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(45);
+
+/// The manager's share.
+pub(crate) fn manager() -> Deadlines {
+    Deadlines {
+        drain: DRAIN,
+        sign_off: SIGN_OFF,
+        ..Deadlines::default()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -18,7 +32,7 @@ mod tests {
 
     #[test]
     fn what_is_inside_is_through_before_its_owner_gives_up() {
-        assert!(MACHINE + CONNECTIONS < SHUTDOWN);
+        assert!(DRAIN + SIGN_OFF + CONNECTIONS < SHUTDOWN);
         // The default of `rdd svc stop --timeout`.
         assert!(SHUTDOWN < Duration::from_secs(300));
     }

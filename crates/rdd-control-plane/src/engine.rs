@@ -13,8 +13,13 @@ use rdd_machine::{Machine, Native, NativeOptions};
 pub fn native_machine(instance: &Instance) -> Result<Arc<dyn Machine>> {
     let folder = instance.path(PathKey::LogDir);
     let environment = instance.environment();
-    open_log(&folder, "dockerd", environment.keep_logs, environment.log_title.as_deref())
-        .context("failed to open the engine's log")?;
+    open_log(
+        &folder,
+        "dockerd",
+        environment.keep_logs,
+        environment.log_title.as_deref(),
+    )
+    .context("failed to open the engine's log")?;
     Ok(Arc::new(native(instance)))
 }
 
@@ -41,5 +46,8 @@ pub async fn remove_engine(instance: &Instance) -> Result<()> {
     if !instance.engine_dir().exists() {
         return Ok(());
     }
-    native(instance).destroy().await.context("failed to remove the engine")
+    native(instance)
+        .destroy()
+        .await
+        .context("failed to remove the engine")
 }

@@ -69,5 +69,8 @@ contexts:
 current-context: root
 "
     );
-    Ok(write_private(&instance.path(PathKey::Config), text.as_bytes())?)
+    Ok(write_private(
+        &instance.path(PathKey::Config),
+        text.as_bytes(),
+    )?)
 }

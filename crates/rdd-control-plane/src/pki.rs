@@ -39,14 +39,23 @@ pub(crate) struct Pki {
 /// Loads what is there and valid for these names, and makes what is not.
 pub(crate) fn prepare(folder: &Path, names: &[String]) -> Result<Pki> {
     fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
-    let mut wanted: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "::1"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut wanted: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "127.0.0.1",
+        "::1",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     wanted.extend_from_slice(names);
 
     let (authority, key) = authority(folder)?;
     let (certificate_file, key_file) = (folder.join("apiserver.crt"), folder.join("apiserver.key"));
-    let stored = fs::read_to_string(&certificate_file).ok().zip(fs::read_to_string(&key_file).ok());
+    let stored = fs::read_to_string(&certificate_file)
+        .ok()
+        .zip(fs::read_to_string(&key_file).ok());
     let usable = stored.filter(|(certificate, _)| is_usable(certificate, &authority, &wanted));
     let (certificate, server_key) = match usable {
         Some(pair) => pair,
@@ -57,8 +66,12 @@ pub(crate) fn prepare(folder: &Path, names: &[String]) -> Result<Pki> {
             pair
         }
     };
-    let server = config(&certificate, &server_key)
-        .with_context(|| format!("failed to use {}; remove it to have it made again", certificate_file.display()))?;
+    let server = config(&certificate, &server_key).with_context(|| {
+        format!(
+            "failed to use {}; remove it to have it made again",
+            certificate_file.display()
+        )
+    })?;
     Ok(Pki {
         authority,
         server: Arc::new(server),
@@ -77,7 +90,9 @@ fn authority_params() -> CertificateParams {
 
 fn authority(folder: &Path) -> Result<(String, KeyPair)> {
     let (certificate_file, key_file) = (folder.join("ca.crt"), folder.join("ca.key"));
-    let stored = fs::read_to_string(&certificate_file).ok().zip(fs::read_to_string(&key_file).ok());
+    let stored = fs::read_to_string(&certificate_file)
+        .ok()
+        .zip(fs::read_to_string(&key_file).ok());
     if let Some((certificate, key)) = stored
         && let Ok(key) = KeyPair::from_pem(&key)
         && ends_in(&certificate).is_some_and(|left| left > RENEW)
@@ -85,7 +100,10 @@ fn authority(folder: &Path) -> Result<(String, KeyPair)> {
         return Ok((certificate, key));
     }
     let key = KeyPair::generate().context("failed to generate a key")?;
-    let certificate = authority_params().self_signed(&key).context("failed to sign the authority")?.pem();
+    let certificate = authority_params()
+        .self_signed(&key)
+        .context("failed to sign the authority")?
+        .pem();
     write_private(&key_file, key.serialize_pem().as_bytes())?;
     write_private(&certificate_file, certificate.as_bytes())?;
     Ok((certificate, key))
@@ -95,14 +113,23 @@ fn issue(authority: KeyPair, names: &[String]) -> Result<(String, String)> {
     let issuer = Issuer::new(authority_params(), authority);
     let key = KeyPair::generate().context("failed to generate a key")?;
     let mut params = CertificateParams::new(names.to_vec()).context("failed to name the server")?;
-    params.distinguished_name.push(DnType::CommonName, "rdd-apiserver");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "rdd-apiserver");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     params.not_before = (SystemTime::now() - DAY).into();
     params.not_after = (SystemTime::now() + DAY * SERVER_DAYS).into();
-    debug_assert!(params.subject_alt_names.iter().any(|name| matches!(name, SanType::IpAddress(_))));
-    let certificate = params.signed_by(&key, &issuer).context("failed to sign the server's certificate")?;
+    debug_assert!(
+        params
+            .subject_alt_names
+            .iter()
+            .any(|name| matches!(name, SanType::IpAddress(_)))
+    );
+    let certificate = params
+        .signed_by(&key, &issuer)
+        .context("failed to sign the server's certificate")?;
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
@@ -111,7 +138,9 @@ fn ends_in(pem: &str) -> Option<Duration> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
     let (_, certificate) = X509Certificate::from_der(&der).ok()?;
     let left = certificate.validity().time_to_expiration()?;
-    u64::try_from(left.whole_seconds()).ok().map(Duration::from_secs)
+    u64::try_from(left.whole_seconds())
+        .ok()
+        .map(Duration::from_secs)
 }
 
 fn is_usable(pem: &str, authority: &str, names: &[String]) -> bool {
@@ -122,21 +151,34 @@ fn is_usable(pem: &str, authority: &str, names: &[String]) -> bool {
     let (Some(der), Some(issuer)) = (parse(pem), parse(authority)) else {
         return false;
     };
-    let (Ok((_, certificate)), Ok((_, issuer))) = (X509Certificate::from_der(&der), X509Certificate::from_der(&issuer)) else {
+    let (Ok((_, certificate)), Ok((_, issuer))) = (
+        X509Certificate::from_der(&der),
+        X509Certificate::from_der(&issuer),
+    ) else {
         return false;
     };
     let Ok(Some(carried)) = certificate.subject_alternative_name() else {
         return false;
     };
-    let carries = |name: &String| {
-        carried.value.general_names.iter().any(|carried| match (carried, name.parse::<IpAddr>()) {
-            (GeneralName::DNSName(carried), Err(_)) => carried == name,
-            (GeneralName::IPAddress(bytes), Ok(IpAddr::V4(address))) => *bytes == address.octets(),
-            (GeneralName::IPAddress(bytes), Ok(IpAddr::V6(address))) => *bytes == address.octets(),
-            _ => false,
-        })
-    };
-    certificate.verify_signature(Some(issuer.public_key())).is_ok() && names.iter().all(carries)
+    let carries =
+        |name: &String| {
+            carried.value.general_names.iter().any(|carried| {
+                match (carried, name.parse::<IpAddr>()) {
+                    (GeneralName::DNSName(carried), Err(_)) => carried == name,
+                    (GeneralName::IPAddress(bytes), Ok(IpAddr::V4(address))) => {
+                        *bytes == address.octets()
+                    }
+                    (GeneralName::IPAddress(bytes), Ok(IpAddr::V6(address))) => {
+                        *bytes == address.octets()
+                    }
+                    _ => false,
+                }
+            })
+        };
+    certificate
+        .verify_signature(Some(issuer.public_key()))
+        .is_ok()
+        && names.iter().all(carries)
 }
 
 fn config(certificate: &str, key: &str) -> Result<ServerConfig> {
@@ -170,7 +212,10 @@ mod tests {
         assert_eq!(first.authority, second.authority);
         assert_eq!(read("apiserver.crt"), server);
         for name in ["ca.key", "apiserver.key"] {
-            let mode = fs::metadata(folder.path().join(name)).expect("it is there").permissions().mode();
+            let mode = fs::metadata(folder.path().join(name))
+                .expect("it is there")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
         // A new name needs a new certificate of the same authority.

@@ -27,7 +27,11 @@ pub fn run(instance: &Instance, options: Options) -> Result<()> {
         .context("failed to start the runtime")?;
     let outcome = runtime.block_on(async {
         // On a worker's deep stack, like every request.
-        let served = tokio::spawn(serve(instance.clone(), options, lock.daemon().start_id.clone()));
+        let served = tokio::spawn(serve(
+            instance.clone(),
+            options,
+            lock.daemon().start_id.clone(),
+        ));
         served.await.context("the control plane panicked")?
     });
     // Everything that must end was awaited; what is left is abandoned.

@@ -29,11 +29,14 @@ pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,app
 
 impl Connection {
     /// Reads the kubeconfig; sends nothing yet.
-    pub(crate) async fn open(kubeconfig: Option<&std::path::Path>, common: &Common) -> Result<Self> {
+    pub(crate) async fn open(
+        kubeconfig: Option<&std::path::Path>,
+        common: &Common,
+    ) -> Result<Self> {
         let path = common.kubeconfig.as_deref().or(kubeconfig);
         let path = path.ok_or_else(|| Error::new("no kubeconfig; name one with --kubeconfig"))?;
-        let kubeconfig =
-            Kubeconfig::read_from(path).with_context(|| format!("failed to read {}", path.display()))?;
+        let kubeconfig = Kubeconfig::read_from(path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
         let options = KubeConfigOptions {
             context: common.context.clone(),
             cluster: common.cluster.clone(),
@@ -43,7 +46,10 @@ impl Connection {
             .await
             .with_context(|| format!("failed to use {}", path.display()))?;
         config.read_timeout = None;
-        let namespace = common.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = common
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
         Ok(Self {
             client: kube::Client::try_from(config).context("failed to make a client")?,
             namespace,
@@ -65,38 +71,60 @@ impl Connection {
         body: Option<(&str, &Value)>,
     ) -> Result<Value> {
         let response = self.open_response(method, path, accept, body).await?;
-        let bytes = response.into_body().collect().await.context("failed to read the answer")?.to_bytes();
-        serde_json::from_slice(&bytes).context("the server's answer is no JSON").map_err(Into::into)
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .context("failed to read the answer")?
+            .to_bytes();
+        serde_json::from_slice(&bytes)
+            .context("the server's answer is no JSON")
+            .map_err(Into::into)
     }
 
     /// The answer as it is.
     pub(crate) async fn raw(&self, path: &str) -> Result<Vec<u8>> {
         let response = self.open_response(Method::GET, path, "*/*", None).await?;
-        Ok(response.into_body().collect().await.context("failed to read the answer")?.to_bytes().to_vec())
+        Ok(response
+            .into_body()
+            .collect()
+            .await
+            .context("failed to read the answer")?
+            .to_bytes()
+            .to_vec())
     }
 
     /// A watch: one document per change, until the server ends it.
-    pub(crate) async fn watch(&self, path: &str, accept: &str) -> Result<impl Stream<Item = Result<Value>> + use<>> {
+    pub(crate) async fn watch(
+        &self,
+        path: &str,
+        accept: &str,
+    ) -> Result<impl Stream<Item = Result<Value>> + use<>> {
         let response = self.open_response(Method::GET, path, accept, None).await?;
         let body = response.into_body().into_data_stream();
-        let stream = unfold((Box::pin(body), Vec::new()), |(mut body, mut rest)| async move {
-            loop {
-                // Records end with a newline, whatever chunks they arrive in.
-                if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
-                    let event = serde_json::from_slice(&line).context("a change that is no JSON");
-                    return Some((event.map_err(Error::from), (body, rest)));
-                }
-                match body.next().await {
-                    Some(Ok(chunk)) => rest.extend_from_slice(&chunk),
-                    Some(Err(error)) => {
-                        let error = anyhow::Error::new(error).context("the watch was interrupted");
-                        return Some((Err(error.into()), (body, rest)));
+        let stream = unfold(
+            (Box::pin(body), Vec::new()),
+            |(mut body, mut rest)| async move {
+                loop {
+                    // Records end with a newline, whatever chunks they arrive in.
+                    if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                        let line: Vec<u8> = rest.drain(..=end).collect();
+                        let event =
+                            serde_json::from_slice(&line).context("a change that is no JSON");
+                        return Some((event.map_err(Error::from), (body, rest)));
                     }
-                    None => return None,
+                    match body.next().await {
+                        Some(Ok(chunk)) => rest.extend_from_slice(&chunk),
+                        Some(Err(error)) => {
+                            let error =
+                                anyhow::Error::new(error).context("the watch was interrupted");
+                            return Some((Err(error.into()), (body, rest)));
+                        }
+                        None => return None,
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok(Box::pin(stream))
     }
 
@@ -107,7 +135,10 @@ impl Connection {
         accept: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<http::Response<Body>> {
-        let mut request = Request::builder().method(method).uri(path).header("Accept", accept);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Accept", accept);
         let content = match body {
             Some((media, document)) => {
                 request = request.header("Content-Type", media);
@@ -115,14 +146,25 @@ impl Connection {
             }
             None => Vec::new(),
         };
-        let request = request.body(Body::from(content)).context("failed to make the request")?;
-        let response = self.client.send(request).await.map_err(|error| unreachable(&error))?;
+        let request = request
+            .body(Body::from(content))
+            .context("failed to make the request")?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| unreachable(&error))?;
         self.warn(response.headers());
         if response.status().is_success() {
             return Ok(response);
         }
         let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.context("failed to read the answer")?.to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .context("failed to read the answer")?
+            .to_bytes();
         let status: Value = serde_json::from_slice(&bytes).unwrap_or_else(|_| {
             serde_json::json!({
                 "code": code,
@@ -140,9 +182,15 @@ impl Connection {
     fn warn(&self, headers: &http::HeaderMap) {
         for warning in headers.get_all("Warning") {
             let text = warning.to_str().unwrap_or_default();
-            let text = text.strip_prefix("299 - \"").and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+            let text = text
+                .strip_prefix("299 - \"")
+                .and_then(|rest| rest.strip_suffix('"'))
+                .unwrap_or(text);
             let text = text.replace("\\\"", "\"").replace("\\\\", "\\");
-            let new = self.warned.lock().is_ok_and(|mut warned| warned.insert(text.clone()));
+            let new = self
+                .warned
+                .lock()
+                .is_ok_and(|mut warned| warned.insert(text.clone()));
             if new {
                 eprintln!("Warning: {text}");
             }
@@ -165,7 +213,9 @@ pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(byte.into()),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(byte.into())
+            }
             _ => escaped.push_str(&format!("%{byte:02X}")),
         }
     }

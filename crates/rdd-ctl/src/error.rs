@@ -14,8 +14,6 @@ pub(crate) enum Error {
     Client(anyhow::Error),
     /// A wait reached its deadline.
     Expired(String),
-    /// Everything was said already.
-    Silent(u8),
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Error {
@@ -40,7 +38,6 @@ impl Error {
 
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Silent(code) => *code,
             Self::Expired(_) => 4,
             _ => 1,
         }
@@ -51,7 +48,6 @@ impl Error {
             Self::Server(status) => eprintln!("{}", server_text(status)),
             Self::Client(error) => eprintln!("error: {error:#}"),
             Self::Expired(text) => eprintln!("error: {text}"),
-            Self::Silent(_) => {}
         }
     }
 }

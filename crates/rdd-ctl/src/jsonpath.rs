@@ -64,8 +64,11 @@ fn render(nodes: &[Node], root: &Value, current: &Value, out: &mut String) -> Re
         match node {
             Node::Text(text) => out.push_str(text),
             Node::Path(steps) => {
-                let start = if matches!(steps.first(), Some(Step::Field(name)) if name == "$") { root } else { current };
-                let steps = steps.strip_prefix(&[]).unwrap_or(steps);
+                let start = if matches!(steps.first(), Some(Step::Field(name)) if name == "$") {
+                    root
+                } else {
+                    current
+                };
                 let steps = match steps.first() {
                     Some(Step::Field(name)) if name == "$" => &steps[1..],
                     _ => steps,
@@ -94,7 +97,10 @@ pub(crate) fn show(value: &Value) -> String {
 
 fn walk<'a>(steps: &[Step], mut values: Vec<&'a Value>) -> Vec<&'a Value> {
     for step in steps {
-        values = values.into_iter().flat_map(|value| apply(step, value)).collect();
+        values = values
+            .into_iter()
+            .flat_map(|value| apply(step, value))
+            .collect();
     }
     values
 }
@@ -126,7 +132,8 @@ fn apply<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
                 return Vec::new();
             };
             let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-            let absolute = |index: i64| if index < 0 { index + length } else { index }.clamp(0, length);
+            let absolute =
+                |index: i64| if index < 0 { index + length } else { index }.clamp(0, length);
             if *slice {
                 let (from, to) = (absolute(from.unwrap_or(0)), absolute(to.unwrap_or(length)));
                 let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
@@ -134,7 +141,11 @@ fn apply<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
             }
             let index = from.unwrap_or(0);
             let index = if index < 0 { index + length } else { index };
-            usize::try_from(index).ok().and_then(|index| items.get(index)).into_iter().collect()
+            usize::try_from(index)
+                .ok()
+                .and_then(|index| items.get(index))
+                .into_iter()
+                .collect()
         }
         Step::Union(steps) => steps.iter().flat_map(|step| apply(step, value)).collect(),
         Step::Filter(path, test) => children(value)
@@ -143,7 +154,9 @@ fn apply<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
                 let found = walk(path, vec![item]);
                 match test {
                     None => !found.is_empty(),
-                    Some((operator, wanted)) => found.first().is_some_and(|found| compare(found, operator, wanted)),
+                    Some((operator, wanted)) => found
+                        .first()
+                        .is_some_and(|found| compare(found, operator, wanted)),
                 }
             })
             .collect(),
@@ -189,12 +202,20 @@ fn nodes(rest: &mut &str, inside: bool) -> Result<Vec<Node>> {
         let action = rest[start + 1..end].trim();
         *rest = &rest[end + 1..];
         if action == "end" {
-            return if inside { Ok(nodes) } else { Err(bad("end without range")) };
+            return if inside {
+                Ok(nodes)
+            } else {
+                Err(bad("end without range"))
+            };
         }
         if let Some(path) = action.strip_prefix("range ") {
             let steps = steps(path.trim())?;
             nodes.push(Node::Range(steps, self::nodes(rest, true)?));
-        } else if let Some(quote) = action.chars().next().filter(|first| matches!(first, '"' | '\'')) {
+        } else if let Some(quote) = action
+            .chars()
+            .next()
+            .filter(|first| matches!(first, '"' | '\''))
+        {
             nodes.push(Node::Text(unescape(action.trim_matches(quote))));
         } else {
             nodes.push(Node::Path(steps(action)?));
@@ -301,10 +322,16 @@ fn bracket(text: &str) -> Option<usize> {
 
 fn subscript(text: &str) -> Result<Step> {
     let text = text.trim();
-    if let Some(filter) = text.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
+    if let Some(filter) = text
+        .strip_prefix("?(")
+        .and_then(|rest| rest.strip_suffix(')'))
+    {
         for operator in ["==", "!=", "<=", ">=", "<", ">"] {
             if let Some((left, right)) = filter.split_once(operator) {
-                return Ok(Step::Filter(steps(left.trim())?, Some((operator.to_owned(), literal(right.trim())))));
+                return Ok(Step::Filter(
+                    steps(left.trim())?,
+                    Some((operator.to_owned(), literal(right.trim()))),
+                ));
             }
         }
         return Ok(Step::Filter(steps(filter.trim())?, None));
@@ -318,20 +345,34 @@ fn subscript(text: &str) -> Result<Step> {
             Step::Field(name.trim_matches(['"', '\'']).to_owned())
         });
         let mut names: Vec<Step> = names.collect();
-        return Ok(if names.len() == 1 { names.remove(0) } else { Step::Union(names) });
+        return Ok(if names.len() == 1 {
+            names.remove(0)
+        } else {
+            Step::Union(names)
+        });
     }
     if text.contains(',') {
-        return text.split(',').map(subscript).collect::<Result<_>>().map(Step::Union);
+        return text
+            .split(',')
+            .map(subscript)
+            .collect::<Result<_>>()
+            .map(Step::Union);
     }
     let number = |text: &str| -> Result<Option<i64>> {
         let text = text.trim();
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse().map(Some).map_err(|_| bad(&format!("invalid array index {text}")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| bad(&format!("invalid array index {text}")))
     };
     match text.split_once(':') {
-        Some((from, to)) => Ok(Step::Index(number(from)?, number(to.split(':').next().unwrap_or_default())?, true)),
+        Some((from, to)) => Ok(Step::Index(
+            number(from)?,
+            number(to.split(':').next().unwrap_or_default())?,
+            true,
+        )),
         None => Ok(Step::Index(number(text)?, None, false)),
     }
 }

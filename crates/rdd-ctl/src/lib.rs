@@ -6,7 +6,11 @@
 //!
 //! Invariant: imports no crate of ours and does not care whose server it speaks to.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the output layer of a command line tool")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the output layer of a command line tool"
+)]
 
 mod args;
 mod connection;

@@ -18,13 +18,18 @@ pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Value>> {
     for name in names {
         if name == Path::new("-") {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("failed to read standard input")?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("failed to read standard input")?;
             take("STDIN", &text, &mut objects)?;
         } else if name.is_dir() {
             let mut files: Vec<PathBuf> = std::fs::read_dir(name)
                 .with_context(|| format!("failed to read {}", name.display()))?
                 .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json"))
+                .filter(|path| {
+                    path.extension()
+                        .is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+                })
                 .collect();
             files.sort();
             for file in files {
@@ -41,14 +46,17 @@ pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Value>> {
 }
 
 fn take_file(path: &Path, objects: &mut Vec<Value>) -> Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("the path {:?} cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the path {:?} cannot be read", path.display()))?;
     take(&path.display().to_string(), &text, objects)
 }
 
 fn take(source: &str, text: &str, objects: &mut Vec<Value>) -> Result<()> {
     let documents = yaml::parse(text).with_context(|| format!("error parsing {source}"))?;
     for document in documents {
-        let is_list = document["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+        let is_list = document["kind"]
+            .as_str()
+            .is_some_and(|kind| kind.ends_with("List"));
         match document.get("items").and_then(Value::as_array) {
             Some(items) if is_list => objects.extend(items.iter().cloned()),
             _ => {

@@ -45,7 +45,10 @@ impl Format {
                         .ok_or_else(|| Error::new(format_args!("unexpected custom-columns spec: {spec}, expected <header>:<json-path-expr>")))?;
                     Ok((heading.to_owned(), Template::parse(path)?))
                 };
-                rest.split(',').map(column).collect::<Result<_>>().map(Self::Columns)
+                rest.split(',')
+                    .map(column)
+                    .collect::<Result<_>>()
+                    .map(Self::Columns)
             }
             _ => Err(Error::new(format_args!(
                 "unable to match a printer suitable for the output format {text:?}, allowed formats are: custom-columns,json,jsonpath,name,wide,yaml"
@@ -58,7 +61,8 @@ impl Format {
         match self {
             Self::Table { .. } => {}
             Self::Json => {
-                let text = serde_json::to_string_pretty(document).context("failed to write JSON")?;
+                let text =
+                    serde_json::to_string_pretty(document).context("failed to write JSON")?;
                 // kubectl indents by four.
                 println!("{}", widen(&text));
             }
@@ -75,9 +79,14 @@ impl Format {
                     rows: items(document)
                         .into_iter()
                         .map(|object| {
-                            let cell = |template: &Template| match template.find(object).as_slice() {
+                            let cell = |template: &Template| match template.find(object).as_slice()
+                            {
                                 [] => "<none>".to_owned(),
-                                found => found.iter().map(|value| show(value)).collect::<Vec<_>>().join(","),
+                                found => found
+                                    .iter()
+                                    .map(|value| show(value))
+                                    .collect::<Vec<_>>()
+                                    .join(","),
                             };
                             columns.iter().map(|(_, template)| cell(template)).collect()
                         })

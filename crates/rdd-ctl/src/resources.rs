@@ -6,7 +6,8 @@ use crate::connection::{Connection, escape};
 use crate::error::{Error, Result};
 
 /// What newer servers answer with everything at once.
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+const AGGREGATED: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
 
 /// A served type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +28,30 @@ pub(crate) struct Resource {
 impl Resource {
     /// `configmaps`, `widgets.example.com`.
     pub(crate) fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     /// `configmap/a`, `widget.example.com/a`: how outcomes name an object.
     pub(crate) fn named(&self, name: &str) -> String {
         let kind = self.kind.to_lowercase();
-        if self.group.is_empty() { format!("{kind}/{name}") } else { format!("{kind}.{}/{name}", self.group) }
+        if self.group.is_empty() {
+            format!("{kind}/{name}")
+        } else {
+            format!("{kind}.{}/{name}", self.group)
+        }
     }
 
     /// `v1`, `example.com/v1`.
     pub(crate) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// The path of a collection; `None` is every namespace.
@@ -61,7 +74,10 @@ impl Resource {
 
     fn is(&self, word: &str) -> bool {
         let word = word.to_lowercase();
-        self.plural == word || self.singular == word || self.kind.to_lowercase() == word || self.short_names.contains(&word)
+        self.plural == word
+            || self.singular == word
+            || self.kind.to_lowercase() == word
+            || self.short_names.contains(&word)
     }
 }
 
@@ -89,9 +105,18 @@ impl Resources {
     /// The type of a word: plural, singular, kind or short name, with `.group` or `.version.group`.
     pub(crate) fn find(&self, word: &str) -> Result<&Resource> {
         let by_name = |name: &str, fits: &dyn Fn(&Resource) -> bool| {
-            let mut found: Vec<&Resource> = self.0.iter().filter(|resource| resource.is(name) && fits(resource)).collect();
+            let mut found: Vec<&Resource> = self
+                .0
+                .iter()
+                .filter(|resource| resource.is(name) && fits(resource))
+                .collect();
             // A name of its own beats somebody's short name.
-            found.sort_by_key(|resource| (!resource.preferred, resource.short_names.iter().any(|short| short == name)));
+            found.sort_by_key(|resource| {
+                (
+                    !resource.preferred,
+                    resource.short_names.iter().any(|short| short == name),
+                )
+            });
             found.first().copied()
         };
         let plain = by_name(word, &|_| true);
@@ -99,10 +124,16 @@ impl Resources {
             let (name, rest) = word.split_once('.')?;
             by_name(name, &|resource| resource.group == rest).or_else(|| {
                 let (version, group) = rest.split_once('.').unwrap_or((rest, ""));
-                by_name(name, &|resource| resource.version == version && resource.group == group)
+                by_name(name, &|resource| {
+                    resource.version == version && resource.group == group
+                })
             })
         });
-        found.ok_or_else(|| Error::new(format_args!("the server doesn't have a resource type {word:?}")))
+        found.ok_or_else(|| {
+            Error::new(format_args!(
+                "the server doesn't have a resource type {word:?}"
+            ))
+        })
     }
 
     /// The types of a comma-separated list; a category stands for its members.
@@ -112,9 +143,16 @@ impl Resources {
             let members: Vec<&Resource> = self
                 .0
                 .iter()
-                .filter(|resource| resource.preferred && resource.categories.iter().any(|category| category == word))
+                .filter(|resource| {
+                    resource.preferred
+                        && resource.categories.iter().any(|category| category == word)
+                })
                 .collect();
-            let more = if members.is_empty() { vec![self.find(word)?] } else { members };
+            let more = if members.is_empty() {
+                vec![self.find(word)?]
+            } else {
+                members
+            };
             for resource in more {
                 if !found.contains(&resource) {
                     found.push(resource);
@@ -128,15 +166,25 @@ impl Resources {
     pub(crate) fn of(&self, object: &Value) -> Result<&Resource> {
         let api_version = object["apiVersion"].as_str().unwrap_or_default();
         let kind = object["kind"].as_str().unwrap_or_default();
-        let found = self.0.iter().find(|resource| resource.kind == kind && resource.api_version() == api_version);
+        let found = self
+            .0
+            .iter()
+            .find(|resource| resource.kind == kind && resource.api_version() == api_version);
         found.ok_or_else(|| {
-            Error::new(format_args!("no matches for kind {kind:?} in version {api_version:?}"))
+            Error::new(format_args!(
+                "no matches for kind {kind:?} in version {api_version:?}"
+            ))
         })
     }
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|one| one.as_str().map(str::to_owned))
+        .collect()
 }
 
 fn text(value: &Value) -> String {
@@ -145,7 +193,12 @@ fn text(value: &Value) -> String {
 
 fn aggregated(document: &Value, resources: &mut Vec<Resource>) {
     for group in document["items"].as_array().into_iter().flatten() {
-        for (index, version) in group["versions"].as_array().into_iter().flatten().enumerate() {
+        for (index, version) in group["versions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             for entry in version["resources"].as_array().into_iter().flatten() {
                 resources.push(Resource {
                     group: text(&group["metadata"]["name"]),
@@ -164,18 +217,31 @@ fn aggregated(document: &Value, resources: &mut Vec<Resource>) {
     }
 }
 
-async fn legacy(connection: &Connection, document: &Value, resources: &mut Vec<Resource>) -> Result<()> {
+async fn legacy(
+    connection: &Connection,
+    document: &Value,
+    resources: &mut Vec<Resource>,
+) -> Result<()> {
     let mut versions = Vec::new();
     for version in texts(&document["versions"]) {
         versions.push((String::new(), version, true));
     }
     for group in document["groups"].as_array().into_iter().flatten() {
-        for (index, version) in group["versions"].as_array().into_iter().flatten().enumerate() {
+        for (index, version) in group["versions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             versions.push((text(&group["name"]), text(&version["version"]), index == 0));
         }
     }
     for (group, version, preferred) in versions {
-        let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let path = if group.is_empty() {
+            format!("/api/{version}")
+        } else {
+            format!("/apis/{group}/{version}")
+        };
         let list = connection.get(&path, crate::connection::JSON).await?;
         for entry in list["resources"].as_array().into_iter().flatten() {
             let plural = text(&entry["name"]);
@@ -240,9 +306,16 @@ mod tests {
             ("widgets.v1.example.com", "example.com/v1 widgets"),
         ] {
             let found = resources.find(word).expect(word);
-            assert_eq!(format!("{} {}", found.api_version(), found.plural), wanted, "{word}");
+            assert_eq!(
+                format!("{} {}", found.api_version(), found.plural),
+                wanted,
+                "{word}"
+            );
         }
         assert!(resources.find("pods").is_err());
-        assert_eq!(resources.find_all("cm,all,configmap").expect("found").len(), 2);
+        assert_eq!(
+            resources.find_all("cm,all,configmap").expect("found").len(),
+            2
+        );
     }
 }

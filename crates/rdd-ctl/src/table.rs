@@ -18,10 +18,21 @@ pub(crate) struct Table {
 impl Table {
     /// The lines, with or without headings, at most `width` letters wide if one is given.
     pub(crate) fn lines(&self, headings: bool, width: Option<usize>) -> Vec<String> {
-        let all = || headings.then_some(&self.headings).into_iter().chain(&self.rows);
+        let all = || {
+            headings
+                .then_some(&self.headings)
+                .into_iter()
+                .chain(&self.rows)
+        };
         let columns = all().map(Vec::len).max().unwrap_or(0);
         let mut widths: Vec<usize> = (0..columns)
-            .map(|column| all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .map(|column| {
+                all()
+                    .filter_map(|row| row.get(column))
+                    .map(|cell| cell.chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         if let Some(width) = width {
             shrink(&mut widths, width);
@@ -69,7 +80,10 @@ pub(crate) fn terminal_width() -> Option<usize> {
     if !stdout.is_terminal() {
         return None;
     }
-    rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+    rustix::termios::tcgetwinsize(&stdout)
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|width| *width > 0)
 }
 
 #[cfg(test)]
@@ -80,7 +94,10 @@ mod tests {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         Table {
             headings: row(["NAME", "DATA", "AGE"]),
-            rows: vec![row(["a", "1", "5s"]), row(["a-very-long-name-of-an-object", "12", "3h"])],
+            rows: vec![
+                row(["a", "1", "5s"]),
+                row(["a-very-long-name-of-an-object", "12", "3h"]),
+            ],
         }
     }
 
@@ -94,13 +111,19 @@ mod tests {
                 "a-very-long-name-of-an-object   12     3h",
             ]
         );
-        assert_eq!(table().lines(false, None)[0], "a                               1    5s");
+        assert_eq!(
+            table().lines(false, None)[0],
+            "a                               1    5s"
+        );
     }
 
     #[test]
     fn a_terminal_gets_what_fits() {
         let lines = table().lines(true, Some(30));
-        assert!(lines.iter().all(|line| line.chars().count() <= 30), "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 30),
+            "{lines:?}"
+        );
         assert!(lines[2].contains('…'));
     }
 }

@@ -37,7 +37,9 @@ pub(crate) async fn run(words: Vec<OsString>, target: &Target) -> Result<u8> {
         Verb::Get(get) => get::run(&connection, &get).await?,
         Verb::Delete(delete) => delete::run(&connection, &delete).await?,
         Verb::Wait(wait) => wait::run(&connection, &wait).await?,
-        Verb::WaitCondition(wait) => wait::condition(&connection, &wait, cli.common.namespace.as_deref()).await?,
+        Verb::WaitCondition(wait) => {
+            wait::condition_of(&connection, &wait, cli.common.namespace.as_deref()).await?
+        }
         Verb::Apply(apply) => apply::run(&connection, &apply).await?,
         Verb::Create(create) => apply::create(&connection, &create).await?,
         Verb::Replace(replace) => apply::replace(&connection, &replace).await?,
@@ -65,8 +67,14 @@ async fn usage(error: &clap::Error, words: &[OsString], target: &Target) -> Resu
             Ok(0)
         }
         _ => {
-            let known: Vec<String> = Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-            let verb = words.iter().filter_map(|word| word.to_str()).find(|word| !word.starts_with('-'));
+            let known: Vec<String> = Cli::command()
+                .get_subcommands()
+                .map(|verb| verb.get_name().to_owned())
+                .collect();
+            let verb = words
+                .iter()
+                .filter_map(|word| word.to_str())
+                .find(|word| !word.starts_with('-'));
             if let Some(verb) = verb.filter(|verb| !known.iter().any(|known| known == verb)) {
                 return pass_on(verb, words, target).await;
             }
@@ -89,16 +97,22 @@ async fn pass_on(verb: &str, words: &[OsString], target: &Target) -> Result<u8> 
     if let Some(kubeconfig) = &target.kubeconfig {
         command.env("KUBECONFIG", kubeconfig);
     }
-    let status = command
-        .status()
-        .await
-        .map_err(|error| Error::new(format_args!("failed to run {}: {error}", kubectl.display())))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+    let status = command.status().await.map_err(|error| {
+        Error::new(format_args!("failed to run {}: {error}", kubectl.display()))
+    })?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1))
 }
 
 /// A duration as Go writes it; `None` is no limit.
 pub(crate) fn limit(text: &str) -> Result<Option<Duration>> {
-    let invalid = || Error::new(format_args!("invalid argument {text:?}: time: invalid duration {text:?}"));
+    let invalid = || {
+        Error::new(format_args!(
+            "invalid argument {text:?}: time: invalid duration {text:?}"
+        ))
+    };
     let (mut rest, mut total) = (text, 0.0_f64);
     if matches!(text, "0" | "0s") {
         return Ok(None);
@@ -107,10 +121,14 @@ pub(crate) fn limit(text: &str) -> Result<Option<Duration>> {
         return Ok(Some(Duration::from_secs(7 * 24 * 3600)));
     }
     while !rest.is_empty() {
-        let number = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(invalid)?;
+        let number = rest
+            .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
+            .ok_or_else(invalid)?;
         let value: f64 = rest[..number].parse().map_err(|_| invalid())?;
         let unit = &rest[number..];
-        let end = unit.find(|letter: char| letter.is_ascii_digit()).unwrap_or(unit.len());
+        let end = unit
+            .find(|letter: char| letter.is_ascii_digit())
+            .unwrap_or(unit.len());
         total += value
             * match &unit[..end] {
                 "ms" => 0.001,
@@ -121,7 +139,9 @@ pub(crate) fn limit(text: &str) -> Result<Option<Duration>> {
             };
         rest = &unit[end..];
     }
-    Duration::try_from_secs_f64(total).map(Some).map_err(|_| invalid())
+    Duration::try_from_secs_f64(total)
+        .map(Some)
+        .map_err(|_| invalid())
 }
 
 /// What `--dry-run` asks of the server, and how outcomes say it.
@@ -133,9 +153,18 @@ pub(crate) struct DryRun {
 impl DryRun {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         match text {
-            "none" => Ok(Self { client: false, server: false }),
-            "client" | "unchanged" => Ok(Self { client: true, server: false }),
-            "server" => Ok(Self { client: false, server: true }),
+            "none" => Ok(Self {
+                client: false,
+                server: false,
+            }),
+            "client" | "unchanged" => Ok(Self {
+                client: true,
+                server: false,
+            }),
+            "server" => Ok(Self {
+                client: false,
+                server: true,
+            }),
             _ => Err(Error::new(format_args!(
                 "Invalid dry-run value ({text}). Must be \"none\", \"server\", or \"client\"."
             ))),

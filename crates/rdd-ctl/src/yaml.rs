@@ -8,7 +8,10 @@ use serde_json::{Map, Value};
 /// What the parser says, with the place.
 pub fn parse(text: &str) -> anyhow::Result<Vec<Value>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
-    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+    Ok(documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .collect())
 }
 
 /// Writes one document in block style, keys as they come, two blanks a level.
@@ -86,7 +89,9 @@ fn scalar(value: &Value, level: usize) -> String {
 /// Whether a literal block shows the text as it is.
 fn is_block(text: &str) -> bool {
     !text.starts_with([' ', '\n', '\t'])
-        && text.chars().all(|letter| letter == '\n' || letter == '\t' || !letter.is_control())
+        && text
+            .chars()
+            .all(|letter| letter == '\n' || letter == '\t' || !letter.is_control())
         && !text.lines().any(|line| line.ends_with(' '))
 }
 
@@ -111,8 +116,12 @@ fn block(text: &str, level: usize) -> String {
 /// The text without quotes where it cannot be mistaken for anything else.
 fn plain(text: &str) -> String {
     let special = text.is_empty()
-        || text.starts_with(['-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', ' ', '=', '.'])
-            && !(text.starts_with(['-', '.', ':']) && text.len() > 1 && text.as_bytes()[1].is_ascii_alphabetic())
+        || text.starts_with([
+            '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%',
+            '@', '`', ' ', '=', '.',
+        ]) && !(text.starts_with(['-', '.', ':'])
+            && text.len() > 1
+            && text.as_bytes()[1].is_ascii_alphabetic())
         || text.ends_with([' ', ':'])
         || text.contains(": ")
         || text.contains(" #")
@@ -134,14 +143,32 @@ fn plain(text: &str) -> String {
 fn looks_typed(text: &str) -> bool {
     let word = matches!(
         text.to_ascii_lowercase().as_str(),
-        "null" | "~" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | ".inf" | "-.inf" | ".nan" | "nan"
+        "null"
+            | "~"
+            | "true"
+            | "false"
+            | "yes"
+            | "no"
+            | "on"
+            | "off"
+            | "y"
+            | "n"
+            | ".inf"
+            | "-.inf"
+            | ".nan"
+            | "nan"
     );
     let number = text.parse::<f64>().is_ok()
         || text.replace('_', "").parse::<i64>().is_ok()
         || text.starts_with("0x")
         || text.starts_with("0o");
-    let time = text.len() >= 10 && text.as_bytes()[4] == b'-' && text[..4].bytes().all(|byte| byte.is_ascii_digit());
-    let sexagesimal = text.contains(':') && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'.');
+    let time = text.len() >= 10
+        && text.as_bytes()[4] == b'-'
+        && text[..4].bytes().all(|byte| byte.is_ascii_digit());
+    let sexagesimal = text.contains(':')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b':' || byte == b'.');
     word || number || time || sexagesimal
 }
 
@@ -164,10 +191,38 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for text in ["", " x", "x ", "a: b", "# no", "- no", "yes", "1", "1e3", "~", "a\nb", "a\n\nb\n\n", "\tx", "'q'", "\"q\"", "0x10", "12:30:45", "@x", "{x", ".5", ":x", "-"] {
+        for text in [
+            "",
+            " x",
+            "x ",
+            "a: b",
+            "# no",
+            "- no",
+            "yes",
+            "1",
+            "1e3",
+            "~",
+            "a\nb",
+            "a\n\nb\n\n",
+            "\tx",
+            "'q'",
+            "\"q\"",
+            "0x10",
+            "12:30:45",
+            "@x",
+            "{x",
+            ".5",
+            ":x",
+            "-",
+        ] {
             let value = json!({"k": text, "l": [text, {"m": text}]});
             let back = parse(&to_string(&value)).expect(text);
-            assert_eq!(back, [value], "{text:?} in\n{}", to_string(&json!({"k": text})));
+            assert_eq!(
+                back,
+                [value],
+                "{text:?} in\n{}",
+                to_string(&json!({"k": text}))
+            );
         }
     }
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rdd_instance::{Environment, parse_bool};
 
 use crate::duration::{Limit, parse_limit};
 use crate::exit::{Failure, Outcome};
+use crate::properties::Schema;
 use crate::settings::{Settings, VERSION};
 
 /// One text for `--controllers`, wherever the flag stands.
@@ -47,14 +48,15 @@ struct Raw {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Set properties of the application and wait until they hold
-    #[command(after_help = "Examples:\n  rdd set running=true\n  rdd set containerEngine.name=moby running=true --timeout=2m")]
     Set(Set),
     /// Start the control plane and the container engine
     Start(Wait),
     /// Stop the container engine; the control plane goes on
     Stop(Wait),
     /// Mirror a Docker engine that already runs
-    #[command(after_help = "Examples:\n  rdd attach                                the current Docker context\n  rdd attach unix:///var/run/docker.sock\n  rdd attach ssh://user@host")]
+    #[command(
+        after_help = "Examples:\n  rdd attach                                the current Docker context\n  rdd attach unix:///var/run/docker.sock\n  rdd attach ssh://user@host"
+    )]
     Attach(Attach),
     /// Run a command with this instance's Docker and Kubernetes contexts
     #[command(disable_help_flag = true)]
@@ -80,7 +82,11 @@ pub(crate) enum Command {
 /// Words that are passed on as they are.
 #[derive(Args, Debug)]
 pub(crate) struct Words {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENTS"
+    )]
     pub(crate) words: Vec<OsString>,
 }
 
@@ -245,7 +251,10 @@ pub(crate) fn parse(words: Vec<OsString>, environment: &Environment) -> Outcome<
         return Err(Failure::Text(text));
     }
     let words = std::iter::once(OsString::from("rdd")).chain(rest);
-    let raw = Raw::try_parse_from(words).map_err(|error| usage(&error))?;
+    let matches = definition()
+        .try_get_matches_from(words)
+        .map_err(|error| usage(&error))?;
+    let raw = Raw::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     let settings = Settings::new(
         suffix.as_deref(),
         raw.log_level.as_deref(),
@@ -260,7 +269,20 @@ pub(crate) fn parse(words: Vec<OsString>, environment: &Environment) -> Outcome<
 
 /// The definition that help and completion are made from.
 pub(crate) fn definition() -> clap::Command {
-    Raw::command()
+    Raw::command().mut_subcommand("set", |set| set.after_help(properties_help()))
+}
+
+/// Examples, and the properties of the App as this program ships it: help needs no
+/// control plane.
+fn properties_help() -> String {
+    let mut text = "Examples:\n  rdd set running=true\n  rdd set containerEngine.name=moby running=true --timeout=2m\n\n\
+        Available properties:\n"
+        .to_owned();
+    for (path, kind, description) in Schema::built_in().rows() {
+        let kind = format!("({kind})");
+        text.push_str(&format!("  {path:<26} {kind:<19} {description}\n"));
+    }
+    text
 }
 
 /// Whether the program was started under this name, whatever comes behind the first dot.
@@ -371,7 +393,11 @@ mod tests {
             ("--instance=x svc status", Some("x"), "svc status"),
             ("--instance x svc status", Some("x"), "svc status"),
             ("--instance= svc status", Some(""), "svc status"),
-            ("--instance --log-level=debug version", None, "--log-level=debug version"),
+            (
+                "--instance --log-level=debug version",
+                None,
+                "--log-level=debug version",
+            ),
             ("--instance", None, ""),
             ("svc --instance=x status", None, "svc --instance=x status"),
         ] {
@@ -402,9 +428,18 @@ mod tests {
         for (text, wanted) in [
             ("svc --instance=x status", "unknown flag: --instance"),
             ("svc bogus", "unknown command \"bogus\"; see `rdd help`"),
-            ("svc stat", "unknown command \"stat\"; did you mean \"status\"?"),
-            ("frobnicate", "unknown command \"frobnicate\"; see `rdd help`"),
-            ("--log-level=loud version", "not a valid logrus Level: \"loud\""),
+            (
+                "svc stat",
+                "unknown command \"stat\"; did you mean \"status\"?",
+            ),
+            (
+                "frobnicate",
+                "unknown command \"frobnicate\"; see `rdd help`",
+            ),
+            (
+                "--log-level=loud version",
+                "not a valid logrus Level: \"loud\"",
+            ),
             ("--log-format=xml version", "invalid log format: \"xml\""),
             ("--version", concat!("v", env!("CARGO_PKG_VERSION"), "\n")),
             ("--version=hello", "hello\n"),
@@ -416,12 +451,20 @@ mod tests {
     #[test]
     fn words_for_kubectl_are_passed_on_and_global_flags_before_it_are_ours() {
         let seen = failure("--log-level=debug ctl get pods -o yaml --help");
-        assert_eq!(seen, r#"Ctl(Words { words: ["get", "pods", "-o", "yaml", "--help"] })"#);
+        assert_eq!(
+            seen,
+            r#"Ctl(Words { words: ["get", "pods", "-o", "yaml", "--help"] })"#
+        );
     }
 
     #[test]
     fn the_program_may_be_called_kubectl() {
-        for (name, is) in [("kubectl", true), ("/x/kubectl.rdd.exe", true), ("kubectllike", false), ("rdd", false)] {
+        for (name, is) in [
+            ("kubectl", true),
+            ("/x/kubectl.rdd.exe", true),
+            ("kubectllike", false),
+            ("rdd", false),
+        ] {
             assert_eq!(called_as(OsStr::new(name), "kubectl"), is, "{name}");
         }
     }

@@ -15,7 +15,9 @@ pub(crate) fn run(request: Request) -> Outcome {
     let Request { command, settings } = request;
     let command = match command {
         // The daemon decides about its own runtime and verbosity.
-        Command::Service(args::Service::Serve(serve)) => return service::serve::run(&settings, serve),
+        Command::Service(args::Service::Serve(serve)) => {
+            return service::serve::run(&settings, serve);
+        }
         other => other,
     };
     logging::start(settings.verbosity, settings.format);

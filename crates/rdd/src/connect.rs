@@ -83,7 +83,9 @@ pub(crate) fn start(settings: &Settings, session: &Session, words: &[String]) ->
     // Only a start replaces the kubeconfig; the old one names tokens of a dead process.
     match fs::remove_file(instance.path(PathKey::Config)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(anyhow!(error).context("failed to remove the old kubeconfig").into());
+            return Err(anyhow!(error)
+                .context("failed to remove the old kubeconfig")
+                .into());
         }
         _ => {}
     }
@@ -121,7 +123,10 @@ pub(crate) async fn wait_ready(
             Look::Dead => {}
         }
         let ended = match &mut child {
-            Some(child) => child.try_wait().context("failed to look at the daemon")?.is_some(),
+            Some(child) => child
+                .try_wait()
+                .context("failed to look at the daemon")?
+                .is_some(),
             None => Daemon::find(&settings.instance)?.is_none(),
         };
         if ended {
@@ -215,7 +220,9 @@ async fn look(settings: &Settings) -> Outcome<Look> {
     match discovery.get_opt(names::DISCOVERY_CONFIG_MAP).await {
         Ok(Some(map)) => {
             let annotations = map.metadata.annotations.unwrap_or_default();
-            let ready = annotations.get(names::READY_ANNOTATION).is_some_and(|value| value == "true");
+            let ready = annotations
+                .get(names::READY_ANNOTATION)
+                .is_some_and(|value| value == "true");
             let ours = annotations.get(names::START_ANNOTATION) == Some(&daemon.start_id);
             if ready && ours {
                 Ok(Look::Ready(client))

@@ -43,7 +43,8 @@ pub(crate) fn expired(what: impl std::fmt::Display) -> Failure {
 
 /// A refusal (400, 403, 422) keeps its own code; other errors do not get one.
 pub(crate) fn classify(error: kube::Error, action: &str) -> Failure {
-    let rejected = matches!(&error, kube::Error::Api(status) if [400, 403, 422].contains(&status.code));
+    let rejected =
+        matches!(&error, kube::Error::Api(status) if [400, 403, 422].contains(&status.code));
     let error = anyhow::anyhow!("{action}: {}", explain(&error));
     if rejected {
         Failure::Rejected(error)

@@ -132,7 +132,11 @@ impl Format {
                 let mut line = format!("time=\"{time}\" level={level} msg={message:?}");
                 for (name, value) in fields {
                     let plain = match &value {
-                        Value::String(text) if !text.is_empty() && !text.contains([' ', '"', '=']) => text.clone(),
+                        Value::String(text)
+                            if !text.is_empty() && !text.contains([' ', '"', '=']) =>
+                        {
+                            text.clone()
+                        }
                         other => other.to_string(),
                     };
                     // Writing to a string cannot fail.

@@ -47,7 +47,9 @@ impl Output {
 pub(crate) fn text(text: &str) {
     let mut stdout = std::io::stdout().lock();
     // A closed pipe means that the reader has seen enough.
-    let _closed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _closed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 /// Prints one line.
@@ -66,7 +68,11 @@ pub(crate) fn document(value: &Value, output: Output) {
 
 /// Two columns, the second one aligned.
 pub(crate) fn pairs(rows: &[(String, String)]) {
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
     for (name, value) in rows {
         line(format_args!("{name:width$}  {value}"));
     }

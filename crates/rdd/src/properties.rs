@@ -43,6 +43,17 @@ impl Schema {
         Self(spec)
     }
 
+    /// Of the App that this program ships.
+    pub(crate) fn built_in() -> Self {
+        let versions = rdd_api::App::crd().spec.versions;
+        let schema = versions
+            .into_iter()
+            .next()
+            .and_then(|version| version.schema?.open_api_v3_schema);
+        // Our own definition is plain data and always JSON.
+        Self::new(&serde_json::to_value(schema).unwrap_or_default())
+    }
+
     /// The merge patch of `spec` that the properties ask for.
     pub(crate) fn patch(&self, properties: &[Property]) -> Result<Value> {
         let mut patch = json!({});
@@ -73,12 +84,18 @@ impl Schema {
         for name in property.path.split('.') {
             let children = schema["properties"].as_object();
             let Some(children) = children else {
-                bail!("{:?} is not an object and has no sub-properties", parent.unwrap_or_default());
+                bail!(
+                    "{:?} is not an object and has no sub-properties",
+                    parent.unwrap_or_default()
+                );
             };
             let Some(child) = children.get(name) else {
                 let valid: Vec<&str> = children.keys().map(String::as_str).collect();
                 let under = parent.map_or(String::new(), |parent| format!(" under {parent:?}"));
-                bail!("unknown property {name:?}{under}; valid properties: {}", valid.join(", "));
+                bail!(
+                    "unknown property {name:?}{under}; valid properties: {}",
+                    valid.join(", ")
+                );
             };
             schema = child;
             parent = Some(name);
@@ -224,29 +241,85 @@ mod tests {
         check("kubernetes.port=7", Ok(json!({"kubernetes": {"port": 7}})));
         check("note=", Ok(json!({"note": null})));
         check("note=a=b", Ok(json!({"note": "a=b"})));
-        check("containerEngine.name=containerd", Ok(json!({"containerEngine": {"name": "containerd"}})));
-        check("running", Err("invalid argument \"running\": expected PROPERTY=VALUE format"));
-        check("=x", Err("invalid argument \"=x\": property name must not be empty"));
-        check("running=yes", Err("running: invalid value \"yes\" for \"running\": expected boolean; use \"true\" or \"false\""));
-        check("running=", Err("running: invalid value \"\" for \"running\": expected boolean; use \"true\" or \"false\""));
-        check("kubernetes.port=x", Err("kubernetes.port: invalid value \"x\" for \"kubernetes.port\": expected integer"));
-        check("containerEngine.name=podman", Err("containerEngine.name: invalid value \"podman\" for \"containerEngine.name\": valid values: moby, containerd"));
-        check("containerEngine.name=", Err("containerEngine.name: invalid value \"\" for \"containerEngine.name\": valid values: moby, containerd"));
-        check("namespace=x", Err("namespace: unknown property \"namespace\"; valid properties: containerEngine, kubernetes, note, running"));
-        check("kubernetes.x=1", Err("kubernetes.x: unknown property \"x\" under \"kubernetes\"; valid properties: enabled, port"));
-        check("running.x=1", Err("running.x: \"running\" is not an object and has no sub-properties"));
-        check("kubernetes=1", Err("kubernetes: \"kubernetes\" is an object; set its fields, e.g. \"kubernetes.enabled\""));
+        check(
+            "containerEngine.name=containerd",
+            Ok(json!({"containerEngine": {"name": "containerd"}})),
+        );
+        check(
+            "running",
+            Err("invalid argument \"running\": expected PROPERTY=VALUE format"),
+        );
+        check(
+            "=x",
+            Err("invalid argument \"=x\": property name must not be empty"),
+        );
+        check(
+            "running=yes",
+            Err(
+                "running: invalid value \"yes\" for \"running\": expected boolean; use \"true\" or \"false\"",
+            ),
+        );
+        check(
+            "running=",
+            Err(
+                "running: invalid value \"\" for \"running\": expected boolean; use \"true\" or \"false\"",
+            ),
+        );
+        check(
+            "kubernetes.port=x",
+            Err("kubernetes.port: invalid value \"x\" for \"kubernetes.port\": expected integer"),
+        );
+        check(
+            "containerEngine.name=podman",
+            Err(
+                "containerEngine.name: invalid value \"podman\" for \"containerEngine.name\": valid values: moby, containerd",
+            ),
+        );
+        check(
+            "containerEngine.name=",
+            Err(
+                "containerEngine.name: invalid value \"\" for \"containerEngine.name\": valid values: moby, containerd",
+            ),
+        );
+        check(
+            "namespace=x",
+            Err(
+                "namespace: unknown property \"namespace\"; valid properties: containerEngine, kubernetes, note, running",
+            ),
+        );
+        check(
+            "kubernetes.x=1",
+            Err(
+                "kubernetes.x: unknown property \"x\" under \"kubernetes\"; valid properties: enabled, port",
+            ),
+        );
+        check(
+            "running.x=1",
+            Err("running.x: \"running\" is not an object and has no sub-properties"),
+        );
+        check(
+            "kubernetes=1",
+            Err(
+                "kubernetes: \"kubernetes\" is an object; set its fields, e.g. \"kubernetes.enabled\"",
+            ),
+        );
     }
 
     #[test]
     fn the_last_of_two_values_wins() {
         let properties = parse(&["running=true".into(), "running=false".into()]).expect("parses");
-        assert_eq!(schema().patch(&properties).expect("valid"), json!({"running": false}));
+        assert_eq!(
+            schema().patch(&properties).expect("valid"),
+            json!({"running": false})
+        );
     }
 
     #[test]
     fn a_new_app_gets_zero_values_for_what_is_required() {
         let complete = schema().complete(&json!({"kubernetes": {"port": 7}, "note": null}));
-        assert_eq!(complete, json!({"running": false, "kubernetes": {"enabled": false, "port": 7}}));
+        assert_eq!(
+            complete,
+            json!({"running": false, "kubernetes": {"enabled": false, "port": 7}})
+        );
     }
 }

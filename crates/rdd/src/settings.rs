@@ -40,7 +40,10 @@ impl Settings {
             Some(text) => Verbosity::parse(text)?,
             None => default,
         };
-        let format = log_format.map(Format::parse).transpose()?.unwrap_or_default();
+        let format = log_format
+            .map(Format::parse)
+            .transpose()?
+            .unwrap_or_default();
         Ok(Self {
             instance: Instance::new(suffix, environment.clone())?,
             verbosity,

@@ -29,7 +29,9 @@ pub(crate) async fn wait(client: kube::Client, generation: i64, limit: Limit) ->
             match follow(client.clone(), &mut progress).await {
                 Ok(Verdict::Settled) => return Ok(()),
                 Ok(Verdict::Failed(text)) => return Err(anyhow!(text).into()),
-                Ok(Verdict::Deleted) => return Err(anyhow!("the App was deleted while waiting").into()),
+                Ok(Verdict::Deleted) => {
+                    return Err(anyhow!("the App was deleted while waiting").into());
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the watch was interrupted");
                     sleep(Duration::from_millis(200)).await;
@@ -107,7 +109,8 @@ impl Progress {
     fn look(&mut self, app: &App) -> Option<Verdict> {
         let conditions = app.status.iter().flat_map(|status| &status.conditions);
         // A condition without a generation says nothing about this one.
-        let fresh = conditions.filter(|condition| condition.observed_generation >= Some(self.generation));
+        let fresh =
+            conditions.filter(|condition| condition.observed_generation >= Some(self.generation));
         let mut verdict = None;
         for condition in fresh {
             let line = format!(
@@ -123,7 +126,10 @@ impl Progress {
                 if condition.status == "True" {
                     verdict = Some(Verdict::Settled);
                 } else if condition::is_terminal(&condition.reason) {
-                    verdict = Some(Verdict::Failed(format!("{} ({})", condition.message, condition.reason)));
+                    verdict = Some(Verdict::Failed(format!(
+                        "{} ({})",
+                        condition.message, condition.reason
+                    )));
                 }
             }
         }
@@ -132,7 +138,10 @@ impl Progress {
 
     fn blocking(&self) -> String {
         match &self.last {
-            Some(condition) => format!(" (Settled={}: {} ({}))", condition.status, condition.message, condition.reason),
+            Some(condition) => format!(
+                " (Settled={}: {} ({}))",
+                condition.status, condition.message, condition.reason
+            ),
             None => " (no controller has looked at the change)".to_owned(),
         }
     }

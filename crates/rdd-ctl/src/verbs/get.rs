@@ -36,13 +36,20 @@ pub(crate) async fn run(connection: &Connection, get: &Get) -> Result<()> {
         };
         return watch(connection, get, &format, one).await;
     }
-    if format.is_table() { tables(connection, get, &format, &wanted).await } else { documents(connection, get, &format, &wanted).await }
+    if format.is_table() {
+        tables(connection, get, &format, &wanted).await
+    } else {
+        documents(connection, get, &format, &wanted).await
+    }
 }
 
 /// Path and query of what is wanted.
 fn address(connection: &Connection, get: &Get, wanted: &Wanted<'_>) -> (String, String) {
     match &wanted.name {
-        Some(name) => (wanted.resource.object_path(&connection.namespace, name), String::new()),
+        Some(name) => (
+            wanted.resource.object_path(&connection.namespace, name),
+            String::new(),
+        ),
         None => {
             let namespace = (!get.select.all_namespaces).then_some(connection.namespace.as_str());
             (wanted.resource.path(namespace), targets::query(&get.select))
@@ -51,7 +58,13 @@ fn address(connection: &Connection, get: &Get, wanted: &Wanted<'_>) -> (String, 
 }
 
 /// All pages of a collection, or the object.
-async fn read(connection: &Connection, get: &Get, wanted: &Wanted<'_>, accept: &str, more: &str) -> Result<Value> {
+async fn read(
+    connection: &Connection,
+    get: &Get,
+    wanted: &Wanted<'_>,
+    accept: &str,
+    more: &str,
+) -> Result<Value> {
     let (path, query) = address(connection, get, wanted);
     if wanted.name.is_some() {
         return connection.get(&format!("{path}?{more}"), accept).await;
@@ -67,12 +80,17 @@ async fn read(connection: &Connection, get: &Get, wanted: &Wanted<'_>, accept: &
             page_query.push_str(&format!("&continue={}", escape(&next)));
         }
         let mut page = connection.get(&page_query, accept).await?;
-        next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        next = page["metadata"]["continue"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         match &mut whole {
             None => whole = Some(page),
             Some(whole) => {
                 for field in ["items", "rows"] {
-                    if let (Some(all), Some(new)) = (whole[field].as_array_mut(), page[field].as_array_mut()) {
+                    if let (Some(all), Some(new)) =
+                        (whole[field].as_array_mut(), page[field].as_array_mut())
+                    {
                         all.append(new);
                     }
                 }
@@ -84,7 +102,12 @@ async fn read(connection: &Connection, get: &Get, wanted: &Wanted<'_>, accept: &
     }
 }
 
-async fn documents(connection: &Connection, get: &Get, format: &Format, wanted: &[Wanted<'_>]) -> Result<()> {
+async fn documents(
+    connection: &Connection,
+    get: &Get,
+    format: &Format,
+    wanted: &[Wanted<'_>],
+) -> Result<()> {
     let mut found = Vec::new();
     let mut failed = None;
     for one in wanted {
@@ -95,7 +118,12 @@ async fn documents(connection: &Connection, get: &Get, format: &Format, wanted: 
                         item["apiVersion"] = one.resource.api_version().into();
                         item["kind"] = one.resource.kind.clone().into();
                     }
-                    found.extend(document["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+                    found.extend(
+                        document["items"]
+                            .as_array_mut()
+                            .map(std::mem::take)
+                            .unwrap_or_default(),
+                    );
                 } else {
                     found.push(document);
                 }
@@ -106,7 +134,12 @@ async fn documents(connection: &Connection, get: &Get, format: &Format, wanted: 
     }
     if let Some(path) = &get.sort_by {
         let path = Template::parse(path)?;
-        found.sort_by_cached_key(|object| path.find(object).first().map(|value| show(value)).unwrap_or_default());
+        found.sort_by_cached_key(|object| {
+            path.find(object)
+                .first()
+                .map(|value| show(value))
+                .unwrap_or_default()
+        });
     }
     if !get.show_managed_fields {
         found.iter_mut().for_each(without_managed_fields);
@@ -121,15 +154,26 @@ async fn documents(connection: &Connection, get: &Get, format: &Format, wanted: 
 
 fn named(wanted: &[Wanted<'_>], object: &Value) -> String {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let found = wanted
-        .iter()
-        .find(|one| object["kind"] == one.resource.kind.as_str() && object["apiVersion"] == one.resource.api_version().as_str());
+    let found = wanted.iter().find(|one| {
+        object["kind"] == one.resource.kind.as_str()
+            && object["apiVersion"] == one.resource.api_version().as_str()
+    });
     found.map_or_else(|| name.to_owned(), |one| one.resource.named(name))
 }
 
-async fn tables(connection: &Connection, get: &Get, format: &Format, wanted: &[Wanted<'_>]) -> Result<()> {
-    let include = if get.sort_by.is_some() { "includeObject=Object" } else { "" };
-    let kinds: std::collections::BTreeSet<String> = wanted.iter().map(|one| one.resource.qualified()).collect();
+async fn tables(
+    connection: &Connection,
+    get: &Get,
+    format: &Format,
+    wanted: &[Wanted<'_>],
+) -> Result<()> {
+    let include = if get.sort_by.is_some() {
+        "includeObject=Object"
+    } else {
+        ""
+    };
+    let kinds: std::collections::BTreeSet<String> =
+        wanted.iter().map(|one| one.resource.qualified()).collect();
     let prefix = kinds.len() > 1;
     let mut shown = 0;
     let mut failed = None;
@@ -141,7 +185,12 @@ async fn tables(connection: &Connection, get: &Get, format: &Format, wanted: &[W
                 if let Some(path) = &get.sort_by {
                     let path = Template::parse(path)?;
                     if let Some(rows) = document["rows"].as_array_mut() {
-                        rows.sort_by_cached_key(|row| path.find(&row["object"]).first().map(|value| show(value)).unwrap_or_default());
+                        rows.sort_by_cached_key(|row| {
+                            path.find(&row["object"])
+                                .first()
+                                .map(|value| show(value))
+                                .unwrap_or_default()
+                        });
                     }
                 }
                 let layout = Layout::new(get, format, one.resource, prefix, &document);
@@ -155,7 +204,13 @@ async fn tables(connection: &Connection, get: &Get, format: &Format, wanted: &[W
                     Some((_, table)) if printed == Some(one.resource) => table.rows.extend(rows),
                     _ => {
                         flush(&mut open, get, printed.is_some() && prefix);
-                        open = Some((layout.clone(), Table { headings: layout.headings.clone(), rows }));
+                        open = Some((
+                            layout.clone(),
+                            Table {
+                                headings: layout.headings.clone(),
+                                rows,
+                            },
+                        ));
                     }
                 }
                 printed = Some(one.resource);
@@ -175,7 +230,8 @@ async fn tables(connection: &Connection, get: &Get, format: &Format, wanted: &[W
         return Err(error);
     }
     if shown == 0 && !get.ignore_not_found {
-        let everywhere = get.select.all_namespaces || wanted.iter().all(|one| !one.resource.namespaced);
+        let everywhere =
+            get.select.all_namespaces || wanted.iter().all(|one| !one.resource.namespaced);
         if everywhere {
             eprintln!("No resources found");
         } else {
@@ -209,9 +265,18 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(get: &Get, format: &Format, resource: &Resource, prefix: bool, document: &Value) -> Self {
+    fn new(
+        get: &Get,
+        format: &Format,
+        resource: &Resource,
+        prefix: bool,
+        document: &Value,
+    ) -> Self {
         let wide = matches!(format, Format::Table { wide: true });
-        let definitions = document["columnDefinitions"].as_array().cloned().unwrap_or_default();
+        let definitions = document["columnDefinitions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let columns: Vec<usize> = definitions
             .iter()
             .enumerate()
@@ -223,7 +288,12 @@ impl Layout {
         if namespace {
             headings.push("NAMESPACE".to_owned());
         }
-        headings.extend(columns.iter().map(|index| definitions[*index]["name"].as_str().unwrap_or_default().to_uppercase()));
+        headings.extend(columns.iter().map(|index| {
+            definitions[*index]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_uppercase()
+        }));
         for label in &get.label_columns {
             headings.push(label.rsplit('/').next().unwrap_or(label).to_uppercase());
         }
@@ -236,7 +306,11 @@ impl Layout {
             namespace,
             labels: get.show_labels,
             label_columns: get.label_columns.clone(),
-            prefix: if prefix { resource.named("") } else { String::new() },
+            prefix: if prefix {
+                resource.named("")
+            } else {
+                String::new()
+            },
         }
     }
 
@@ -246,21 +320,39 @@ impl Layout {
             let metadata = &row["object"]["metadata"];
             let mut cells = Vec::new();
             if self.namespace {
-                cells.push(metadata["namespace"].as_str().unwrap_or_default().to_owned());
+                cells.push(
+                    metadata["namespace"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned(),
+                );
             }
             for (position, index) in self.columns.iter().enumerate() {
                 let cell = show(&row["cells"][*index]);
-                cells.push(if position == 0 { format!("{}{cell}", self.prefix) } else { cell });
+                cells.push(if position == 0 {
+                    format!("{}{cell}", self.prefix)
+                } else {
+                    cell
+                });
             }
             let labels = metadata["labels"].as_object();
             for wanted in &self.label_columns {
-                let value = labels.and_then(|labels| labels.get(wanted)).and_then(Value::as_str);
+                let value = labels
+                    .and_then(|labels| labels.get(wanted))
+                    .and_then(Value::as_str);
                 cells.push(value.unwrap_or_default().to_owned());
             }
             if self.labels {
-                let all: Vec<String> =
-                    labels.into_iter().flatten().map(|(name, value)| format!("{name}={}", show(value))).collect();
-                cells.push(if all.is_empty() { "<none>".to_owned() } else { all.join(",") });
+                let all: Vec<String> = labels
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| format!("{name}={}", show(value)))
+                    .collect();
+                cells.push(if all.is_empty() {
+                    "<none>".to_owned()
+                } else {
+                    all.join(",")
+                });
             }
             cells
         })
@@ -269,9 +361,17 @@ impl Layout {
 }
 
 /// Shows what is there, then each change once; resumes when the server ends a watch.
-async fn watch(connection: &Connection, get: &Get, format: &Format, wanted: &Wanted<'_>) -> Result<()> {
+async fn watch(
+    connection: &Connection,
+    get: &Get,
+    format: &Format,
+    wanted: &Wanted<'_>,
+) -> Result<()> {
     let accept = if format.is_table() { TABLE } else { JSON };
-    let collection = Wanted { resource: wanted.resource, name: None };
+    let collection = Wanted {
+        resource: wanted.resource,
+        name: None,
+    };
     let (path, mut query) = address(connection, get, &collection);
     if let Some(name) = &wanted.name {
         query = format!("fieldSelector={}", escape(&format!("metadata.name={name}")));
@@ -280,7 +380,10 @@ async fn watch(connection: &Connection, get: &Get, format: &Format, wanted: &Wan
     let mut quiet = get.watch_only;
     loop {
         let document = connection.get(&format!("{path}?{query}"), accept).await?;
-        let mut version = document["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let mut version = document["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let current = Layout::new(get, format, wanted.resource, false, &document);
         if !quiet {
             present(get, format, wanted, &current, &document, layout.is_none())?;
@@ -289,7 +392,9 @@ async fn watch(connection: &Connection, get: &Get, format: &Format, wanted: &Wan
         quiet = true;
         layout.get_or_insert(current);
         loop {
-            let address = format!("{path}?{query}&watch=true&allowWatchBookmarks=true&resourceVersion={version}");
+            let address = format!(
+                "{path}?{query}&watch=true&allowWatchBookmarks=true&resourceVersion={version}"
+            );
             let stream = match connection.watch(&address, accept).await {
                 Ok(stream) => stream,
                 Err(error) if error.status() == Some(410) => break,
@@ -335,7 +440,14 @@ async fn watch(connection: &Connection, get: &Get, format: &Format, wanted: &Wan
     }
 }
 
-fn present(get: &Get, format: &Format, wanted: &Wanted<'_>, layout: &Layout, document: &Value, first: bool) -> Result<()> {
+fn present(
+    get: &Get,
+    format: &Format,
+    wanted: &Wanted<'_>,
+    layout: &Layout,
+    document: &Value,
+    first: bool,
+) -> Result<()> {
     if format.is_table() {
         let table = Table {
             headings: layout.headings.clone(),
@@ -358,7 +470,9 @@ fn present(get: &Get, format: &Format, wanted: &Wanted<'_>, layout: &Layout, doc
         if !get.show_managed_fields {
             without_managed_fields(object);
         }
-        format.print(object, &|object| named(std::slice::from_ref(wanted), object))?;
+        format.print(object, &|object| {
+            named(std::slice::from_ref(wanted), object)
+        })?;
     }
     Ok(())
 }

@@ -17,7 +17,9 @@ pub(crate) struct Wanted<'a> {
 /// `TYPE[,TYPE…] [NAME…]` or `TYPE/NAME …`.
 pub(crate) fn parse<'a>(resources: &'a Resources, words: &[String]) -> Result<Vec<Wanted<'a>>> {
     let Some(first) = words.first() else {
-        return Err(Error::new("you must specify the type of resource, such as `containers`; see `api-resources`"));
+        return Err(Error::new(
+            "you must specify the type of resource, such as `containers`; see `api-resources`",
+        ));
     };
     if words.iter().any(|word| word.contains('/')) {
         return words
@@ -33,10 +35,19 @@ pub(crate) fn parse<'a>(resources: &'a Resources, words: &[String]) -> Result<Ve
     let kinds = resources.find_all(first)?;
     let names = &words[1..];
     if names.is_empty() {
-        return Ok(kinds.into_iter().map(|resource| Wanted { resource, name: None }).collect());
+        return Ok(kinds
+            .into_iter()
+            .map(|resource| Wanted {
+                resource,
+                name: None,
+            })
+            .collect());
     }
     let named = kinds.into_iter().flat_map(|resource| {
-        names.iter().map(move |name| Wanted { resource, name: Some(name.clone()) })
+        names.iter().map(move |name| Wanted {
+            resource,
+            name: Some(name.clone()),
+        })
     });
     Ok(named.collect())
 }
@@ -55,8 +66,15 @@ pub(crate) fn query(select: &Select) -> String {
 
 /// The real name of an object: mirrors of containers and volumes are also found by
 /// the name that people gave them, in `status.name`.
-pub(crate) async fn real_name(connection: &Connection, resource: &Resource, name: &str) -> Result<String> {
-    if !matches!(resource.qualified().as_str(), "containers.containers.rancherdesktop.io" | "volumes.containers.rancherdesktop.io") {
+pub(crate) async fn real_name(
+    connection: &Connection,
+    resource: &Resource,
+    name: &str,
+) -> Result<String> {
+    if !matches!(
+        resource.qualified().as_str(),
+        "containers.containers.rancherdesktop.io" | "volumes.containers.rancherdesktop.io"
+    ) {
         return Ok(name.to_owned());
     }
     let path = resource.object_path(&connection.namespace, name);
@@ -65,7 +83,10 @@ pub(crate) async fn real_name(connection: &Connection, resource: &Resource, name
         other => return other.map(|_| name.to_owned()),
     }
     let selector = escape(&format!("status.name={name}"));
-    let path = format!("{}?fieldSelector={selector}", resource.path(Some(&connection.namespace)));
+    let path = format!(
+        "{}?fieldSelector={selector}",
+        resource.path(Some(&connection.namespace))
+    );
     let list = connection.get(&path, JSON).await?;
     let found: Vec<&str> = list["items"]
         .as_array()
@@ -92,17 +113,27 @@ pub(crate) async fn read(
         match &wanted.name {
             Some(name) => {
                 let name = real_name(connection, wanted.resource, name).await?;
-                let object = connection.get(&wanted.resource.object_path(&connection.namespace, &name), JSON).await?;
+                let object = connection
+                    .get(
+                        &wanted.resource.object_path(&connection.namespace, &name),
+                        JSON,
+                    )
+                    .await?;
                 found.push((wanted.resource.clone(), object));
             }
             None => {
                 if !all && select.selector.is_none() && select.field_selector.is_none() {
-                    return Err(Error::new("resource(s) were provided, but no name was specified"));
+                    return Err(Error::new(
+                        "resource(s) were provided, but no name was specified",
+                    ));
                 }
                 let namespace = (!select.all_namespaces).then_some(connection.namespace.as_str());
                 let path = format!("{}?{}", wanted.resource.path(namespace), query(select));
                 let mut list = connection.get(&path, JSON).await?;
-                let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+                let items = list["items"]
+                    .as_array_mut()
+                    .map(std::mem::take)
+                    .unwrap_or_default();
                 for mut item in items {
                     item["apiVersion"] = wanted.resource.api_version().into();
                     item["kind"] = wanted.resource.kind.clone().into();
@@ -116,6 +147,11 @@ pub(crate) async fn read(
 
 /// The path of an object that was read.
 pub(crate) fn path(connection: &Connection, resource: &Resource, object: &Value) -> String {
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&connection.namespace);
-    resource.object_path(namespace, object["metadata"]["name"].as_str().unwrap_or_default())
+    let namespace = object["metadata"]["namespace"]
+        .as_str()
+        .unwrap_or(&connection.namespace);
+    resource.object_path(
+        namespace,
+        object["metadata"]["name"].as_str().unwrap_or_default(),
+    )
 }

@@ -38,7 +38,10 @@ pub(crate) async fn start(settings: &Settings, wait: Wait) -> Outcome {
 pub(crate) async fn stop(settings: &Settings, wait: Wait) -> Outcome {
     let client = connect::ready(settings).await?;
     let apps: Api<App> = Api::all(client);
-    let found = apps.get_opt(names::APP).await.context("failed to read the App")?;
+    let found = apps
+        .get_opt(names::APP)
+        .await
+        .context("failed to read the App")?;
     if found.is_none() {
         tracing::info!("App does not exist; nothing to stop");
         return Ok(());
@@ -76,7 +79,11 @@ async fn schema(client: &kube::Client) -> Outcome<Schema> {
     let definition = found.ok_or_else(|| {
         anyhow!("app CRD is not installed; make sure the control plane is running with the app controller enabled")
     })?;
-    let version = definition.spec.versions.into_iter().find(|version| version.storage);
+    let version = definition
+        .spec
+        .versions
+        .into_iter()
+        .find(|version| version.storage);
     let document = version
         .and_then(|version| version.schema?.open_api_v3_schema)
         .context("the App's definition has no schema")?;
@@ -156,10 +163,17 @@ fn current_endpoint(settings: &Settings) -> anyhow::Result<String> {
         return Ok("unix:///var/run/docker.sock".to_owned());
     }
     let contexts = folder.join("contexts/meta");
-    let entries = fs::read_dir(&contexts)
-        .with_context(|| format!("failed to read the Docker contexts in {}", contexts.display()))?;
+    let entries = fs::read_dir(&contexts).with_context(|| {
+        format!(
+            "failed to read the Docker contexts in {}",
+            contexts.display()
+        )
+    })?;
     for entry in entries {
-        let file = entry.context("failed to read the Docker contexts")?.path().join("meta.json");
+        let file = entry
+            .context("failed to read the Docker contexts")?
+            .path()
+            .join("meta.json");
         let Ok(text) = fs::read(&file) else {
             continue;
         };
@@ -172,7 +186,9 @@ fn current_endpoint(settings: &Settings) -> anyhow::Result<String> {
                 .to_owned());
         }
     }
-    bail!("the Docker context {context:?} does not exist; name an endpoint: rdd attach unix:///var/run/docker.sock")
+    bail!(
+        "the Docker context {context:?} does not exist; name an endpoint: rdd attach unix:///var/run/docker.sock"
+    )
 }
 
 fn current_context(file: &Path) -> anyhow::Result<String> {
@@ -182,5 +198,8 @@ fn current_context(file: &Path) -> anyhow::Result<String> {
     };
     let config: Value = serde_json::from_slice(&text)
         .with_context(|| format!("failed to read {}", file.display()))?;
-    Ok(config["currentContext"].as_str().unwrap_or_default().to_owned())
+    Ok(config["currentContext"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned())
 }

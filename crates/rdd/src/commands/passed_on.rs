@@ -89,7 +89,10 @@ pub(crate) async fn run(settings: &Settings, mut words: Vec<OsString>) -> Outcom
     let status = Command::new(program)
         .args(arguments)
         .env("PATH", path)
-        .env("DOCKER_HOST", format!("unix://{}", instance.path(PathKey::DockerSocket).display()))
+        .env(
+            "DOCKER_HOST",
+            format!("unix://{}", instance.path(PathKey::DockerSocket).display()),
+        )
         .env_remove("DOCKER_CONTEXT")
         .env("KUBECONFIG", instance.path(PathKey::Config))
         .stdin(Stdio::inherit())

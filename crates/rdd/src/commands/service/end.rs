@@ -92,9 +92,9 @@ async fn end(settings: &Settings, daemon: &Daemon, limit: Limit) -> Outcome {
 
 fn remove(place: &Path) -> Outcome {
     match fs::remove_dir_all(place) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(anyhow!(error).context(format!("failed to remove {}", place.display())).into())
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(anyhow!(error)
+            .context(format!("failed to remove {}", place.display()))
+            .into()),
         _ => Ok(()),
     }
 }

@@ -18,12 +18,21 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Prints the log from its start, and with `follow` what is added later.
 pub(super) async fn run(settings: &Settings, stdout: bool, follow: bool) -> Outcome {
-    let stem = if stdout { "rdd.stdout.log" } else { "rdd.stderr.log" };
+    let stem = if stdout {
+        "rdd.stdout.log"
+    } else {
+        "rdd.stderr.log"
+    };
     let path = settings.instance.path(PathKey::LogDir).join(stem);
     if !follow {
         let mut file = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(anyhow!("{} does not exist: {:?} control plane was never started", path.display(), settings.name()).into());
+                return Err(anyhow!(
+                    "{} does not exist: {:?} control plane was never started",
+                    path.display(),
+                    settings.name()
+                )
+                .into());
             }
             other => other.with_context(|| format!("failed to open {}", path.display()))?,
         };
@@ -50,7 +59,11 @@ async fn follow_file(path: &Path) -> Outcome {
                 sleep(LOOK).await;
                 continue;
             }
-            Err(error) => return Err(anyhow!(error).context(format!("failed to open {}", path.display())).into()),
+            Err(error) => {
+                return Err(anyhow!(error)
+                    .context(format!("failed to open {}", path.display()))
+                    .into());
+            }
         };
         let opened = file.metadata().context("failed to look at the log")?.ino();
         let mut reader = BufReader::new(file);

@@ -17,7 +17,11 @@ pub(super) fn run(settings: &Settings, key: Option<&str>, output: &str) -> Outco
         .collect();
     if wanted.is_empty() {
         let names = PathKey::ALL.map(PathKey::name).join(", ");
-        return Err(anyhow!("unknown key {:?}; valid keys: {names}", key.unwrap_or_default()).into());
+        return Err(anyhow!(
+            "unknown key {:?}; valid keys: {names}",
+            key.unwrap_or_default()
+        )
+        .into());
     }
     let rows: Vec<(String, String)> = wanted
         .into_iter()
@@ -31,13 +35,22 @@ pub(super) fn run(settings: &Settings, key: Option<&str>, output: &str) -> Outco
         Output::Table => output::pairs(&rows),
         Output::Shell => {
             for (name, place) in rows {
-                let quoted = place.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('`', "\\`");
-                output::line(format_args!("export RDD_{}=\"{quoted}\"", name.to_uppercase()));
+                let quoted = place
+                    .replace('\\', "\\\\")
+                    .replace('"', "\\\"")
+                    .replace('$', "\\$")
+                    .replace('`', "\\`");
+                output::line(format_args!(
+                    "export RDD_{}=\"{quoted}\"",
+                    name.to_uppercase()
+                ));
             }
         }
         _ => {
-            let object: Map<String, Value> =
-                rows.into_iter().map(|(name, place)| (name, place.into())).collect();
+            let object: Map<String, Value> = rows
+                .into_iter()
+                .map(|(name, place)| (name, place.into()))
+                .collect();
             output::document(&Value::Object(object), output);
         }
     }

@@ -15,8 +15,13 @@ pub(super) fn run(settings: &Settings, output: &str) -> Outcome {
     let daemon = Daemon::find(&settings.instance)?;
     let pid = daemon.as_ref().map_or(0, |daemon| daemon.pid);
     if output == Output::Table {
-        output::line(format_args!("{name:?} control plane has been created: {created}"));
-        output::line(format_args!("{name:?} control plane has been started: {}", daemon.is_some()));
+        output::line(format_args!(
+            "{name:?} control plane has been created: {created}"
+        ));
+        output::line(format_args!(
+            "{name:?} control plane has been started: {}",
+            daemon.is_some()
+        ));
         output::line(format_args!("{name:?} control plane PID is: {pid}"));
         if settings.developer_mode {
             output::line("developer mode is enabled");

@@ -1,0 +1,335 @@
+//! What is served: the legacy documents, and the aggregated one that newer clients ask for.
+//!
+//! Everything is rendered once per catalog snapshot.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, header};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha512};
+
+use crate::catalog::{ApiGroup, Catalog, Resource, Subresource, Verb};
+use crate::http::body::Body;
+use crate::http::request_info::Query;
+use crate::http::response;
+use crate::object::to_json;
+use crate::pages::{document, is_known, not_modified, set};
+use crate::status::ApiError;
+
+/// How kube-apiserver lists the verbs of custom resources; nobody sorts them for it.
+const CUSTOM_VERBS: &[Verb] = &[
+    Verb::Delete,
+    Verb::DeleteCollection,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Create,
+    Verb::Update,
+    Verb::Watch,
+];
+
+/// The discovery documents of one catalog snapshot.
+pub(crate) struct Discovery {
+    groups: Value,
+    group: BTreeMap<String, Value>,
+    resources: BTreeMap<String, Value>,
+    core: Aggregated,
+    named: Aggregated,
+}
+
+/// An aggregated document in both of its versions.
+struct Aggregated {
+    v2: Bytes,
+    v2beta1: Bytes,
+    etag: String,
+}
+
+impl Discovery {
+    pub(crate) fn new(catalog: &Catalog) -> Self {
+        let ordered = ordered_groups(catalog);
+        let named: Vec<&ApiGroup> = ordered
+            .iter()
+            .copied()
+            .filter(|group| !group.name.is_empty())
+            .collect();
+        let core: Vec<&ApiGroup> = ordered
+            .iter()
+            .copied()
+            .filter(|group| group.name.is_empty())
+            .collect();
+        let group_documents: Vec<Value> = named.iter().map(|group| api_group(group)).collect();
+        let mut resources = BTreeMap::new();
+        for group in &ordered {
+            for (version, served) in &group.versions {
+                let list: Vec<Value> = served
+                    .resources
+                    .values()
+                    .flat_map(|resource| listed(resource))
+                    .collect();
+                let group_version = crate::catalog::api_version(&group.name, version);
+                let mut document = json!({
+                    "kind": "APIResourceList",
+                    "groupVersion": group_version,
+                    "resources": list,
+                });
+                if !group.name.is_empty() {
+                    document["apiVersion"] = json!("v1");
+                }
+                resources.insert(group_version, document);
+            }
+        }
+        Self {
+            groups: json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": group_documents}),
+            group: named
+                .iter()
+                .map(|group| {
+                    let mut document = api_group(group);
+                    document["kind"] = json!("APIGroup");
+                    document["apiVersion"] = json!("v1");
+                    (group.name.clone(), document)
+                })
+                .collect(),
+            resources,
+            core: aggregate(&core),
+            named: aggregate(&named),
+        }
+    }
+
+    pub(crate) fn page(
+        &self,
+        segments: &[&str],
+        request: &Parts,
+        query: &Query,
+    ) -> Option<Response<Body>> {
+        let (found, aggregated) = match segments {
+            ["api"] => (core_versions(request), Some(&self.core)),
+            ["apis"] => (self.groups.clone(), Some(&self.named)),
+            ["api", version] => (self.resources.get(*version)?.clone(), None),
+            ["apis", group] => (self.group.get(*group)?.clone(), None),
+            ["apis", group, version] => (
+                self.resources.get(&format!("{group}/{version}"))?.clone(),
+                None,
+            ),
+            _ => return None,
+        };
+        let asked = wanted(request);
+        match (asked, aggregated) {
+            (Some(version), Some(aggregated)) => Some(aggregated.answer(version, request)),
+            _ => Some(document(request, query, &found)),
+        }
+    }
+}
+
+/// Groups by priority: core, then Kubernetes' own, then those of definitions by name.
+fn ordered_groups(catalog: &Catalog) -> Vec<&ApiGroup> {
+    let mut groups: Vec<&ApiGroup> = catalog.groups().values().map(|group| &**group).collect();
+    groups.sort_by_key(|group| (!group.builtin, group.name.clone()));
+    groups
+}
+
+fn core_versions(request: &Parts) -> Value {
+    let host = request
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host = host
+        .map(str::to_owned)
+        .or_else(|| request.uri.authority().map(ToString::to_string));
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": host.unwrap_or_default()}],
+    })
+}
+
+fn api_group(group: &ApiGroup) -> Value {
+    let versions: Vec<Value> = group
+        .ordered_versions()
+        .into_iter()
+        .map(|version| json!({"groupVersion": format!("{}/{version}", group.name), "version": version}))
+        .collect();
+    json!({"name": group.name, "preferredVersion": versions.first(), "versions": versions})
+}
+
+fn verbs(resource: &Resource) -> Vec<&'static str> {
+    let verbs = if resource.is_custom() {
+        CUSTOM_VERBS
+    } else {
+        resource.verbs
+    };
+    verbs.iter().map(|verb| verb.as_str()).collect()
+}
+
+/// The kind that a subresource speaks of, and what can be done to it.
+fn subresource(resource: &Resource, subresource: Subresource) -> (Value, Vec<&'static str>) {
+    let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    match subresource {
+        Subresource::Status => (
+            kind(&resource.group, &resource.version, &resource.kind),
+            vec!["get", "patch", "update"],
+        ),
+        Subresource::Scale => (
+            kind("autoscaling", "v1", "Scale"),
+            vec!["get", "patch", "update"],
+        ),
+        Subresource::Finalize => (
+            kind(&resource.group, &resource.version, &resource.kind),
+            vec!["update"],
+        ),
+    }
+}
+
+/// A resource and its subresources as the legacy list shows them.
+fn listed(resource: &Resource) -> Vec<Value> {
+    let mut entry = json!({
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.is_namespaced(),
+        "kind": resource.kind,
+        "verbs": verbs(resource),
+        "storageVersionHash": storage_hash(resource),
+    });
+    if !resource.short_names.is_empty() {
+        entry["shortNames"] = json!(resource.short_names);
+    }
+    if !resource.categories.is_empty() {
+        entry["categories"] = json!(resource.categories);
+    }
+    let mut entries = vec![entry];
+    for one in &resource.subresources {
+        let (kind, verbs) = subresource(resource, *one);
+        let mut entry = json!({
+            "name": format!("{}/{}", resource.plural, one.as_str()),
+            "singularName": "",
+            "namespaced": resource.is_namespaced(),
+            "kind": kind["kind"],
+            "verbs": verbs,
+        });
+        if *one == Subresource::Scale {
+            entry["group"] = kind["group"].clone();
+            entry["version"] = kind["version"].clone();
+        }
+        entries.push(entry);
+    }
+    entries
+}
+
+fn storage_hash(resource: &Resource) -> String {
+    use base64::Engine as _;
+    let text = format!(
+        "{}/{}/{}",
+        resource.group, resource.storage.api_version, resource.kind
+    );
+    let hash = Sha512::digest(text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&hash[..8])
+}
+
+fn aggregate(groups: &[&ApiGroup]) -> Aggregated {
+    let items: Vec<Value> = groups.iter().map(|group| item(group)).collect();
+    let render = |version: &str| {
+        let document = json!({
+            "kind": "APIGroupDiscoveryList",
+            "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+            "metadata": {},
+            "items": items,
+        });
+        Bytes::from(to_json(&document))
+    };
+    let v2 = render("v2");
+    Aggregated {
+        etag: format!("\"{}\"", hex::encode_upper(Sha512::digest(&v2))),
+        v2beta1: render("v2beta1"),
+        v2,
+    }
+}
+
+fn item(group: &ApiGroup) -> Value {
+    let mut metadata = json!({"creationTimestamp": null});
+    if !group.name.is_empty() {
+        metadata["name"] = json!(group.name);
+    }
+    let versions: Vec<Value> = group
+        .ordered_versions()
+        .into_iter()
+        .filter_map(|version| {
+            let served = group.versions.get(version)?;
+            let resources: Vec<Value> = served
+                .resources
+                .values()
+                .map(|resource| aggregated(resource))
+                .collect();
+            Some(json!({"version": version, "resources": resources, "freshness": "Current"}))
+        })
+        .collect();
+    json!({"metadata": metadata, "versions": versions})
+}
+
+fn aggregated(resource: &Resource) -> Value {
+    let mut entry = json!({
+        "resource": resource.plural,
+        "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "scope": if resource.is_namespaced() { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular,
+        "verbs": verbs(resource),
+    });
+    if !resource.short_names.is_empty() {
+        entry["shortNames"] = json!(resource.short_names);
+    }
+    if !resource.categories.is_empty() {
+        entry["categories"] = json!(resource.categories);
+    }
+    if !resource.subresources.is_empty() {
+        let list = resource.subresources.iter().map(|one| {
+            let (kind, verbs) = subresource(resource, *one);
+            json!({"subresource": one.as_str(), "responseKind": kind, "verbs": verbs})
+        });
+        entry["subresources"] = list.collect();
+    }
+    entry
+}
+
+/// The version of the aggregated document that the client asks for, if it asks for one.
+fn wanted(request: &Parts) -> Option<&'static str> {
+    let accept = request.headers.get(header::ACCEPT)?.to_str().ok()?;
+    let mut older = None;
+    for clause in accept.split(',') {
+        let has = |parameter: &str| clause.split(';').any(|part| part.trim() == parameter);
+        let json = clause
+            .split(';')
+            .next()
+            .is_some_and(|media| media.trim() == "application/json");
+        if json && has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList") {
+            if has("v=v2") {
+                return Some("v2");
+            }
+            if has("v=v2beta1") {
+                older = Some("v2beta1");
+            }
+        }
+    }
+    older
+}
+
+impl Aggregated {
+    fn answer(&self, version: &'static str, request: &Parts) -> Response<Body> {
+        if request.method != http::Method::GET {
+            return response::error(&ApiError::method_not_allowed(), false);
+        }
+        let mut answer = if is_known(&request.headers, &self.etag) {
+            not_modified(&self.etag)
+        } else if version == "v2" {
+            let media = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+            response::bytes(200, media, self.v2.clone())
+        } else {
+            let media = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+            response::bytes(200, media, self.v2beta1.clone())
+        };
+        let headers = answer.headers_mut();
+        set(headers, header::ETAG, &self.etag);
+        set(headers, header::VARY, "Accept");
+        set(headers, header::CACHE_CONTROL, "public");
+        answer
+    }
+}

@@ -1,0 +1,534 @@
+//! The documents themselves.
+//!
+//! kubectl reads two things from the operations: which patch types a resource takes,
+//! and whether the server validates fields itself (the `fieldValidation` parameter).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::catalog::{Resource, Subresource, Verb};
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+/// The document of one group and version.
+pub(super) fn v3<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Value {
+    let mut paths = Map::new();
+    let mut schemas = Map::new();
+    for resource in resources {
+        let name = schema_name(resource);
+        let reference = format!("#/components/schemas/{name}");
+        add_paths(&mut paths, resource, &reference, Style::V3);
+        schemas.insert(
+            format!("{name}List"),
+            list_schema(resource, &reference, "#/components/schemas/"),
+        );
+        schemas.insert(name, object_schema(resource, "#/components/schemas/"));
+    }
+    for (name, schema) in shared("#/components/schemas/") {
+        schemas.insert(name, schema);
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.36.0"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+/// One document of everything, in the older form.
+pub(super) fn v2<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Value {
+    let mut paths = Map::new();
+    let mut definitions = Map::new();
+    for resource in resources {
+        let name = schema_name(resource);
+        let reference = format!("#/definitions/{name}");
+        add_paths(&mut paths, resource, &reference, Style::V2);
+        definitions.insert(
+            format!("{name}List"),
+            list_schema(resource, &reference, "#/definitions/"),
+        );
+        let mut schema = object_schema(resource, "#/definitions/");
+        reduce(&mut schema);
+        definitions.insert(name, schema);
+    }
+    for (name, mut schema) in shared("#/definitions/") {
+        reduce(&mut schema);
+        definitions.insert(name, schema);
+    }
+    json!({
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": "v1.36.0"},
+        "paths": paths,
+        "definitions": definitions,
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    V2,
+    V3,
+}
+
+/// `io.k8s.api.core.v1.ConfigMap` for built-in kinds, `com.example.v1.Widget` for others.
+fn schema_name(resource: &Resource) -> String {
+    let Resource {
+        group,
+        version,
+        kind,
+        ..
+    } = resource;
+    if resource.is_custom() {
+        let reversed: Vec<&str> = group.split('.').rev().collect();
+        return format!("{}.{version}.{kind}", reversed.join("."));
+    }
+    match group.as_str() {
+        "apiextensions.k8s.io" => {
+            format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
+        }
+        "" => format!("io.k8s.api.core.{version}.{kind}"),
+        group => {
+            let short = group.split('.').next().unwrap_or_default();
+            format!("io.k8s.api.{short}.{version}.{kind}")
+        }
+    }
+}
+
+fn gvk(resource: &Resource) -> Value {
+    json!({"group": resource.group, "version": resource.version, "kind": resource.kind})
+}
+
+fn object_schema(resource: &Resource, references: &str) -> Value {
+    let mut schema = resource
+        .schema
+        .document
+        .as_deref()
+        .cloned()
+        .unwrap_or_else(|| json!({"type": "object"}));
+    if let Some(fields) = schema.as_object_mut() {
+        fields.entry("type").or_insert_with(|| json!("object"));
+        let properties = fields.entry("properties").or_insert_with(|| json!({}));
+        if let Some(properties) = properties.as_object_mut() {
+            for (name, text) in [
+                ("apiVersion", "Version of the schema of this object."),
+                ("kind", "Kind of this object."),
+            ] {
+                let property = properties.entry(name).or_insert_with(|| json!({}));
+                property["type"] = json!("string");
+                if property.get("description").is_none() {
+                    property["description"] = json!(text);
+                }
+            }
+            properties.insert(
+                "metadata".to_owned(),
+                json!({
+                    "description": "Standard metadata of the object.",
+                    "allOf": [{"$ref": format!("{references}{META}.ObjectMeta")}],
+                }),
+            );
+        }
+        fields.insert(
+            "x-kubernetes-group-version-kind".to_owned(),
+            json!([gvk(resource)]),
+        );
+    }
+    schema
+}
+
+fn list_schema(resource: &Resource, reference: &str, references: &str) -> Value {
+    json!({
+        "type": "object",
+        "description": format!("{} is a list of {}.", resource.list_kind, resource.kind),
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Version of the schema of this list."},
+            "kind": {"type": "string", "description": "Kind of this list."},
+            "metadata": {"description": "Metadata of the list.", "allOf": [{"$ref": format!("{references}{META}.ListMeta")}]},
+            "items": {"type": "array", "description": "The objects.", "items": {"allOf": [{"$ref": reference}]}},
+        },
+        "x-kubernetes-group-version-kind": [
+            {"group": resource.group, "version": resource.version, "kind": resource.list_kind}
+        ],
+    })
+}
+
+fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, reference: &str, style: Style) {
+    let base = if resource.group.is_empty() {
+        format!("/api/{}", resource.version)
+    } else {
+        format!("/apis/{}/{}", resource.group, resource.version)
+    };
+    let collection = if resource.is_namespaced() {
+        format!("{base}/namespaces/{{namespace}}/{}", resource.plural)
+    } else {
+        format!("{base}/{}", resource.plural)
+    };
+    let has = |verb: Verb| resource.verbs.contains(&verb);
+    let maker = Maker {
+        resource,
+        reference,
+        style,
+    };
+    let mut on_collection = maker.item(resource.is_namespaced(), false);
+    for (method, action, present) in [
+        ("get", "list", has(Verb::List)),
+        ("post", "post", has(Verb::Create)),
+        ("delete", "deletecollection", has(Verb::DeleteCollection)),
+    ] {
+        if present {
+            on_collection.insert(method.to_owned(), maker.operation(action));
+        }
+    }
+    paths.insert(collection.clone(), Value::Object(on_collection));
+    if resource.is_namespaced() && has(Verb::List) {
+        let mut everywhere = maker.item(false, false);
+        everywhere.insert("get".to_owned(), maker.operation("list"));
+        paths.insert(
+            format!("{base}/{}", resource.plural),
+            Value::Object(everywhere),
+        );
+    }
+    let mut on_object = maker.item(resource.is_namespaced(), true);
+    for (method, action, present) in [
+        ("get", "get", has(Verb::Get)),
+        ("put", "put", has(Verb::Update)),
+        ("patch", "patch", has(Verb::Patch)),
+        ("delete", "delete", has(Verb::Delete)),
+    ] {
+        if present {
+            on_object.insert(method.to_owned(), maker.operation(action));
+        }
+    }
+    if on_object.len() > 1 {
+        paths.insert(format!("{collection}/{{name}}"), Value::Object(on_object));
+    }
+    for subresource in &resource.subresources {
+        let mut item = maker.item(resource.is_namespaced(), true);
+        let methods: &[&str] = match subresource {
+            Subresource::Finalize => &["put"],
+            _ => &["get", "put", "patch"],
+        };
+        for method in methods {
+            item.insert((*method).to_owned(), maker.operation(method));
+        }
+        let path = format!("{collection}/{{name}}/{}", subresource.as_str());
+        paths.insert(path, Value::Object(item));
+    }
+}
+
+struct Maker<'a> {
+    resource: &'a Resource,
+    reference: &'a str,
+    style: Style,
+}
+
+impl Maker<'_> {
+    fn item(&self, namespaced: bool, named: bool) -> Map<String, Value> {
+        let mut parameters = Vec::new();
+        for (name, present) in [("name", named), ("namespace", namespaced)] {
+            if present {
+                parameters.push(self.parameter(name, "path", true));
+            }
+        }
+        Map::from_iter([("parameters".to_owned(), json!(parameters))])
+    }
+
+    fn parameter(&self, name: &str, place: &str, required: bool) -> Value {
+        let mut parameter = json!({"name": name, "in": place, "uniqueItems": true});
+        if required {
+            parameter["required"] = json!(true);
+        }
+        match self.style {
+            Style::V2 => parameter["type"] = json!("string"),
+            Style::V3 => {
+                parameter["schema"] = json!({"type": "string", "uniqueItems": true});
+                if let Some(fields) = parameter.as_object_mut() {
+                    fields.remove("uniqueItems");
+                }
+            }
+        }
+        parameter
+    }
+
+    fn operation(&self, action: &str) -> Value {
+        let names: &[&str] = match action {
+            "post" | "put" => &["dryRun", "fieldManager", "fieldValidation", "pretty"],
+            "patch" => &[
+                "dryRun",
+                "fieldManager",
+                "fieldValidation",
+                "force",
+                "pretty",
+            ],
+            "delete" => &[
+                "dryRun",
+                "gracePeriodSeconds",
+                "propagationPolicy",
+                "pretty",
+            ],
+            "list" => &[
+                "allowWatchBookmarks",
+                "continue",
+                "fieldSelector",
+                "labelSelector",
+                "limit",
+                "pretty",
+                "resourceVersion",
+                "resourceVersionMatch",
+                "sendInitialEvents",
+                "timeoutSeconds",
+                "watch",
+            ],
+            "deletecollection" => &[
+                "continue",
+                "dryRun",
+                "fieldSelector",
+                "labelSelector",
+                "limit",
+                "propagationPolicy",
+            ],
+            _ => &["pretty"],
+        };
+        let mut parameters: Vec<Value> = names
+            .iter()
+            .map(|name| self.parameter(name, "query", false))
+            .collect();
+        let mut operation = json!({
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": gvk(self.resource),
+        });
+        let answer = match action {
+            "list" => format!("{}List", self.reference),
+            _ => self.reference.to_owned(),
+        };
+        match self.style {
+            Style::V3 => {
+                let content = |types: &[&str], schema: Value| -> Value {
+                    let each = types
+                        .iter()
+                        .map(|media| ((*media).to_owned(), json!({"schema": schema})));
+                    Value::Object(each.collect())
+                };
+                if let Some(types) = self.body_types(action) {
+                    let schema = if action == "patch" {
+                        json!({"$ref": format!("#/components/schemas/{META}.Patch")})
+                    } else {
+                        json!({"$ref": self.reference})
+                    };
+                    operation["requestBody"] =
+                        json!({"content": content(types, schema), "required": true});
+                }
+                let types = ["application/json", "application/yaml"];
+                operation["responses"] = json!({
+                    "200": {"description": "OK", "content": content(&types, json!({"$ref": answer}))},
+                    "401": {"description": "Unauthorized"},
+                });
+            }
+            Style::V2 => {
+                if let Some(types) = self.body_types(action) {
+                    operation["consumes"] = json!(types);
+                    parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": {"$ref": self.reference}}));
+                }
+                operation["produces"] = json!(["application/json", "application/yaml"]);
+                operation["responses"] = json!({
+                    "200": {"description": "OK", "schema": {"$ref": answer}},
+                    "401": {"description": "Unauthorized"},
+                });
+            }
+        }
+        operation["parameters"] = json!(parameters);
+        operation
+    }
+
+    fn body_types(&self, action: &str) -> Option<&'static [&'static str]> {
+        match action {
+            "patch" if self.resource.is_custom() => Some(&[
+                "application/apply-patch+yaml",
+                "application/json-patch+json",
+                "application/merge-patch+json",
+            ]),
+            "patch" => Some(&[
+                "application/apply-patch+yaml",
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+            ]),
+            "post" | "put" => Some(&["application/json", "application/yaml"]),
+            _ => None,
+        }
+    }
+}
+
+/// The schemas that all kinds share.
+fn shared(references: &str) -> BTreeMap<String, Value> {
+    let string = |text: &str| json!({"type": "string", "description": text});
+    let time = |text: &str| json!({"type": "string", "format": "date-time", "description": text});
+    let strings = |text: &str| json!({"type": "object", "additionalProperties": {"type": "string"}, "description": text});
+    let integer = |text: &str| json!({"type": "integer", "format": "int64", "description": text});
+    let reference = |name: &str| json!({"$ref": format!("{references}{META}.{name}")});
+    let object = |text: &str, required: &[&str], properties: Value| {
+        let mut schema = json!({"type": "object", "description": text, "properties": properties});
+        if !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        schema
+    };
+    let mut schemas = BTreeMap::new();
+    let mut add = |name: &str, schema: Value| schemas.insert(format!("{META}.{name}"), schema);
+    add(
+        "ObjectMeta",
+        object(
+            "Metadata that every object has.",
+            &[],
+            json!({
+                "name": string("Name of the object, unique within its namespace. It cannot be changed."),
+                "generateName": string("Prefix from which the server makes a unique name when none is given."),
+                "namespace": string("Namespace of the object. It cannot be changed."),
+                "uid": string("Identity of this very object; another one of the same name has another."),
+                "resourceVersion": string("Identifies the last write; used to notice concurrent changes."),
+                "generation": integer("Counts the changes of what is wanted."),
+                "creationTimestamp": time("When the object was made."),
+                "deletionTimestamp": time("When the object was asked to go; it goes once its finalizers are done."),
+                "deletionGracePeriodSeconds": integer("How long the object may take to go."),
+                "selfLink": string("Not used any more."),
+                "labels": strings("Names and values by which objects are selected."),
+                "annotations": strings("Names and values that tools attach."),
+                "finalizers": {"type": "array", "items": {"type": "string"}, "description": "Who has to agree before the object goes.",
+                    "x-kubernetes-list-type": "set", "x-kubernetes-patch-strategy": "merge"},
+                "ownerReferences": {"type": "array", "items": reference("OwnerReference"), "description": "The objects without which this one goes.",
+                    "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["uid"],
+                    "x-kubernetes-patch-merge-key": "uid", "x-kubernetes-patch-strategy": "merge"},
+                "managedFields": {"type": "array", "items": reference("ManagedFieldsEntry"), "description": "Who owns which fields.",
+                    "x-kubernetes-list-type": "atomic"},
+            }),
+        ),
+    );
+    add(
+        "OwnerReference",
+        object(
+            "An object without which another one goes.",
+            &["apiVersion", "kind", "name", "uid"],
+            json!({
+                "apiVersion": string("Version of the owner."),
+                "kind": string("Kind of the owner."),
+                "name": string("Name of the owner."),
+                "uid": string("Identity of the owner."),
+                "controller": {"type": "boolean", "description": "Whether the owner manages this object."},
+                "blockOwnerDeletion": {"type": "boolean", "description": "Whether the owner waits for this object when it is deleted in the foreground."},
+            }),
+        ),
+    );
+    add(
+        "ManagedFieldsEntry",
+        object(
+            "The fields that one manager owns.",
+            &[],
+            json!({
+                "manager": string("Who."),
+                "operation": string("Apply or Update."),
+                "apiVersion": string("Version of the fields' names."),
+                "time": time("When the manager last changed a field."),
+                "fieldsType": string("The form of the fields; always FieldsV1."),
+                "fieldsV1": {"type": "object", "description": "The fields."},
+                "subresource": string("The endpoint, if not the main one."),
+            }),
+        ),
+    );
+    add(
+        "ListMeta",
+        object(
+            "Metadata that every list has.",
+            &[],
+            json!({
+                "resourceVersion": string("The moment that the list shows."),
+                "continue": string("Where the next page begins."),
+                "remainingItemCount": integer("How many objects follow."),
+                "selfLink": string("Not used any more."),
+            }),
+        ),
+    );
+    add(
+        "Status",
+        object(
+            "The outcome of a request.",
+            &[],
+            json!({
+                "apiVersion": string("Version of this object."),
+                "kind": string("Kind of this object."),
+                "metadata": reference("ListMeta"),
+                "status": string("Success or Failure."),
+                "message": string("What happened, for people."),
+                "reason": string("Why, as one word for programs."),
+                "code": {"type": "integer", "format": "int32", "description": "The HTTP status."},
+                "details": {"type": "object", "description": "What the message is about."},
+            }),
+        ),
+    );
+    add(
+        "DeleteOptions",
+        object(
+            "How something is deleted.",
+            &[],
+            json!({
+                "apiVersion": string("Version of this object."),
+                "kind": string("Kind of this object."),
+                "dryRun": {"type": "array", "items": {"type": "string"}, "description": "All to store nothing."},
+                "gracePeriodSeconds": integer("How long the object may take to go."),
+                "orphanDependents": {"type": "boolean", "description": "Replaced by propagationPolicy."},
+                "preconditions": {"type": "object", "description": "What must hold, or nothing is deleted.", "properties": {
+                    "uid": string("The identity."), "resourceVersion": string("The last write.")}},
+                "propagationPolicy": string("Orphan, Background or Foreground."),
+            }),
+        ),
+    );
+    add(
+        "WatchEvent",
+        object(
+            "A change.",
+            &["type", "object"],
+            json!({
+                "type": string("ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."),
+                "object": {"type": "object", "description": "The object, or a Status for ERROR."},
+            }),
+        ),
+    );
+    add(
+        "Patch",
+        object(
+            "A change to an object, in the form that the content type names.",
+            &[],
+            json!({}),
+        ),
+    );
+    add("Time", time("A moment."));
+    add(
+        "FieldsV1",
+        json!({"type": "object", "description": "A set of fields."}),
+    );
+    schemas
+}
+
+/// Takes away what the older form cannot say.
+fn reduce(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for name in ["nullable", "anyOf", "oneOf", "not", "default"] {
+                fields.remove(name);
+            }
+            if let Some(Value::Array(all)) = fields.remove("allOf")
+                && let Some(reference) = all.first().and_then(|one| one.get("$ref")).cloned()
+            {
+                fields.insert("$ref".to_owned(), reference);
+            }
+            if fields.get("x-kubernetes-int-or-string").is_some()
+                || fields.get("x-kubernetes-preserve-unknown-fields").is_some()
+            {
+                fields.remove("type");
+            }
+            fields.values_mut().for_each(reduce);
+        }
+        Value::Array(items) => items.iter_mut().for_each(reduce),
+        _ => {}
+    }
+}

@@ -1,0 +1,398 @@
+//! One control plane: its parts, the order in which they come up, and the reverse.
+//!
+//! ```text
+//! store → definitions loaded → API server → workers, start objects → listener, kubeconfig →
+//! discovery record of this start → controllers → ready annotation
+//! ```
+//!
+//! Whatever fails before the last step ends the start with its own error; everything
+//! that came up before it is taken down again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use async_trait::async_trait;
+use rdd_admission::{AdmissionChain, Admit};
+use rdd_apiserver::auth::{Authenticator, MastersOnly};
+use rdd_apiserver::catalog::crd;
+use rdd_apiserver::health::Health;
+use rdd_apiserver::http::serve::{Security, serve};
+use rdd_apiserver::pages::{Site, Version};
+use rdd_apiserver::workers::{Workers, load_definitions};
+use rdd_apiserver::{ApiServer, Identity};
+use rdd_controllers::{DockerEngines, NAMES, REGISTRY, World};
+use rdd_instance::{Instance, PathKey};
+use rdd_manager::{Discovery, JoinAdmission, Manager, Role, Selection, Terms};
+use rdd_store::{SqliteOptions, SqliteStore, Store};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::native_machine;
+use crate::kubeconfig::{self, Tokens};
+use crate::options::Options;
+use crate::{budgets, pki};
+
+/// The Kubernetes version whose behaviour is implemented.
+const KUBERNETES: &str = "v1.36.0";
+
+/// The administrator of a control plane.
+const ADMIN: &str = "system-admin";
+
+/// What a control plane is made of.
+pub struct Parts {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// What controllers touch besides the API.
+    pub world: World,
+    /// Which controllers run.
+    pub controllers: String,
+    /// The random identity of this start.
+    pub start_id: String,
+    /// The version of the program.
+    pub version: String,
+    /// Who owns which credential.
+    pub authenticator: Authenticator,
+    /// The certificates that clients trust, PEM; may be empty.
+    pub authority: String,
+}
+
+/// A running control plane. Dropping it abandons its tasks; [`ControlPlane::stop`] ends them.
+pub struct ControlPlane {
+    server: ApiServer,
+    store: Arc<dyn Store>,
+    health: Health,
+    manager: Option<Manager>,
+    listening: Option<Task>,
+    workers: Task,
+    feed: JoinHandle<()>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+/// Something that runs until it is told to end.
+struct Task {
+    stop: CancellationToken,
+    handle: JoinHandle<()>,
+}
+
+impl Task {
+    async fn end(self, name: &'static str) {
+        self.stop.cancel();
+        if let Err(error) = self.handle.await {
+            tracing::error!(task = name, %error, "a task failed");
+        }
+    }
+}
+
+impl std::fmt::Debug for ControlPlane {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ControlPlane")
+            .finish_non_exhaustive()
+    }
+}
+
+/// In process, rules need no network: they join the server's own chain.
+struct Chain(ApiServer);
+
+#[async_trait]
+impl JoinAdmission for Chain {
+    async fn join(&self, rules: Vec<Arc<dyn Admit>>) -> Result<()> {
+        self.0.set_admission(AdmissionChain::new(rules));
+        Ok(())
+    }
+}
+
+impl ControlPlane {
+    /// Starts the control plane of an instance, whose lock the caller holds.
+    ///
+    /// # Errors
+    /// The first step that failed, with what to do about it.
+    pub async fn start(instance: &Instance, options: Options, start_id: &str) -> Result<Self> {
+        if !options.bind_address.is_loopback() && options.tls_names.is_empty() {
+            bail!(
+                "--bind-address {} is not loopback: name what clients call this machine with --tls-name",
+                options.bind_address
+            );
+        }
+        let folder = instance.path(PathKey::Dir);
+        let store = open_store(&folder)?;
+        let pki = pki::prepare(&instance.path(PathKey::TlsDir), &options.tls_names)?;
+        let tokens = Tokens::new();
+        let mut authenticator = Authenticator::default();
+        if let Some(file) = &options.token_file {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("failed to read the token file {}", file.display()))?;
+            authenticator
+                .add_token_file(&text)
+                .with_context(|| format!("failed to use the token file {}", file.display()))?;
+        }
+        authenticator.add_token(&tokens.admin, Identity::system(ADMIN));
+        authenticator.add_token(&tokens.user, Identity::new("user", "", [] as [&str; 0]));
+        let listener = bind(SocketAddr::new(options.bind_address, options.secure_port)).await?;
+        let address = listener.local_addr().context("failed to read the port")?;
+        let parts = Parts {
+            store,
+            world: World {
+                machine: native_machine(instance)?,
+                engines: Arc::new(DockerEngines),
+            },
+            controllers: options.controllers,
+            start_id: start_id.to_owned(),
+            version: options.version,
+            authenticator,
+            authority: pki.authority.clone(),
+        };
+        let publish = |address| kubeconfig::write(instance, address, &pki.authority, &tokens);
+        let control_plane =
+            Self::assemble(parts, Some((listener, Security::Tls(pki.server), &publish))).await?;
+        tracing::info!(%address, "the control plane is ready");
+        Ok(control_plane)
+    }
+
+    /// Brings the parts up in order; with a listener the API is also served there, and
+    /// its address is published as soon as it answers.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub async fn assemble(
+        parts: Parts,
+        listener: Option<(
+            TcpListener,
+            Security,
+            &(dyn Fn(SocketAddr) -> Result<()> + Send + Sync),
+        )>,
+    ) -> Result<Self> {
+        let Parts {
+            store,
+            world,
+            controllers,
+            start_id,
+            version,
+            authenticator,
+            authority,
+        } = parts;
+        // Our own definitions' rules are enforced by their controllers' admission.
+        let (catalog, definitions) = crd::served(crd::Options {
+            rules_enforced: vec![rdd_api::names::group::APP.to_owned()],
+        });
+        load_definitions(&*store, &definitions)
+            .await
+            .context("failed to load the stored definitions")?;
+        let health = Health::new();
+        let probed = Arc::clone(&store);
+        health.add("store", true, move || probed.failure());
+        let site = Site::new(
+            Version {
+                git_version: format!("{KUBERNETES}+rdd-{}", version.trim_start_matches('v')),
+                git_commit: option_env!("RDD_GIT_COMMIT").unwrap_or_default().to_owned(),
+            },
+            health.clone(),
+        );
+        let (server, feed) = ApiServer::new(rdd_apiserver::Options {
+            store: Arc::clone(&store),
+            catalog: Arc::clone(&catalog),
+            authenticator,
+            authorizer: Arc::new(MastersOnly),
+            admission: AdmissionChain::default(),
+            pages: Arc::new(site),
+        });
+        let feed = tokio::spawn(feed);
+        let (fail, failed) = watch::channel(None);
+        let workers = Workers {
+            store: Arc::clone(&store),
+            catalog,
+            definitions,
+            client: server.client(Identity::system("system:apiserver")),
+            root_ca: authority,
+        };
+        workers
+            .create_start_objects()
+            .await
+            .context("failed to create the first namespaces")?;
+        let stop = CancellationToken::new();
+        let workers = Task {
+            handle: tokio::spawn({
+                let (stop, fail) = (stop.clone(), fail.clone());
+                async move {
+                    if let Err(error) = workers.run(stop).await {
+                        fail.send_replace(Some(format!("the server's own workers ended: {error}")));
+                    }
+                }
+            }),
+            stop,
+        };
+        let mut control_plane = Self {
+            server,
+            store,
+            health,
+            manager: None,
+            listening: None,
+            workers,
+            feed,
+            failed,
+        };
+        match control_plane
+            .come_up(world, &controllers, &start_id, listener)
+            .await
+        {
+            Ok(()) => Ok(control_plane),
+            Err(error) => {
+                control_plane.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn come_up(
+        &mut self,
+        world: World,
+        controllers: &str,
+        start_id: &str,
+        listener: Option<(
+            TcpListener,
+            Security,
+            &(dyn Fn(SocketAddr) -> Result<()> + Send + Sync),
+        )>,
+    ) -> Result<()> {
+        let client = self.server.client(Identity::system(ADMIN));
+        // Before the listener: no reader may find the record of an earlier start.
+        Discovery::new(client.clone(), NAMES)
+            .begin(start_id)
+            .await
+            .context("failed to begin the start's record")?;
+        if let Some((listener, security, publish)) = listener {
+            let address = listener.local_addr().context("failed to read the port")?;
+            let stop = CancellationToken::new();
+            let router = self.server.router();
+            let serving = serve(
+                listener,
+                router,
+                security,
+                stop.clone(),
+                budgets::CONNECTIONS,
+            );
+            self.listening = Some(Task {
+                handle: tokio::spawn(serving),
+                stop,
+            });
+            publish(address)?;
+        }
+        let selected = Selection::parse(controllers).select(REGISTRY);
+        for word in &selected.unknown {
+            tracing::warn!(word, "--controllers names neither a controller nor a group");
+        }
+        let manager = rdd_manager::start(rdd_manager::Options {
+            client,
+            world: Arc::new(world),
+            controllers: selected.controllers,
+            registry: REGISTRY,
+            admission: Arc::new(Chain(self.server.clone())),
+            names: NAMES,
+            role: Role::Embedded,
+            terms: Terms::embedded(start_id),
+            deadlines: budgets::manager(),
+        })
+        .await
+        .context("failed to start the controllers")?;
+        self.manager = Some(manager);
+        Ok(())
+    }
+
+    /// A client that acts as this identity, without a network.
+    #[must_use]
+    pub fn client(&self, who: Identity) -> kube::Client {
+        self.server.client(who)
+    }
+
+    /// The checks behind `/readyz`.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Returns when the control plane cannot go on, with the reason.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        let workers = async {
+            match failed
+                .wait_for(Option::is_some)
+                .await
+                .map(|failure| failure.clone())
+            {
+                Ok(Some(failure)) => failure,
+                _ => std::future::pending().await,
+            }
+        };
+        let lease = async {
+            match &self.manager {
+                Some(manager) => manager.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            failure = workers => failure,
+            controller = lease => format!("the lease of controller {controller:?} is lost"),
+        }
+    }
+
+    /// Takes everything down in the reverse order; returns when nothing is left.
+    pub async fn stop(self) {
+        // Stops refuse nothing yet: controllers still write while they end.
+        if let Some(manager) = self.manager {
+            let aborted = manager.stop().await;
+            if !aborted.is_empty() {
+                tracing::warn!(
+                    controllers = aborted.join(","),
+                    "controllers did not end in time"
+                );
+            }
+        }
+        self.server.stop();
+        if let Some(listening) = self.listening {
+            listening.end("listener").await;
+        }
+        self.workers.end("workers").await;
+        self.store.close().await;
+        if let Err(error) = self.feed.await {
+            tracing::error!(%error, "the watch cache failed");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn open_store(folder: &std::path::Path) -> Result<Arc<dyn Store>> {
+    let file = folder.join("rdd.sqlite3");
+    let opened = SqliteStore::open(folder, SqliteOptions::default());
+    let store = opened.with_context(|| {
+        format!(
+            "failed to open {}; `rdd svc delete` removes the instance with everything in it",
+            file.display()
+        )
+    })?;
+    Ok(Arc::new(store))
+}
+
+/// The wanted port, or any free one: a busy port is no reason not to start.
+async fn bind(wanted: SocketAddr) -> Result<TcpListener> {
+    match TcpListener::bind(wanted).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let free = SocketAddr::new(wanted.ip(), 0);
+            let listener = TcpListener::bind(free).await.context("no port is free")?;
+            let port = listener
+                .local_addr()
+                .context("failed to read the port")?
+                .port();
+            tracing::warn!(
+                wanted = wanted.port(),
+                port,
+                "the port is in use; another one was taken"
+            );
+            Ok(listener)
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to listen on {wanted}")),
+    }
+}
