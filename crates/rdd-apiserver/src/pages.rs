@@ -168,6 +168,7 @@ pub(crate) fn document(request: &Parts, query: &Query, document: &Value) -> Resp
     let offer = Offer {
         custom: true,
         watch: false,
+        collection: false,
         transforms: false,
     };
     match negotiate(&request.headers, query, offer) {

@@ -28,7 +28,7 @@ fn native(instance: &Instance) -> Native {
     Native::new(NativeOptions {
         suffix: instance.suffix().to_owned(),
         index: instance.index(),
-        dockerd: instance.environment().find("dockerd"),
+        dockerd: instance.environment().places("dockerd").collect(),
         data: instance.engine_dir(),
         run: short.join("run"),
         socket: instance.path(PathKey::DockerSocket),
