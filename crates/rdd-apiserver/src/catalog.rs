@@ -507,6 +507,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn to_storage(&self, _object: &mut Value) {}
 
     /// The reverse of [`Strategy::to_storage`].
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "the strategy converts the object, not itself"
+    )]
     fn from_storage(&self, _object: &mut Value) {}
 
     /// Whether stored bytes of the storage version may go out as they are.

@@ -164,7 +164,10 @@ fn base64_error(value: &str) -> Option<usize> {
     for (at, byte) in value.bytes().enumerate() {
         match byte {
             b'\n' | b'\r' => {}
-            b'=' if count % 4 + padding >= 2 && count % 4 != 0 && padding < 4 - count % 4 => {
+            b'=' if count % 4 + padding >= 2
+                && !count.is_multiple_of(4)
+                && padding < 4 - count % 4 =>
+            {
                 padding += 1;
             }
             byte if symbol(byte) && padding == 0 => count += 1,

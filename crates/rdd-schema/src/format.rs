@@ -93,10 +93,10 @@ pub(crate) fn number(
             .contains(&float))
         .then(|| "Checked value must be of type integer with format int32".to_owned()),
         (Some(Type::Integer), Some("int64")) => (number.as_i64().is_none()
-            && float.abs() >= 9.223_372_036_854_775_8e18)
+            && float.abs() >= 9.223_372_036_854_776e18)
             .then(|| "Checked value must be of type integer with format int64".to_owned()),
         (Some(Type::Integer), None) => (number.as_i64().is_none()
-            && float.abs() >= 9.223_372_036_854_775_8e18)
+            && float.abs() >= 9.223_372_036_854_776e18)
             .then(|| "Checked value must be of type integer (default format)".to_owned()),
         (Some(Type::Number), Some("float")) => (float.abs() > f64::from(f32::MAX))
             .then(|| "Checked value must be of type number with format float".to_owned()),
@@ -232,7 +232,7 @@ fn isbn13(text: &str) -> bool {
         .enumerate()
         .map(|(index, digit)| if index % 2 == 0 { *digit } else { digit * 3 })
         .sum();
-    digits.len() == 13 && digits.iter().all(|digit| *digit < 10) && sum % 10 == 0
+    digits.len() == 13 && digits.iter().all(|digit| *digit < 10) && sum.is_multiple_of(10)
 }
 
 fn credit_card(text: &str) -> bool {
@@ -250,7 +250,7 @@ fn credit_card(text: &str) -> bool {
             (_, double) => double,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn ssn(text: &str) -> bool {

@@ -476,8 +476,11 @@ fn lists(value: &Value, schema: &Schema, path: &mut String, errors: &mut Vec<Fie
     }
 }
 
+/// What makes two items of a list the same; items without it are never doubles.
+type Identity<'a> = Box<dyn Fn(&Value) -> Option<Value> + 'a>;
+
 fn duplicates(items: &[Value], schema: &Schema, path: &str, errors: &mut Vec<FieldError>) {
-    let identity: Box<dyn Fn(&Value) -> Option<Value>> = match schema.list_type {
+    let identity: Identity<'_> = match schema.list_type {
         Some(ListType::Set) => Box::new(|item| Some(item.clone())),
         Some(ListType::Map) => Box::new(|item| {
             let fields = item.as_object()?;

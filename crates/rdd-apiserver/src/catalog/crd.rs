@@ -21,6 +21,7 @@ use crate::catalog::{CatalogHandle, builtin};
 pub(crate) mod conditions;
 mod custom;
 mod definitions;
+mod embedded;
 mod hoist;
 mod names;
 mod resources;

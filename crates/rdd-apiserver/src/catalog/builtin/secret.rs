@@ -138,10 +138,8 @@ fn validate(object: &Value) -> Vec<FieldError> {
                 errors.extend(keys.into_iter().map(needs));
             }
         }
-        "kubernetes.io/ssh-auth" => {
-            if data_of(object, "ssh-privatekey").is_none_or(str::is_empty) {
-                errors.push(needs("ssh-privatekey"));
-            }
+        "kubernetes.io/ssh-auth" if data_of(object, "ssh-privatekey").is_none_or(str::is_empty) => {
+            errors.push(needs("ssh-privatekey"));
         }
         "kubernetes.io/tls" => {
             let keys = ["tls.crt", "tls.key"];

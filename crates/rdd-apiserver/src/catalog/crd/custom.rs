@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rdd_schema::{FieldError, Schema};
 use serde_json::Value;
 
+use super::embedded;
 use crate::{
     catalog::{Strategy, Subresource, WriteContext},
     object::metadata_mut,
@@ -45,7 +46,9 @@ impl Strategy for CustomStrategy {
     }
 
     fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
-        rdd_schema::validate(object, &self.schema, "")
+        let mut errors = rdd_schema::validate(object, &self.schema, "");
+        errors.extend(embedded::errors(object, &self.schema));
+        errors
     }
 
     fn validate_update(
@@ -57,7 +60,9 @@ impl Strategy for CustomStrategy {
         if cx.subresource == Some(Subresource::Status) {
             return self.validate_status(object, old);
         }
-        rdd_schema::validate_update(object, old, &self.schema, "")
+        let mut errors = rdd_schema::validate_update(object, old, &self.schema, "");
+        errors.extend(embedded::errors(object, &self.schema));
+        errors
     }
 
     /// Conversion None: what the stored version does not know is not kept.

@@ -184,7 +184,7 @@ fn one_of(field: &str, value: &str, allowed: &[&str], errors: &mut Vec<FieldErro
 }
 
 /// A DNS label that begins with a letter (RFC 1035).
-fn label_problems(value: &str) -> Vec<String> {
+pub(super) fn label_problems(value: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if value.len() > 63 {
         problems.push("must be no more than 63 characters".to_owned());
