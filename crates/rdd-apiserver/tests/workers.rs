@@ -1,0 +1,317 @@
+//! The server's own workers, over a whole server on a memory store.
+
+use std::{sync::Arc, time::Duration};
+
+use rdd_admission::AdmissionChain;
+use rdd_apiserver::{
+    ApiServer, Identity, Options,
+    auth::{Authenticator, MastersOnly},
+    catalog::crd,
+    http::router::NoPages,
+    workers::Workers,
+};
+use rdd_store::{MemoryStore, Revision, Store};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take; it takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Server {
+    store: Arc<dyn Store>,
+    client: kube::Client,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (catalog, definitions) = crd::served(crd::Options::default());
+        let (server, work) = ApiServer::new(Options {
+            store: Arc::clone(&store),
+            catalog: Arc::clone(&catalog),
+            authenticator: Authenticator::default(),
+            authorizer: Arc::new(MastersOnly),
+            admission: AdmissionChain::default(),
+            pages: Arc::new(NoPages),
+        });
+        let mut tasks = vec![tokio::spawn(work)];
+        let stop = CancellationToken::new();
+        let workers = Workers {
+            store: Arc::clone(&store),
+            catalog,
+            definitions,
+            client: server.client(Identity::system("system:apiserver")),
+            root_ca: "the root".to_owned(),
+        };
+        workers
+            .create_start_objects()
+            .await
+            .expect("an empty server takes its first objects");
+        let running = workers.run(stop.clone());
+        tasks.push(tokio::spawn(async move {
+            running.await.expect("the memory store does not fail");
+        }));
+        Self {
+            store,
+            client: server.client(Identity::system("test")),
+            stop,
+            tasks,
+        }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Value) -> Result<Value, u16> {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(
+                "content-type",
+                if method == "PATCH" {
+                    "application/merge-patch+json"
+                } else {
+                    "application/json"
+                },
+            )
+            .body(if body.is_null() {
+                Vec::new()
+            } else {
+                body.to_string().into_bytes()
+            })
+            .expect("the request is well-formed");
+        match self.client.request(request).await {
+            Ok(answer) => Ok(answer),
+            Err(kube::Error::Api(status)) => Err(status.code),
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, u16> {
+        self.send("GET", path, Value::Null).await
+    }
+
+    /// Looks at a path after every write until it is as it should be.
+    async fn until(&self, path: &str, good: impl Fn(&Result<Value, u16>) -> bool) {
+        let mut changes = self
+            .store
+            .changes(Revision::default())
+            .expect("a young store remembers everything");
+        let waited = tokio::time::timeout(DEADLINE, async {
+            while !good(&self.get(path).await) {
+                changes.next().await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("{path} stays {:?}", self.get(path).await);
+        }
+    }
+
+    async fn gone(&self, path: &str) {
+        self.until(path, |answer| answer == &Err(404)).await;
+    }
+
+    async fn config_map(&self, namespace: &str, name: &str, metadata: Value) -> String {
+        let mut object = json!({"metadata": metadata});
+        object["metadata"]["name"] = name.into();
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+        let made = self.send("POST", &path, object).await.expect("it is new");
+        made["metadata"]["uid"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    async fn define_widgets(&self) {
+        let widgets = json!({
+            "metadata": {"name": "widgets.example.com"},
+            "spec": {
+                "group": "example.com", "scope": "Namespaced",
+                "names": {"plural": "widgets", "kind": "Widget"},
+                "versions": [{
+                    "name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {
+                        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                    }},
+                }],
+            },
+        });
+        self.send("POST", DEFINITIONS, widgets)
+            .await
+            .expect("the definition is valid");
+    }
+
+    async fn finish(self) {
+        self.stop.cancel();
+        self.store.close().await;
+        for task in self.tasks {
+            task.await.expect("the task ends by itself");
+        }
+    }
+}
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+
+fn owned_by(uid: &str, blocks: bool) -> Value {
+    json!({"ownerReferences": [{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid,
+        "blockOwnerDeletion": blocks,
+    }]})
+}
+
+#[tokio::test]
+async fn a_namespace_is_furnished_and_what_is_taken_away_comes_back() {
+    let server = Server::start().await;
+    let account = "/api/v1/namespaces/default/serviceaccounts/default";
+    let bundle = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt";
+    server.until(account, Result::is_ok).await;
+    let is_root = |answer: &Result<Value, u16>| {
+        answer
+            .as_ref()
+            .is_ok_and(|one| one["data"]["ca.crt"] == "the root")
+    };
+    server.until(bundle, is_root).await;
+    server
+        .send("DELETE", bundle, Value::Null)
+        .await
+        .expect("it is there");
+    server.until(bundle, is_root).await;
+    let wrong = json!({"data": {"ca.crt": "another"}});
+    server
+        .send("PATCH", bundle, wrong)
+        .await
+        .expect("it is there");
+    server.until(bundle, is_root).await;
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_namespace_waits_for_the_finalizers_in_it_and_says_so() {
+    let server = Server::start().await;
+    let namespace = json!({"metadata": {"name": "n"}});
+    server
+        .send("POST", "/api/v1/namespaces", namespace)
+        .await
+        .expect("it is new");
+    let held = json!({"finalizers": ["example.com/f"]});
+    server.config_map("n", "held", held).await;
+    server.config_map("n", "free", json!({})).await;
+    let path = "/api/v1/namespaces/n";
+    server
+        .send("DELETE", path, Value::Null)
+        .await
+        .expect("it is there");
+    server
+        .until(path, |answer| {
+            answer.as_ref().is_ok_and(|namespace| {
+                namespace["status"]["conditions"][4]["message"]
+                    == "Some content in the namespace has finalizers remaining: example.com/f in 1 resource instances"
+            })
+        })
+        .await;
+    assert_eq!(
+        server.get("/api/v1/namespaces/n/configmaps/free").await,
+        Err(404)
+    );
+    let release = json!({"metadata": {"finalizers": null}});
+    server
+        .send("PATCH", "/api/v1/namespaces/n/configmaps/held", release)
+        .await
+        .expect("it is there");
+    server.gone(path).await;
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_definition_is_served_when_its_creation_is_answered() {
+    let server = Server::start().await;
+    server.define_widgets().await;
+    let widget = json!({
+        "apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"},
+    });
+    server
+        .send("POST", WIDGETS, widget)
+        .await
+        .expect("widgets are served");
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    server
+        .until(&path, |answer| {
+            answer.as_ref().is_ok_and(|definition| {
+                definition["status"]["conditions"][1]["reason"] == "InitialNamesAccepted"
+            })
+        })
+        .await;
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_definition_takes_its_objects_along_and_comes_back_empty() {
+    let server = Server::start().await;
+    server.define_widgets().await;
+    let widget = json!({
+        "apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "w", "finalizers": ["example.com/f"]},
+    });
+    server
+        .send("POST", WIDGETS, widget.clone())
+        .await
+        .expect("it is new");
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    server
+        .send("DELETE", &path, Value::Null)
+        .await
+        .expect("it is there");
+    assert_eq!(server.send("POST", WIDGETS, widget).await, Err(403));
+    let one = format!("{WIDGETS}/w");
+    server
+        .until(&one, |answer| {
+            answer
+                .as_ref()
+                .is_ok_and(|widget| widget["metadata"]["deletionTimestamp"].is_string())
+        })
+        .await;
+    let release = json!({"metadata": {"finalizers": null}});
+    server
+        .send("PATCH", &one, release)
+        .await
+        .expect("it is there");
+    server.gone(&path).await;
+    server.define_widgets().await;
+    let widgets = server.get(WIDGETS).await.expect("widgets are served again");
+    assert_eq!(widgets["items"], json!([]));
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn dependents_follow_their_owner_unless_they_are_orphaned() {
+    let server = Server::start().await;
+    let owner = "/api/v1/namespaces/default/configmaps/owner";
+    let child = "/api/v1/namespaces/default/configmaps/child";
+    for policy in ["Background", "Foreground"] {
+        let uid = server.config_map("default", "owner", json!({})).await;
+        server
+            .config_map("default", "child", owned_by(&uid, true))
+            .await;
+        let options = json!({"propagationPolicy": policy});
+        server
+            .send("DELETE", owner, options)
+            .await
+            .expect("it is there");
+        server.gone(child).await;
+        server.gone(owner).await;
+    }
+    let uid = server.config_map("default", "owner", json!({})).await;
+    server
+        .config_map("default", "child", owned_by(&uid, true))
+        .await;
+    let options = json!({"propagationPolicy": "Orphan"});
+    server
+        .send("DELETE", owner, options)
+        .await
+        .expect("it is there");
+    server.gone(owner).await;
+    let orphan = server.get(child).await.expect("the orphan stays");
+    assert_eq!(orphan["metadata"].get("ownerReferences"), None);
+    server.finish().await;
+}
