@@ -57,6 +57,9 @@ pub enum Error {
         /// What is needed.
         wanted: &'static str,
     },
+    /// Events were lost, because they came faster than they were read.
+    #[error("events came faster than they were read; everything has to be read again")]
+    Overrun,
     /// There is no such object.
     #[error("{0}")]
     NotFound(String),

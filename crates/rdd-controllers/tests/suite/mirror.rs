@@ -42,7 +42,7 @@ where
 struct Story {
     lab: Lab,
     engine: Fake,
-    manager: Manager,
+    manager: Option<Manager>,
 }
 
 /// Runs a test with an engine that has one of each, mirrored.
@@ -90,7 +90,7 @@ impl Story {
         engine.put_container(container("web", "running"), "start");
         engine.put_image(image("1", &["box:1", "box:2"]), "tag");
         engine.put_volume(volume("My_Volume"));
-        let manager = lab.start("*").await;
+        let manager = Some(lab.start("*").await);
         let story = Self {
             lab,
             engine,
@@ -99,6 +99,12 @@ impl Story {
         story.set(json!({"running": true})).await;
         story.ready("True/Connected").await;
         story
+    }
+
+    /// Ends the controllers in order.
+    async fn end(&mut self) {
+        let manager = self.manager.take().expect("they run");
+        assert!(manager.stop().await.is_empty(), "none had to be aborted");
     }
 
     /// Applies a spec of the App.
@@ -639,6 +645,113 @@ fn a_stop_removes_every_mirror_and_nothing_else() {
 }
 
 #[test]
+fn a_tag_that_moved_on_is_not_taken_from_its_new_image() {
+    story(|story| async move {
+        // The mirror still shows the old image when it is deleted.
+        story.engine.fault(|faults| faults.drop_events = true);
+        story.engine.put_image(image("2", &["box:2"]), "tag");
+        let images = story.all::<Image>().await;
+        let shows = |image: &&Image| {
+            let status = image.status.as_ref();
+            status.is_some_and(|status| status.repo_tag.as_deref() == Some("box:2"))
+        };
+        let name = images
+            .iter()
+            .find(shows)
+            .expect("it is mirrored")
+            .name_any();
+        story.delete::<Image>(&name).await;
+        eventually("the mirror is gone", || async {
+            let found = story.api::<Image>().get_opt(&name).await;
+            match found.expect("the server answers") {
+                None => Ok(()),
+                Some(found) => Err(found),
+            }
+        })
+        .await;
+        assert!(story.calls().is_empty(), "{:?}", story.calls());
+    });
+}
+
+#[test]
+fn a_restart_that_was_done_before_a_crash_is_not_done_again() {
+    story(|mut story| async move {
+        story.end().await;
+        // What a crash between the engine's answer and the record leaves behind.
+        let mut restarted = container("web", "running");
+        restarted.started_at = Some("2030-01-01T00:00:01Z".to_owned());
+        story.engine.put_container(restarted, "restart");
+        story.ask("web", "restart").await;
+        let status = json!({"status": {"lastAction": {"action": "restart",
+            "state": "InProgress", "observedAt": "2030-01-01T00:00:00Z"}}});
+        let written = story
+            .api::<Container>()
+            .patch_status(&id("web"), &PatchParams::default(), &Patch::Merge(&status))
+            .await;
+        written.expect("it is accepted");
+        story.manager = Some(story.lab.start("*").await);
+        let (state, error) = story.outcome("web", "restart").await;
+        assert_eq!((state.as_str(), error), ("Succeeded", None));
+        assert!(story.calls().is_empty(), "{:?}", story.calls());
+    });
+}
+
+#[test]
+fn a_sweep_that_was_cut_short_is_finished_by_the_next_start() {
+    story(|mut story| async move {
+        story.end().await;
+        assert!(
+            !story.uids().await.is_empty(),
+            "an orderly end keeps mirrors"
+        );
+        story.set(json!({"running": false})).await;
+        story.manager = Some(story.lab.start("*").await);
+        story.ready("False/Stopped").await;
+        assert!(story.uids().await.is_empty());
+        assert!(story.calls().is_empty(), "the engine was told nothing");
+    });
+}
+
+#[test]
+fn what_changes_while_the_connection_is_made_is_not_missed() {
+    story(|story| async move {
+        let engine = story.engine.clone();
+        let changing = tokio::spawn(async move {
+            for number in 0..200 {
+                let name = format!("v{}", number % 7);
+                if number % 3 == 0 {
+                    engine.take_volume(&name);
+                } else {
+                    engine.put_volume(volume(&name));
+                }
+                if number % 20 == 0 {
+                    engine.cut_streams();
+                }
+                // Between any two steps of the connection.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        changing.await.expect("no panic");
+        let there = engine::Engine::volumes(&story.engine)
+            .await
+            .expect("it is up");
+        let mut wanted: Vec<String> = there.into_iter().map(|volume| volume.name).collect();
+        wanted.sort();
+        eventually("the mirror is what the engine is", || async {
+            let volumes = story.all::<Volume>().await;
+            let mut found: Vec<String> = volumes
+                .into_iter()
+                .map(|volume| volume.status.unwrap_or_default().name)
+                .collect();
+            found.sort();
+            if found == wanted { Ok(()) } else { Err(found) }
+        })
+        .await;
+        story.ready("True/Connected").await;
+    });
+}
+
+#[test]
 fn moby_is_back_after_its_deletion() {
     story(|story| async move {
         let before = story.all::<ContainerNamespace>().await[0].uid();
@@ -657,7 +770,7 @@ fn moby_is_back_after_its_deletion() {
 
 #[test]
 fn an_orderly_end_aborts_no_controller() {
-    story(|story| async move {
-        assert!(story.manager.stop().await.is_empty());
+    story(|mut story| async move {
+        story.end().await;
     });
 }

@@ -92,6 +92,8 @@ impl Transport {
             return Err(refusal(status.as_u16(), &body));
         }
         let (queue, events) = mpsc::channel(EVENTS);
+        // A place kept for saying that the queue is full.
+        let overrun = queue.clone().try_reserve_owned();
         let endpoint = self.endpoint.to_string();
         let reader = tokio::spawn(async move {
             let _connection = connection;
@@ -122,11 +124,16 @@ impl Transport {
                         continue;
                     };
                     if queue.try_send(Ok(event)).is_err() {
-                        // Ending the stream here makes the reader read everything again.
+                        if let Ok(overrun) = overrun {
+                            overrun.send(Err(Error::Overrun));
+                        }
                         return;
                     }
                 }
                 if rest.len() > EVENT_MAX {
+                    if let Ok(overrun) = overrun {
+                        overrun.send(Err(Error::Overrun));
+                    }
                     return;
                 }
             }
