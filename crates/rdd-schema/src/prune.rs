@@ -99,7 +99,7 @@ pub fn drop_nulls(value: &mut Value, schema: &Schema) {
                 };
                 if value.is_null() {
                     // The default replaces it later.
-                    return child.nullable || child.default.is_some() || untyped(child);
+                    return child.nullable || child.default.is_some();
                 }
                 drop_nulls(value, child);
                 true
@@ -114,8 +114,4 @@ pub fn drop_nulls(value: &mut Value, schema: &Schema) {
         }
         _ => {}
     }
-}
-
-fn untyped(schema: &Schema) -> bool {
-    schema.r#type.is_none() && !schema.int_or_string
 }

@@ -346,7 +346,8 @@ fn junctors(value: &Value, checks: &Checks, path: &mut String, errors: &mut Vec<
 }
 
 fn enumeration(value: &Value, checks: &Checks, path: &str, errors: &mut Vec<FieldError>) {
-    if checks.words.is_empty() || checks.words.contains(value) {
+    // Null is never one of the words, not even where it is listed.
+    if checks.words.is_empty() || (!value.is_null() && checks.words.contains(value)) {
         return;
     }
     let words: Vec<String> = checks
