@@ -22,6 +22,7 @@ pub mod document;
 mod event;
 mod lease;
 mod namespace;
+mod rbac;
 mod secret;
 mod service_account;
 pub mod zero;
@@ -111,7 +112,7 @@ impl Declaration<'_> {
 /// CustomResourceDefinitions, which is the only one with a memory.
 pub fn catalog(definition: impl FnOnce(Arc<zero::Form>) -> Arc<dyn Strategy>) -> Catalog {
     let mut catalog = Catalog::default();
-    for resource in core().into_iter().chain(events()) {
+    for resource in core().into_iter().chain(events()).chain(rbac()) {
         catalog.insert(resource);
     }
     catalog.insert(lease());
@@ -237,6 +238,58 @@ fn events() -> [Resource; 2] {
         ..declaration("events.k8s.io").resource(document, strategy)
     };
     [core, named]
+}
+
+fn rbac() -> [Resource; 4] {
+    let declaration = |plural, kind, scope| Declaration {
+        group: "rbac.authorization.k8s.io",
+        plural,
+        kind,
+        short_names: &[],
+        scope,
+    };
+    let role = |plural, kind, scope, document: Document| {
+        let strategy = Arc::new(rbac::RoleStrategy {
+            form: Arc::clone(&document.form),
+            namespaced: scope == Scope::Namespaced,
+        });
+        Resource {
+            create_on_update: true,
+            ..declaration(plural, kind, scope).resource(document, strategy)
+        }
+    };
+    let binding = |plural, kind, scope, document: Document| {
+        let strategy = Arc::new(rbac::BindingStrategy {
+            form: Arc::clone(&document.form),
+            namespaced: scope == Scope::Namespaced,
+        });
+        Resource {
+            create_on_update: true,
+            columns: columns::binding(),
+            ..declaration(plural, kind, scope).resource(document, strategy)
+        }
+    };
+    [
+        role("roles", "Role", Scope::Namespaced, Document::role()),
+        role(
+            "clusterroles",
+            "ClusterRole",
+            Scope::Cluster,
+            Document::cluster_role(),
+        ),
+        binding(
+            "rolebindings",
+            "RoleBinding",
+            Scope::Namespaced,
+            Document::role_binding(),
+        ),
+        binding(
+            "clusterrolebindings",
+            "ClusterRoleBinding",
+            Scope::Cluster,
+            Document::cluster_role_binding(),
+        ),
+    ]
 }
 
 fn lease() -> Resource {

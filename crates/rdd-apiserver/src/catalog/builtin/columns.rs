@@ -89,6 +89,48 @@ pub(super) fn lease() -> Vec<PrinterColumn> {
     ]
 }
 
+pub(super) fn binding() -> Vec<PrinterColumn> {
+    vec![
+        column(
+            "Role",
+            "RoleRef can only reference a Role in the current namespace.",
+            |object, _| {
+                let role = &object["roleRef"];
+                format!("{}/{}", text(&role["kind"]), text(&role["name"])).into()
+            },
+        ),
+        age_column(),
+        wide("Users", "Users in the roleBinding", |object, _| {
+            subjects(object, "User").into()
+        }),
+        wide("Groups", "Groups in the roleBinding", |object, _| {
+            subjects(object, "Group").into()
+        }),
+        wide(
+            "ServiceAccounts",
+            "ServiceAccounts in the roleBinding",
+            |object, _| subjects(object, "ServiceAccount").into(),
+        ),
+    ]
+}
+
+/// The subjects of a kind, accounts with their Namespace.
+fn subjects(object: &Value, kind: &str) -> String {
+    let names: Vec<String> = object["subjects"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|subject| subject["kind"] == kind)
+        .map(|subject| match kind {
+            "ServiceAccount" => {
+                format!("{}/{}", text(&subject["namespace"]), text(&subject["name"]))
+            }
+            _ => text(&subject["name"]).to_owned(),
+        })
+        .collect();
+    names.join(", ")
+}
+
 pub(super) fn event() -> Vec<PrinterColumn> {
     const REASON: &str = "This should be a short, machine understandable string that gives the reason for the transition into the object's current status.";
     const SUBOBJECT: &str = "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement, such as desiredState.manifest.containers[2]. For example, if the object reference is to a container within a pod, this would take on a value like: \"spec.containers{name}\" (where \"name\" refers to the name of the container that triggered the event) or if no container name is specified \"spec.containers[2]\" (container with index 2 in this pod). This syntax is chosen only to have some well-defined way of referencing a part of an object.";

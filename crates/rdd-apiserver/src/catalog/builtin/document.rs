@@ -88,6 +88,30 @@ impl Document {
         Self::read(include_str!("schemas/lease.json"))
     }
 
+    /// Role.
+    #[must_use]
+    pub fn role() -> Self {
+        Self::read(include_str!("schemas/role.json"))
+    }
+
+    /// ClusterRole.
+    #[must_use]
+    pub fn cluster_role() -> Self {
+        Self::read(include_str!("schemas/clusterrole.json"))
+    }
+
+    /// RoleBinding.
+    #[must_use]
+    pub fn role_binding() -> Self {
+        Self::read(include_str!("schemas/rolebinding.json"))
+    }
+
+    /// ClusterRoleBinding.
+    #[must_use]
+    pub fn cluster_role_binding() -> Self {
+        Self::read(include_str!("schemas/clusterrolebinding.json"))
+    }
+
     /// CustomResourceDefinition.
     #[must_use]
     pub fn custom_resource_definition() -> Self {
@@ -148,6 +172,10 @@ mod tests {
             Document::event(),
             Document::events_event(),
             Document::lease(),
+            Document::role(),
+            Document::cluster_role(),
+            Document::role_binding(),
+            Document::cluster_role_binding(),
             Document::custom_resource_definition(),
         ] {
             assert!(document.schema.properties.contains_key("metadata"));
