@@ -713,6 +713,35 @@ fn a_sweep_that_was_cut_short_is_finished_by_the_next_start() {
 }
 
 #[test]
+fn a_mirror_without_status_and_without_a_volume_is_removed() {
+    story(|mut story| async move {
+        story.end().await;
+        let volumes = story.all::<Volume>().await;
+        let label = volumes[0].labels()[names::ENGINE_LABEL].clone();
+        let half = |name: &str| -> Volume {
+            serde_json::from_value(json!({
+                "apiVersion": "containers.rancherdesktop.io/v1alpha1", "kind": "Volume",
+                "metadata": {"name": name, "labels": {names::ENGINE_LABEL: label},
+                    "finalizers": [names::MIRROR_FINALIZER]},
+            }))
+            .expect("a Volume")
+        };
+        let lonely = story
+            .api()
+            .create(&PostParams::default(), &half("vol-0"))
+            .await;
+        lonely.expect("it is accepted");
+        story.manager = Some(story.lab.start("*").await);
+        eventually("only what the engine has is left", || async {
+            let left = story.all::<Volume>().await;
+            if left.len() == 1 { Ok(()) } else { Err(left) }
+        })
+        .await;
+        assert!(story.calls().is_empty(), "{:?}", story.calls());
+    });
+}
+
+#[test]
 fn what_changes_while_the_connection_is_made_is_not_missed() {
     story(|story| async move {
         let engine = story.engine.clone();

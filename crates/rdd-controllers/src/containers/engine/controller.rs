@@ -38,7 +38,7 @@ use super::plan;
 use super::queue::Queue;
 use super::sweep::sweep;
 use super::watches::{self, ApiChange, Change};
-use super::work::{Done, Key, Work};
+use super::work::{Done, Key, Work, is_nameless_image, is_nameless_volume};
 use crate::world::World;
 
 /// Mirrors that are worked on at once.
@@ -732,7 +732,7 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
     for mirror in mirrors
         .images
         .values()
-        .filter(|mirror| is_deleting(&***mirror))
+        .filter(|mirror| is_deleting(&***mirror) || is_nameless_image(mirror))
     {
         keys.insert(Key::ImageMirror(mirror.name_any()));
     }
@@ -741,7 +741,7 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
         .values()
         .filter(|mirror| is_of(&***mirror, &work.label))
     {
-        if is_deleting(&**mirror) {
+        if is_deleting(&**mirror) || is_nameless_volume(mirror) {
             keys.insert(Key::VolumeMirror(mirror.name_any()));
         } else if let Some(status) = &mirror.status {
             keys.insert(Key::Volume(status.name.clone()));

@@ -32,11 +32,11 @@ pub(super) enum Key {
     ContainerMirror(String),
     /// An image, by identifier or reference.
     Image(String),
-    /// The deletion of one image mirror, by the mirror's name.
+    /// One image mirror that is being deleted or never got a status, by its name.
     ImageMirror(String),
     /// A volume and its mirror, by the engine's name.
     Volume(String),
-    /// The deletion of one volume mirror, by the mirror's name.
+    /// One volume mirror that is being deleted or never got a status, by its name.
     VolumeMirror(String),
     /// What a container's mirror asks to be done, by identifier. Apart from its
     /// state, so that a slow stop does not hold the mirror back.
@@ -231,6 +231,18 @@ impl Work {
         let Some(mirror) = self.mirrors.read().images.get(name).cloned() else {
             return Ok(Vec::new());
         };
+        if is_nameless_image(&mirror) && is_of(&*mirror, &self.label) {
+            let images = self.engine.images().await.map_err(|error| chain(&error))?;
+            let owner = images.into_iter().find(|image| {
+                let mut tags = image.tags.iter();
+                plan::image_name(&image.id, None) == name
+                    || tags.any(|tag| plan::image_name(&image.id, Some(tag)) == name)
+            });
+            return match owner {
+                Some(image) => Ok(vec![Key::Image(image.id)]),
+                None => self.prune(&*mirror).await.map(|()| Vec::new()),
+            };
+        }
         if !is_deleting(&*mirror) || !has_finalizer(&*mirror) {
             return Ok(Vec::new());
         }
@@ -289,6 +301,14 @@ impl Work {
         let Some(mirror) = self.mirrors.read().volumes.get(name).cloned() else {
             return Ok(Vec::new());
         };
+        if is_nameless_volume(&mirror) && is_of(&*mirror, &self.label) {
+            let volumes = self.engine.volumes().await.map_err(|error| chain(&error))?;
+            let mut volumes = volumes.into_iter();
+            return match volumes.find(|volume| plan::volume_name(&volume.name) == name) {
+                Some(volume) => Ok(vec![Key::Volume(volume.name)]),
+                None => self.prune(&*mirror).await.map(|()| Vec::new()),
+            };
+        }
         if !is_deleting(&*mirror) || !has_finalizer(&*mirror) {
             return Ok(Vec::new());
         }
@@ -342,9 +362,17 @@ impl Work {
             + Debug
             + DeserializeOwned,
     {
-        let status = serde_json::to_value(status).map_err(|error| error.to_string())?;
-        self.write_status::<K>(field_manager::ENGINE, kind, name, &status)
-            .await
+        let body = json!({
+            "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
+            "kind": kind,
+            "metadata": {"name": name},
+            "status": status,
+        });
+        let params = PatchParams::apply(field_manager::ENGINE).force();
+        let api: Api<K> = self.api();
+        // A mirror that was removed since it was claimed is claimed again later.
+        let written = api.patch_status(name, &params, &Patch::Apply(&body)).await;
+        written.map(drop).map_err(text)
     }
 
     /// Applies a status under one of our managers; a mirror that is gone needs none.
@@ -474,6 +502,18 @@ where
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Whether a mirror that stands never got a status, which names its image. A list read
+/// after the mirror was seen tells whether the image still exists.
+pub(super) fn is_nameless_image(mirror: &Image) -> bool {
+    !is_deleting(mirror) && image_id(mirror).is_none()
+}
+
+/// The same for a volume.
+pub(super) fn is_nameless_volume(mirror: &Volume) -> bool {
+    let status = mirror.status.as_ref();
+    !is_deleting(mirror) && status.is_none_or(|status| status.name.is_empty())
 }
 
 fn image_id(mirror: &Image) -> Option<String> {
