@@ -62,11 +62,6 @@ impl Declaration<'_> {
     /// A `v1` resource without peculiarities: ordinary verbs, kept with history under
     /// its own group, not created by PUT.
     pub(crate) fn resource(&self, document: Document, strategy: Arc<dyn Strategy>) -> Resource {
-        let storage = if self.group.is_empty() {
-            String::new()
-        } else {
-            self.group.to_owned()
-        };
         let version = api_version(self.group, "v1");
         Resource {
             group: self.group.to_owned(),
@@ -87,7 +82,7 @@ impl Declaration<'_> {
             scale: None,
             schema: document.schema,
             storage: StorageForm {
-                group: storage,
+                group: self.group.to_owned(),
                 resource: self.plural.to_owned(),
                 api_version: version.clone(),
                 ttl: None,
