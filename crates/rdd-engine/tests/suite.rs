@@ -368,3 +368,17 @@ async fn a_place_where_nobody_listens_is_named() {
             .contains("unix:///nonexistent/docker.sock")
     );
 }
+
+#[tokio::test]
+async fn a_host_that_ssh_cannot_reach_is_told_in_the_words_of_ssh() {
+    let endpoint = Endpoint::parse("ssh://nobody@127.0.0.1:1").expect("an endpoint");
+    let refused = Docker::connect(&endpoint)
+        .await
+        .expect_err("nobody listens");
+    assert!(refused.is_connection(), "{refused:?}");
+    let why = std::error::Error::source(&refused).map(ToString::to_string);
+    assert!(
+        why.as_ref().is_some_and(|why| why.contains("ssh")),
+        "{why:?}"
+    );
+}

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -32,6 +32,12 @@ const EVENTS: usize = 16_384;
 
 /// The longest event: labels are part of it.
 const EVENT_MAX: usize = 4 * 1024 * 1024;
+
+/// How much of what ssh says is kept, in bytes.
+const WORDS_MAX: u64 = 4096;
+
+/// How long ssh may take to say why it failed.
+const SSH_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -172,21 +178,40 @@ impl Transport {
                     .args(["--", destination, "docker", "system", "dial-stdio"])
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
-                    .stderr(Stdio::null())
+                    .stderr(Stdio::piped())
                     .kill_on_drop(true)
                     .spawn()
-                    .map_err(|error| self.unreachable(error))?;
-                let (Some(stdout), Some(stdin)) = (child.stdout.take(), child.stdin.take()) else {
+                    .map_err(|error| self.lost(format!("ssh cannot be run: {error}")))?;
+                let (Some(stdout), Some(stdin), Some(mut stderr)) =
+                    (child.stdout.take(), child.stdin.take(), child.stderr.take())
+                else {
                     return Err(self.unreachable(ErrorKind::BrokenPipe.into()));
                 };
-                let (response, connection) = self
+                let exchanged = self
                     .exchange(tokio::io::join(stdout, stdin), method, path)
-                    .await?;
+                    .await;
+                let (response, connection) = match exchanged {
+                    Ok(exchanged) => exchanged,
+                    Err(error) => {
+                        // What ssh says tells more than that its output ended.
+                        let mut words = Vec::new();
+                        let mut limited = (&mut stderr).take(WORDS_MAX);
+                        let read = timeout(SSH_WORDS, limited.read_to_end(&mut words)).await;
+                        let words = String::from_utf8_lossy(&words).trim().to_owned();
+                        return Err(match read {
+                            Ok(Ok(_)) if !words.is_empty() => self.lost(words),
+                            _ => error,
+                        });
+                    }
+                };
                 // The child lives as long as its connection.
                 let both = tokio::spawn(async move {
                     let _child = child;
-                    // The connection's end is seen where its body is read.
-                    let _ended = connection.await;
+                    // Unread, its warnings would one day block it. The connection's end is
+                    // seen where its body is read.
+                    let mut nowhere = tokio::io::sink();
+                    let warnings = tokio::io::copy(&mut stderr, &mut nowhere);
+                    let _ended = tokio::join!(connection, warnings);
                 });
                 Ok((response, AbortOnDropHandle::new(both)))
             }
