@@ -167,19 +167,26 @@ struct GoNumbers;
 
 impl serde_json::ser::Formatter for GoNumbers {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        let magnitude = value.abs();
-        if value != 0.0 && !(1e-6..1e21).contains(&magnitude) {
-            let text = format!("{value:e}");
-            let Some((mantissa, exponent)) = text.split_once('e') else {
-                return writer.write_all(text.as_bytes());
-            };
-            let (sign, digits) = match exponent.strip_prefix('-') {
-                Some(digits) => ('-', digits),
-                None => ('+', exponent),
-            };
-            return write!(writer, "{mantissa}e{sign}{digits:0>2}");
+        let text = format!("{value:e}");
+        let Some((mantissa, exponent)) = text.split_once('e') else {
+            return writer.write_all(text.as_bytes());
+        };
+        let exponent: i32 = exponent.parse().unwrap_or_default();
+        if value != 0.0 && !(-7..21).contains(&exponent) {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            return write!(writer, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
         }
-        write!(writer, "{value}")
+        if exponent < 15 {
+            return write!(writer, "{value}");
+        }
+        // The shortest digits that read back, then zeros; not the exact value's digits.
+        let (sign, digits) = match mantissa.strip_prefix('-') {
+            Some(digits) => ("-", digits),
+            None => ("", mantissa),
+        };
+        let digits = digits.replace('.', "");
+        let width = usize::try_from(exponent + 1).unwrap_or_default();
+        write!(writer, "{sign}{digits:0<width$}")
     }
 }
 

@@ -311,7 +311,8 @@ fn check_shape(options: &Value) -> ApiResult<()> {
             "json: cannot unmarshal {found} into Go struct field DeleteOptions.{field} of type {go_type}"
         ))
     };
-    let checks: [(&str, &str, fn(&Value) -> bool); 6] = [
+    type Fits = fn(&Value) -> bool;
+    let checks: [(&str, &str, Fits); 6] = [
         ("gracePeriodSeconds", "int64", Value::is_i64),
         ("orphanDependents", "bool", Value::is_boolean),
         (

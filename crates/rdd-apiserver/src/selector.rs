@@ -429,7 +429,7 @@ fn parse_requirement(tokens: &mut Tokens<'_>) -> Result<LabelRequirement, String
     };
     if let Operator::In(values) | Operator::NotIn(values) = &operator {
         for (index, value) in values.iter().enumerate() {
-            for wrong in rdd_schema::names::label_value(value) {
+            if let Some(wrong) = rdd_schema::names::label_value(value).first() {
                 return Err(format!(
                     "values[{index}][{key}]: Invalid value: {}: {wrong}",
                     crate::object::quote(value)

@@ -117,6 +117,9 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
     if value.is_null() && !resource.is_custom() {
         *value = Value::Object(serde_json::Map::new());
     }
+    if value.is_null() {
+        return Err(missing_kind(resource, body));
+    }
     let Value::Object(members) = value else {
         let found = match value {
             Value::Array(_) => "array",
@@ -133,18 +136,28 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
             echo(body)
         )));
     };
+    for key in ["kind", "apiVersion"] {
+        let found = match members.get(key) {
+            None | Some(Value::Null | Value::String(_)) => continue,
+            Some(Value::Array(_)) => "array",
+            Some(Value::Object(_)) => "object",
+            Some(Value::Bool(_)) => "bool",
+            Some(Value::Number(_)) => "number",
+        };
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; \
+             json parse error: json: cannot unmarshal {found} into Go struct field .{key} of type \
+             string ({})",
+            resource.kind,
+            echo(body)
+        )));
+    }
     let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
     let expected = resource.api_version();
     if resource.is_custom() {
         if kind.is_empty() {
-            return Err(ApiError::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): Object 'Kind' is \
-                 missing in '{}' ({})",
-                resource.kind,
-                String::from_utf8_lossy(body),
-                echo(body)
-            )));
+            return Err(missing_kind(resource, body));
         }
         if api_version != expected {
             return Err(ApiError::bad_request(format!(
@@ -189,6 +202,16 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
     members.insert("kind".to_owned(), Value::String(kind));
     members.insert("apiVersion".to_owned(), Value::String(api_version));
     Ok(())
+}
+
+fn missing_kind(resource: &Resource, body: &[u8]) -> ApiError {
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in \
+         '{}' ({})",
+        resource.kind,
+        String::from_utf8_lossy(body),
+        echo(body)
+    ))
 }
 
 /// Why an object of this type is none of a built-in resource's, in Go's words.

@@ -56,7 +56,12 @@ async fn read_options(call: &Call, body: Body) -> ApiResult<DeleteOptions> {
     let body = if bytes.is_empty() {
         None
     } else {
-        Some(parse_options(call, &bytes)?)
+        let options = parse_options(call, &bytes)?;
+        Some(if options.is_null() {
+            json!({})
+        } else {
+            options
+        })
     };
     DeleteOptions::parse(&call.query, body.as_ref())
 }

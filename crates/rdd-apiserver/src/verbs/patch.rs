@@ -70,7 +70,8 @@ fn form(call: &Call) -> ApiResult<ContentType> {
 /// A parsed patch.
 pub(crate) enum Parsed {
     Json(JsonPatch),
-    Merge(Value),
+    /// With the keys that it has twice.
+    Merge(Value, Vec<String>),
     Strategic(Value),
 }
 
@@ -88,11 +89,11 @@ pub(crate) fn parse(form: ContentType, bytes: &Bytes) -> ApiResult<Parsed> {
             .map(Parsed::Strategic)
             .map_err(|error| ApiError::bad_request(error.0)),
         _ => {
-            let document = json::parse_trusted(bytes).map_err(syntax)?;
-            if !document.is_object() {
-                return Err(ApiError::bad_request("invalid JSON Patch"));
+            let document = json::parse(bytes).map_err(syntax)?;
+            if !document.value.is_object() {
+                return Err(ApiError::bad_request("Invalid JSON Patch"));
             }
-            Ok(Parsed::Merge(document))
+            Ok(Parsed::Merge(document.value, document.duplicates))
         }
     }
 }
@@ -120,7 +121,7 @@ pub(crate) fn apply_patch(
     let mut object = current.clone();
     match patch {
         Parsed::Json(patch) => patch.apply(&mut object).map_err(json_patch_error)?,
-        Parsed::Merge(patch) => rdd_apply::merge::apply(&mut object, patch),
+        Parsed::Merge(patch, _) => rdd_apply::merge::apply(&mut object, patch),
         Parsed::Strategic(patch) => {
             rdd_apply::strategic::apply(&mut object, patch, &resource.schema).map_err(|error| {
                 match error {
@@ -148,13 +149,25 @@ impl Compute for Patch {
             return Err(ApiError::patch_not_applicable());
         }
         let patched = object.clone();
+        if matches!(self.patch, Parsed::Strategic(_)) {
+            // It works on the typed object, of which the type is no part.
+            object["kind"] = Value::String(resource.kind.clone());
+            object["apiVersion"] = Value::String(resource.api_version());
+        }
         check_type(&resource, &mut object)?;
         let unknown = decode::typed_text(&resource, &mut object)
             .map_err(|text| invalid_patch(&patched, &text))?;
-        let unknown: Vec<String> = unknown
+        let duplicates: &[String] = match &self.patch {
+            Parsed::Merge(_, duplicates) => duplicates,
+            _ => &[],
+        };
+        let duplicates = duplicates
             .iter()
-            .map(|path| format!("unknown field {}", quote(path)))
-            .collect();
+            .map(|path| format!("duplicate field {}", quote(path)));
+        let unknown = unknown
+            .iter()
+            .map(|path| format!("unknown field {}", quote(path)));
+        let unknown: Vec<String> = duplicates.chain(unknown).collect();
         match self.validation {
             FieldValidation::Strict if !unknown.is_empty() => {
                 let text = format!("strict decoding error: {}", unknown.join(", "));

@@ -145,7 +145,7 @@ pub(crate) async fn patch(
     let change = if form == ContentType::ApplyPatch {
         let parsed = yaml::parse(bytes)
             .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
-        Change::Patch(Parsed::Merge(parsed.value))
+        Change::Patch(Parsed::Merge(parsed.value, Vec::new()))
     } else {
         Change::Patch(patch::parse(form, bytes)?)
     };

@@ -1,0 +1,523 @@
+//! The server from outside: whole requests through the router, on a memory store.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use rdd_admission::{
+    AdmissionChain, AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase,
+};
+use rdd_apiserver::{
+    ApiServer, Identity, Options,
+    auth::{Authenticator, MastersOnly},
+    catalog::crd,
+    http::{
+        body::Body,
+        router::{NoPages, Router},
+    },
+    workers::Workers,
+};
+use rdd_store::{MemoryStore, Store};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Longest wait for anything that should happen at once.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+struct Server {
+    api: ApiServer,
+    router: Router,
+    stop: CancellationToken,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Server {
+    async fn start(admission: AdmissionChain) -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let (catalog, definitions) = crd::served(crd::Options::default());
+        let mut authenticator = Authenticator::default();
+        authenticator.add_token("good", Identity::new("alice", "", ["devs"]));
+        let (api, work) = ApiServer::new(Options {
+            store: Arc::clone(&store),
+            catalog: Arc::clone(&catalog),
+            authenticator,
+            authorizer: Arc::new(MastersOnly),
+            admission,
+            pages: Arc::new(NoPages),
+        });
+        tokio::spawn(work);
+        let stop = CancellationToken::new();
+        let workers = Workers {
+            store,
+            catalog,
+            definitions,
+            client: api.client(Identity::system("system:apiserver")),
+            root_ca: String::new(),
+        };
+        workers
+            .create_start_objects()
+            .await
+            .expect("the start objects are created");
+        tokio::spawn(workers.run(stop.clone()));
+        let router = api.router().acting_as(Identity::system("test"));
+        Self { api, router, stop }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Response<Body> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type)
+            .body(Full::new(body))
+            .expect("a request");
+        match self.router.clone().oneshot(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let content_type = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let body = if body.is_null() {
+            Bytes::new()
+        } else {
+            body.to_string().into()
+        };
+        read(self.send(method, path, content_type, body).await).await
+    }
+}
+
+async fn read(answer: Response<Body>) -> (StatusCode, Value) {
+    let status = answer.status();
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .expect("the body ends")
+        .to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+/// The lines of a watch, one event at a time.
+struct Watch {
+    body: Body,
+    rest: Vec<u8>,
+}
+
+impl Watch {
+    async fn open(server: &Server, path: &str) -> Self {
+        let answer = server
+            .send(Method::GET, path, "application/json", Bytes::new())
+            .await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        Self {
+            body: answer.into_body(),
+            rest: Vec::new(),
+        }
+    }
+
+    /// The next event; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).expect("every line is an event"));
+            }
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame()).await;
+            let frame = frame
+                .expect("an event comes in time")?
+                .expect("the stream does not break");
+            self.rest
+                .extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+    }
+
+    async fn expect(&mut self, kind: &str, name: &str) -> Value {
+        let event = self.next().await.expect("the watch goes on");
+        assert_eq!(
+            (&event["type"], &event["object"]["metadata"]["name"]),
+            (&json!(kind), &json!(name))
+        );
+        event
+    }
+}
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn config_map(name: &str, label: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"l": label}}, "data": {"k": "v"}})
+}
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "properties": {"size": {"type": "integer"}}},
+                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}
+                }}}
+            }]
+        }
+    })
+}
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+
+#[tokio::test]
+async fn an_object_lives_and_a_watch_sees_every_step() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let mut watch = Watch::open(
+        &server,
+        &format!("{CONFIG_MAPS}?watch=true&labelSelector=l%3D1"),
+    )
+    .await;
+    let (status, made) = server
+        .call(Method::POST, CONFIG_MAPS, config_map("a", "1"))
+        .await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let path = format!("{CONFIG_MAPS}/a");
+    let relabel = json!({"metadata": {"labels": {"l": "2"}}});
+    watch.expect("ADDED", "a").await;
+    server
+        .call(Method::PATCH, &path, json!({"data": {"k": "w"}}))
+        .await;
+    watch.expect("MODIFIED", "a").await;
+    // Leaving the selector looks like a deletion: the old object, the new revision.
+    let (_, moved) = server.call(Method::PATCH, &path, relabel).await;
+    let gone = watch.expect("DELETED", "a").await;
+    assert_eq!(gone["object"]["metadata"]["labels"]["l"], "1");
+    assert_eq!(
+        gone["object"]["metadata"]["resourceVersion"],
+        moved["metadata"]["resourceVersion"]
+    );
+    let (status, answer) = server.call(Method::DELETE, &path, Value::Null).await;
+    assert_eq!(
+        (status, &answer["status"]),
+        (StatusCode::OK, &json!("Success"))
+    );
+    let (status, _) = server.call(Method::GET, &path, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_write_that_changes_nothing_takes_no_revision() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let (_, made) = server
+        .call(Method::POST, CONFIG_MAPS, config_map("a", "1"))
+        .await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let (status, same) = server
+        .call(Method::PATCH, &path, json!({"data": {"k": "v"}}))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(same, made);
+    let (status, same) = server.call(Method::PUT, &path, made.clone()).await;
+    assert_eq!((status, &same), (StatusCode::OK, &made));
+}
+
+#[tokio::test]
+async fn initial_events_end_with_a_bookmark_to_resume_from() {
+    let server = Server::start(AdmissionChain::default()).await;
+    server
+        .call(Method::POST, CONFIG_MAPS, config_map("a", "1"))
+        .await;
+    let query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan\
+                 &allowWatchBookmarks=true&labelSelector=l";
+    let mut watch = Watch::open(&server, &format!("{CONFIG_MAPS}?{query}")).await;
+    watch.expect("ADDED", "a").await;
+    let bookmark = watch.next().await.expect("a bookmark");
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    let metadata = &bookmark["object"]["metadata"];
+    assert_eq!(metadata["annotations"]["k8s.io/initial-events-end"], "true");
+    let revision = metadata["resourceVersion"]
+        .as_str()
+        .expect("a revision")
+        .to_owned();
+    server
+        .call(Method::POST, CONFIG_MAPS, config_map("b", "1"))
+        .await;
+    let path = format!("{CONFIG_MAPS}?watch=true&labelSelector=l&resourceVersion={revision}");
+    Watch::open(&server, &path).await.expect("ADDED", "b").await;
+    watch.expect("ADDED", "b").await;
+}
+
+#[tokio::test]
+async fn concurrent_patches_without_a_version_never_conflict() {
+    let server = Arc::new(Server::start(AdmissionChain::default()).await);
+    server
+        .call(Method::POST, CONFIG_MAPS, config_map("a", "1"))
+        .await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..16 {
+        let server = Arc::clone(&server);
+        tasks.spawn(async move {
+            let patch = json!({"data": {format!("k{index}"): "v"}});
+            server
+                .call(Method::PATCH, &format!("{CONFIG_MAPS}/a"), patch)
+                .await
+                .0
+        });
+    }
+    while let Some(status) = tasks.join_next().await {
+        assert_eq!(status.expect("no panic"), StatusCode::OK);
+    }
+    let (_, object) = server
+        .call(Method::GET, &format!("{CONFIG_MAPS}/a"), Value::Null)
+        .await;
+    assert_eq!(
+        object["data"].as_object().map(serde_json::Map::len),
+        Some(17)
+    );
+}
+
+#[tokio::test]
+async fn pages_show_one_moment() {
+    let server = Server::start(AdmissionChain::default()).await;
+    for name in ["a", "b", "c"] {
+        server
+            .call(Method::POST, CONFIG_MAPS, config_map(name, "1"))
+            .await;
+    }
+    let base = format!("{CONFIG_MAPS}?limit=2");
+    let (_, first) = server.call(Method::GET, &base, Value::Null).await;
+    assert_eq!(first["items"].as_array().map(Vec::len), Some(2));
+    server
+        .call(Method::DELETE, &format!("{CONFIG_MAPS}/c"), Value::Null)
+        .await;
+    let token = first["metadata"]["continue"]
+        .as_str()
+        .expect("there is more");
+    let (_, second) = server
+        .call(
+            Method::GET,
+            &format!("{base}&continue={token}"),
+            Value::Null,
+        )
+        .await;
+    assert_eq!(second["items"][0]["metadata"]["name"], "c");
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
+}
+
+#[tokio::test]
+async fn a_definition_is_served_when_its_create_returns_and_ends_its_watches_when_it_changes() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let (status, answer) = server.call(Method::POST, DEFINITIONS, definition()).await;
+    assert_eq!(status, StatusCode::CREATED, "{answer}");
+    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "w"}, "spec": {"size": 1, "extra": true}, "status": {"x": 1}});
+    let (status, made) = server.call(Method::POST, WIDGETS, widget).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert_eq!(
+        (&made["spec"], made.get("status")),
+        (&json!({"size": 1}), None)
+    );
+    let mut widgets = Watch::open(&server, &format!("{WIDGETS}?watch=true")).await;
+    let mut others = Watch::open(
+        &server,
+        &format!("{CONFIG_MAPS}?watch=true&labelSelector=l"),
+    )
+    .await;
+    widgets.expect("ADDED", "w").await;
+    let column = json!([{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]);
+    let mut version = definition()["spec"]["versions"][0].clone();
+    version["additionalPrinterColumns"] = column;
+    let patch = json!({"spec": {"versions": [version]}});
+    let (status, answer) = server
+        .call(
+            Method::PATCH,
+            &format!("{DEFINITIONS}/widgets.example.com"),
+            patch,
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(
+        widgets.next().await,
+        None,
+        "the watch of the changed resource ends"
+    );
+    server
+        .call(Method::POST, CONFIG_MAPS, config_map("a", "1"))
+        .await;
+    others.expect("ADDED", "a").await;
+}
+
+#[tokio::test]
+async fn the_last_finalizer_takes_the_object_with_it() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let held = json!({"metadata": {"name": "a", "finalizers": ["example.com/f"]}});
+    server.call(Method::POST, CONFIG_MAPS, held).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let (status, object) = server.call(Method::DELETE, &path, Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(object["metadata"]["deletionTimestamp"].is_string());
+    let more = json!({"metadata": {"finalizers": ["example.com/f", "example.com/g"]}});
+    let (status, _) = server.call(Method::PATCH, &path, more).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let (status, _) = server
+        .call(
+            Method::PATCH,
+            &path,
+            json!({"metadata": {"finalizers": null}}),
+        )
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, _) = server.call(Method::GET, &path, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn server_side_apply_tells_whose_field_it_is() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let apply = async |manager: &str, value: &str| {
+        let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"},
+            "data": {"k": value}});
+        let path = format!("{path}?fieldManager={manager}");
+        let body = config.to_string().into();
+        read(
+            server
+                .send(Method::PATCH, &path, "application/apply-patch+yaml", body)
+                .await,
+        )
+        .await
+    };
+    assert_eq!(apply("m1", "1").await.0, StatusCode::CREATED);
+    let (status, answer) = apply("m2", "2").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(
+        answer["message"],
+        "Apply failed with 1 conflict: conflict with \"m1\": .data.k"
+    );
+}
+
+/// Denies deletes, and writes a label into everything that is created.
+struct Rule(Vec<Matches>, Phase);
+
+#[async_trait::async_trait]
+impl Admit for Rule {
+    fn name(&self) -> &str {
+        "rule.example.com"
+    }
+
+    fn phase(&self) -> Phase {
+        self.1
+    }
+
+    fn matches(&self) -> &[Matches] {
+        &self.0
+    }
+
+    async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {
+        if request.operation == Operation::Delete {
+            return Err(Denial::forbidden(self.name(), "not this one"));
+        }
+        let mut object = request.object.clone();
+        object["metadata"]["labels"]["seen"] = json!("yes");
+        Ok(Admitted {
+            object: Some(object),
+            warnings: vec!["looked at".to_owned()],
+        })
+    }
+}
+
+#[tokio::test]
+async fn rules_in_process_speak_like_the_webhooks_they_stand_for() {
+    let rule = |phase, operation| -> Arc<dyn Admit> {
+        Arc::new(Rule(
+            vec![Matches::resource("", "configmaps", vec![operation])],
+            phase,
+        ))
+    };
+    let chain = AdmissionChain::new([
+        rule(Phase::Mutating, Operation::Create),
+        rule(Phase::Validating, Operation::Delete),
+    ]);
+    let server = Server::start(chain).await;
+    let body = config_map("a", "1").to_string().into();
+    let answer = server
+        .send(Method::POST, CONFIG_MAPS, "application/json", body)
+        .await;
+    assert_eq!(answer.headers()["warning"], "299 - \"looked at\"");
+    assert_eq!(read(answer).await.1["metadata"]["labels"]["seen"], "yes");
+    let (status, answer) = server
+        .call(Method::DELETE, &format!("{CONFIG_MAPS}/a"), Value::Null)
+        .await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        answer["message"],
+        "admission webhook \"rule.example.com\" denied the request: not this one"
+    );
+}
+
+#[tokio::test]
+async fn who_is_no_master_is_told_what_they_may_not() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let ask = async |token: &str| {
+        let request = Request::get(CONFIG_MAPS)
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::new(Bytes::new()))
+            .expect("a request");
+        match server.api.router().oneshot(request).await {
+            Ok(answer) => read(answer).await,
+            Err(never) => match never {},
+        }
+    };
+    assert_eq!(ask("bad").await.0, StatusCode::UNAUTHORIZED);
+    let (status, answer) = ask("good").await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        answer["message"],
+        "configmaps is forbidden: User \"alice\" cannot list resource \"configmaps\" in API group \
+         \"\" in the namespace \"default\""
+    );
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_in_size_and_depth() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let big = Bytes::from(vec![b' '; 3 * 1024 * 1024 + 1]);
+    let (status, answer) = read(
+        server
+            .send(Method::POST, CONFIG_MAPS, "application/json", big)
+            .await,
+    )
+    .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(
+        answer["message"],
+        "Request entity too large: limit is 3145728"
+    );
+    let deep = Bytes::from("[".repeat(12_000));
+    let (status, _) = read(
+        server
+            .send(Method::POST, CONFIG_MAPS, "application/json", deep)
+            .await,
+    )
+    .await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
