@@ -104,18 +104,22 @@ pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value) -> V
 }
 
 fn document(resource: &Resource, version: MetaVersion, metadata: Value, rows: Vec<Value>) -> Value {
-    let mut definitions = vec![definition(
-        "Name",
-        "string",
-        "name",
-        "Name must be unique within a namespace. Is required when creating resources, although \
+    let columns = columns(resource);
+    let mut definitions = Vec::with_capacity(columns.len() + 1);
+    if leads_with_name(&columns) {
+        definitions.push(definition(
+            "Name",
+            "string",
+            "name",
+            "Name must be unique within a namespace. Is required when creating resources, although \
          some resources may allow a client to request the generation of an appropriate name \
          automatically. Name is primarily intended for creation idempotence and configuration \
          definition. Cannot be updated. More info: \
          https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
-        0,
-    )];
-    definitions.extend(columns(resource).iter().map(|column| {
+            0,
+        ));
+    }
+    definitions.extend(columns.iter().map(|column| {
         definition(
             &column.name,
             &column.r#type,
@@ -143,6 +147,11 @@ fn definition(name: &str, r#type: &str, format: &str, description: &str, priorit
     })
 }
 
+/// Whether the name stands in front; Events put theirs last.
+fn leads_with_name(columns: &[PrinterColumn]) -> bool {
+    columns.iter().all(|column| column.format != "name")
+}
+
 /// The columns after the name; a type without any shows when it was made.
 fn columns(resource: &Resource) -> Vec<PrinterColumn> {
     if !resource.columns.is_empty() {
@@ -161,8 +170,12 @@ fn columns(resource: &Resource) -> Vec<PrinterColumn> {
 }
 
 fn cells(resource: &Resource, object: &Value, now: Time) -> Vec<Value> {
-    let mut cells = vec![json!(crate::object::meta(object, "name"))];
-    cells.extend(columns(resource).iter().map(|column| match &column.cell {
+    let columns = columns(resource);
+    let mut cells = Vec::with_capacity(columns.len() + 1);
+    if leads_with_name(&columns) {
+        cells.push(json!(crate::object::meta(object, "name")));
+    }
+    cells.extend(columns.iter().map(|column| match &column.cell {
         Cell::Computed(compute) => compute(object, now),
         Cell::Path(path) => path_cell(path, &column.r#type, object, now),
     }));
