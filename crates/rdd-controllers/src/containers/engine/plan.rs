@@ -1,7 +1,9 @@
 //! What a mirror should be: pure functions from the engine's words to ours.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use parking_lot::Mutex;
 use rdd_api::names::MOBY;
 use rdd_api::{
     Binding, Container, ContainerState, ContainerStatus, Image, ImageStatus, Mount, Network, Port,
@@ -156,10 +158,13 @@ pub(super) fn volume_stands(mirror: &Volume, wanted: &VolumeStatus) -> bool {
 }
 
 fn state(word: &str) -> ContainerState {
-    serde_json::from_value(Value::from(word)).unwrap_or_else(|_| {
+    /// Words that were logged: each once, however often the engine says it.
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let state = serde_json::from_value(Value::from(word)).unwrap_or_default();
+    if state == ContainerState::Unknown && SAID.lock().insert(word.to_owned()) {
         tracing::warn!(word, "the engine reports a state that is not known");
-        ContainerState::Unknown
-    })
+    }
+    state
 }
 
 fn port(port: &engine::Port) -> Port {
