@@ -803,3 +803,30 @@ fn an_orderly_end_aborts_no_controller() {
         story.end().await;
     });
 }
+
+#[test]
+fn many_mirrors_are_swept_in_one_go() {
+    story(|story| async move {
+        for number in 0..600 {
+            let name = format!("c{number}");
+            story
+                .engine
+                .put_container(container(&name, "running"), "start");
+        }
+        eventually("all are mirrored", || async {
+            let found = story.all::<Container>().await.len();
+            if found == 601 { Ok(()) } else { Err(found) }
+        })
+        .await;
+        let begin = Instant::now();
+        story.set(json!({"running": false})).await;
+        story.ready("False/Stopped").await;
+        assert!(story.uids().await.is_empty());
+        // Sweeping anew for every deletion that is told would take minutes.
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            begin.elapsed()
+        );
+    });
+}

@@ -52,6 +52,9 @@ const REQUESTS: usize = 256;
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 
+/// Pause before mirrors that a sweep left are looked at again.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+
 /// The limit of the first full pass.
 const FIRST_PASS: Duration = Duration::from_secs(300);
 
@@ -433,7 +436,9 @@ impl Controller {
         if self.disconnect().await {
             tracing::info!("mirroring ends");
         }
-        self.retry = None;
+        if !self.sweeping {
+            self.retry = None;
+        }
         self.failures = 0;
         self.identity = None;
         let stops = app.as_ref().is_some_and(|app| running && !app.spec.running);
@@ -636,6 +641,10 @@ impl Controller {
     /// Removes what we made, then says so. Also finishes what a crash interrupted.
     async fn sweep(&mut self, app: Option<&App>, running: bool) {
         if !self.mirrors.read().is_swept() {
+            if self.sweeping && self.retry.is_some_and(|at| at > Instant::now()) {
+                // The watches are still telling what the last sweep did.
+                return;
+            }
             if !self.sweeping {
                 self.sweeping = true;
                 tracing::info!("removing the mirrors");
@@ -649,9 +658,11 @@ impl Controller {
             }
             // Their disappearance comes back through the watches; one that does not is
             // looked at again.
-            self.retry = Some(Instant::now() + RETRY_MIN);
+            self.retry = Some(Instant::now() + SWEEP_AGAIN);
             return;
         }
+        self.sweeping = false;
+        self.retry = None;
         let Some(app) = app else {
             return;
         };
