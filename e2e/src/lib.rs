@@ -1,0 +1,224 @@
+//! Tests of the built binary from outside, one file per user story.
+//!
+//! Every test has a home directory and an instance of its own, so that none can see
+//! another's or the developer's.
+//!
+//! Invariant: knows the program by its command line alone.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+/// No condition may take longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An instance in an empty home directory; stopped and removed when dropped.
+#[derive(Debug)]
+pub struct Lab {
+    home: tempfile::TempDir,
+    suffix: String,
+}
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Its exit code; 255 after a signal.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said.
+    pub stderr: String,
+}
+
+impl Done {
+    /// The standard output of a success.
+    ///
+    /// # Panics
+    /// For anything else, with all that was said.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout.trim_end().to_owned()
+    }
+
+    /// The standard error of a failure with this code.
+    ///
+    /// # Panics
+    /// For anything else, with all that was said.
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        self.stderr.trim_end().to_owned()
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(255),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// The binary under test.
+///
+/// # Panics
+/// Without one: `RDD_BIN` names it, else it lies in the target folder of this build.
+#[must_use]
+pub fn binary() -> PathBuf {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test run hands the binary over"
+    )]
+    let named = std::env::var_os("RDD_BIN").map(PathBuf::from);
+    let beside = || {
+        let test = std::env::current_exe().ok()?;
+        Some(test.parent()?.parent()?.join("rdd"))
+    };
+    let binary = named.or_else(beside).expect("a place for the binary");
+    assert!(
+        binary.is_file(),
+        "{} is missing; run `cargo build -p rdd` or `cargo xtask test`",
+        binary.display()
+    );
+    binary
+}
+
+impl Lab {
+    /// An instance of this name, which must be unique among the tests.
+    ///
+    /// # Panics
+    /// When no directory can be made.
+    #[must_use]
+    pub fn new(suffix: &str) -> Self {
+        // Short, because sockets lie below it.
+        let home = tempfile::Builder::new()
+            .prefix("e2e")
+            .tempdir_in("/tmp")
+            .expect("a home directory");
+        Self {
+            home,
+            suffix: suffix.to_owned(),
+        }
+    }
+
+    /// The home directory.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// `rdd` in this lab's environment and no other.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(words)
+            .env_clear()
+            .env("HOME", self.home())
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("RDD_INSTANCE", &self.suffix);
+        command
+    }
+
+    /// Runs `rdd` to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn rdd(&self, line: &str) -> Done {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.run(&words)
+    }
+
+    /// Runs `rdd` with words that hold blanks.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn run(&self, words: &[&str]) -> Done {
+        self.command(words).output().expect("rdd starts").into()
+    }
+
+    /// One of the instance's paths.
+    #[must_use]
+    pub fn path(&self, key: &str) -> PathBuf {
+        PathBuf::from(self.rdd(&format!("svc paths {key}")).ok())
+    }
+
+    /// The process number of the daemon, from `svc status`.
+    ///
+    /// # Panics
+    /// When the status cannot be read.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        let status = self.rdd("svc status").ok();
+        let number = status.rsplit(' ').next().expect("a status");
+        number.parse().expect("a number")
+    }
+
+    /// The docker client on this instance's engine.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn docker(&self, line: &str) -> String {
+        let socket = self.path("docker_socket");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = Command::new("docker")
+            .arg("-H")
+            .arg(format!("unix://{}", socket.display()))
+            .args(words)
+            .output()
+            .expect("docker is installed");
+        Done::from(output).ok()
+    }
+
+    /// Makes the image `box:1` of a static busybox; no registry is needed.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn import_image(&self) {
+        let socket = self.path("docker_socket");
+        let folder = self.home().join("image");
+        shell(&format!(
+            "mkdir -p {0}/bin && cp /bin/busybox {0}/bin/sh && tar -C {0} -c . | docker -H unix://{1} import - box:1",
+            folder.display(),
+            socket.display()
+        ));
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let deleted = self.rdd("svc delete --timeout=60s");
+        // A failing test keeps its own message; a passing one must clean up.
+        assert!(std::thread::panicking() || deleted.code == 0, "{deleted:?}");
+    }
+}
+
+/// Runs a shell line; returns what it printed.
+///
+/// # Panics
+/// When it fails.
+pub fn shell(line: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .output()
+        .expect("sh is there");
+    Done::from(output).ok()
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`].
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -5,6 +5,9 @@ use std::io::IsTerminal as _;
 /// Blanks between columns.
 const GAP: usize = 3;
 
+/// The narrowest that a column is; kubectl's tables have no narrower ones.
+const LEAST: usize = 3;
+
 /// The narrowest that a column is cut to.
 const NARROW: usize = 12;
 
@@ -32,6 +35,7 @@ impl Table {
                     .map(|cell| cell.chars().count())
                     .max()
                     .unwrap_or(0)
+                    .max(LEAST)
             })
             .collect();
         if let Some(width) = width {

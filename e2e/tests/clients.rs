@@ -1,0 +1,339 @@
+//! Clients that know nothing of rdd: kubectl, kube-rs and Python.
+
+use std::process::Command;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use rdd_e2e::{Done, Lab};
+use serde_json::json;
+
+const CRD: &str = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition",
+"metadata":{"name":"widgets.example.com"},"spec":{"group":"example.com","scope":"Namespaced",
+"names":{"plural":"widgets","singular":"widget","kind":"Widget","shortNames":["wd"],"categories":["all"]},
+"versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{}},
+"additionalPrinterColumns":[{"name":"Size","type":"integer","jsonPath":".spec.size"}],
+"schema":{"openAPIV3Schema":{"type":"object","properties":{
+"spec":{"type":"object","properties":{"size":{"type":"integer","minimum":1,"description":"How large."},"color":{"type":"string","default":"red"}}},
+"status":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}}}]}}"#;
+
+fn kubectl(lab: &Lab, words: &[&str], stdin: &str) -> Done {
+    use std::io::Write as _;
+    let mut child = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(lab.path("config"))
+        .args(words)
+        .env("HOME", lab.home())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("kubectl starts");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(stdin.as_bytes())
+        .expect("it reads");
+    child.wait_with_output().expect("it ends").into()
+}
+
+/// The same command through kubectl, where there is one, and through `rdd ctl`.
+#[test]
+fn rdd_ctl_answers_as_kubectl_does() {
+    let lab = Lab::new("ctl");
+    lab.rdd("svc start --controllers=").ok();
+    let manifest = lab.home().join("crd.json");
+    std::fs::write(&manifest, CRD).expect("writes");
+    lab.run(&["ctl", "apply", "-f", &manifest.display().to_string()])
+        .ok();
+    lab.rdd("ctl wait --for=condition=Established crd/widgets.example.com")
+        .ok();
+    let widget = lab.home().join("w.yaml");
+    std::fs::write(
+        &widget,
+        "apiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: w1\nspec:\n  size: 3\n",
+    )
+    .expect("writes");
+    let widget = widget.display().to_string();
+    assert_eq!(
+        lab.run(&["ctl", "apply", "-f", &widget]).ok(),
+        "widget.example.com/w1 created"
+    );
+    assert_eq!(
+        lab.run(&["ctl", "apply", "-f", &widget]).ok(),
+        "widget.example.com/w1 unchanged"
+    );
+    lab.rdd("ctl create configmap plain --from-literal=a=1")
+        .ok();
+
+    let has_kubectl = Command::new("kubectl")
+        .arg("version")
+        .arg("--client")
+        .output()
+        .is_ok();
+    for (line, wanted) in [
+        ("get widgets", "NAME   SIZE\nw1     3"),
+        ("get wd w1 -o name", "widget.example.com/w1"),
+        ("get widgets w1 -o jsonpath={.spec.color}", "red"),
+        (
+            "get widget.example.com/w1 -o custom-columns=N:.metadata.name,S:.spec.size",
+            "N     S\nw1    3",
+        ),
+        ("label widget w1 a=b", "widget.example.com/w1 labeled"),
+        ("get widgets -l a=b -o name", "widget.example.com/w1"),
+        ("get widgets -l a!=b -o name", ""),
+        ("annotate widget w1 a=b", "widget.example.com/w1 annotated"),
+        (
+            "patch widget w1 --type=merge -p {\"spec\":{\"size\":4}}",
+            "widget.example.com/w1 patched",
+        ),
+        (
+            "patch widget w1 --type=json -p [{\"op\":\"replace\",\"path\":\"/spec/size\",\"value\":5}]",
+            "widget.example.com/w1 patched",
+        ),
+        ("get widgets w1 -o jsonpath={.spec.size}", "5"),
+        ("get configmap plain -o jsonpath={.data}", "{\"a\":\"1\"}"),
+        (
+            "api-resources --api-group=example.com",
+            "NAME      SHORTNAMES   APIVERSION       NAMESPACED   KIND\nwidgets   wd           example.com/v1   true         Widget",
+        ),
+        ("label widget w1 a-", "widget.example.com/w1 unlabeled"),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ours = lab.run(&[&["ctl"], words.as_slice()].concat());
+        // kubectl says `unlabeled`; what is removed is gone either way.
+        if !line.ends_with("a-") {
+            assert_eq!(ours.clone().ok(), wanted, "{line}");
+        }
+        if has_kubectl && line.starts_with("get") {
+            let theirs = kubectl(&lab, &words, "");
+            assert_eq!(
+                (ours.code, &ours.stdout),
+                (theirs.code, &theirs.stdout),
+                "{line}: {theirs:?}"
+            );
+        }
+    }
+    for (line, wanted) in [
+        (
+            "get widget nope",
+            r#"Error from server (NotFound): widgets.example.com "nope" not found"#,
+        ),
+        (
+            "get nonsense",
+            r#"error: the server doesn't have a resource type "nonsense""#,
+        ),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ours = lab.run(&[&["ctl"], words.as_slice()].concat());
+        assert_eq!(ours.stderr.trim_end(), wanted, "{line}");
+        if has_kubectl {
+            let theirs = kubectl(&lab, &words, "");
+            assert_eq!(
+                (ours.code, ours.stderr),
+                (theirs.code, theirs.stderr),
+                "{line}"
+            );
+        }
+    }
+    let bad = lab.home().join("bad.yaml");
+    std::fs::write(
+        &bad,
+        "apiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: w2\nspec:\n  size: 0\n",
+    )
+    .expect("writes");
+    let refused = lab
+        .run(&["ctl", "apply", "-f", &bad.display().to_string()])
+        .fails(1);
+    assert_eq!(
+        refused,
+        r#"The Widget "w2" is invalid: spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"#
+    );
+}
+
+#[test]
+fn kubectl_applies_explains_waits_and_deletes() {
+    if Command::new("kubectl")
+        .arg("version")
+        .arg("--client")
+        .output()
+        .is_err()
+    {
+        println!("no kubectl on this machine: `rdd ctl` is tested in its place");
+        return;
+    }
+    let lab = Lab::new("kubectl");
+    lab.rdd("svc start --controllers=").ok();
+    kubectl(&lab, &["apply", "-f", "-"], CRD).ok();
+    kubectl(
+        &lab,
+        &[
+            "wait",
+            "--for=condition=Established",
+            "crd/widgets.example.com",
+            "--timeout=10s",
+        ],
+        "",
+    )
+    .ok();
+    let widget = r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w1"},"spec":{"size":3}}"#;
+    assert_eq!(
+        kubectl(&lab, &["apply", "-f", "-"], widget).ok(),
+        "widget.example.com/w1 created"
+    );
+    assert_eq!(
+        kubectl(&lab, &["apply", "-f", "-"], widget).ok(),
+        "widget.example.com/w1 unchanged"
+    );
+    let made = widget.replace("w1", "w4");
+    kubectl(&lab, &["create", "-f", "-"], &made).ok();
+    let wanted = r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w4"},"spec":{"color":"blue"}}"#;
+    let words = ["apply", "--server-side", "--field-manager=painter", "--force-conflicts", "-f", "-"];
+    let applied = kubectl(&lab, &words, wanted).ok();
+    assert_eq!(applied, "widget.example.com/w4 serverside-applied");
+    let shown = kubectl(&lab, &["get", "widget", "w4", "-o", "jsonpath={.spec.size} {.spec.color}"], "").ok();
+    assert_eq!(shown, "3 blue");
+    let unknown = r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w3"},"spec":{"nope":1}}"#;
+    let refused = kubectl(&lab, &["create", "-f", "-"], unknown).fails(1);
+    assert!(
+        refused.contains(r#"strict decoding error: unknown field "spec.nope""#),
+        "{refused}"
+    );
+    assert!(
+        kubectl(&lab, &["explain", "widget.spec.size"], "")
+            .ok()
+            .contains("How large.")
+    );
+    assert!(
+        kubectl(&lab, &["describe", "widget", "w1"], "")
+            .ok()
+            .contains("Size:")
+    );
+    assert!(
+        kubectl(&lab, &["api-versions"], "")
+            .ok()
+            .contains("example.com/v1")
+    );
+    kubectl(&lab, &["delete", "widget", "--all", "--timeout=10s"], "").ok();
+    kubectl(&lab, &["create", "namespace", "tmp"], "").ok();
+    kubectl(&lab, &["-n", "tmp", "create", "-f", "-"], widget).ok();
+    kubectl(&lab, &["delete", "namespace", "tmp", "--timeout=20s"], "").ok();
+    kubectl(
+        &lab,
+        &["delete", "crd", "widgets.example.com", "--timeout=10s"],
+        "",
+    )
+    .ok();
+}
+
+#[test]
+fn the_python_client_reads_writes_and_resumes() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test run hands a Python with the client over"
+    )]
+    let python = std::env::var_os("RDD_TEST_PYTHON");
+    let Some(python) = python else {
+        println!(
+            "RDD_TEST_PYTHON names no Python with the Kubernetes client: run `cargo xtask test`"
+        );
+        return;
+    };
+    let lab = Lab::new("python");
+    lab.rdd("svc start --controllers=").ok();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python_client.py");
+    let done: Done = Command::new(python)
+        .arg(script)
+        .arg(lab.path("config"))
+        .output()
+        .expect("python starts")
+        .into();
+    assert!(done.clone().ok().starts_with("python client: "), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kube_rs_writes_applies_and_watches_over_a_restart() {
+    let lab = Lab::new("kubers");
+    lab.rdd("svc start --controllers=").ok();
+    let client = async || {
+        let kubeconfig = Kubeconfig::read_from(lab.path("config")).expect("a kubeconfig");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .expect("usable");
+        kube::Client::try_from(config).expect("a client")
+    };
+    let api: Api<ConfigMap> = Api::default_namespaced(client().await);
+    let map = |name: &str, value: &str| -> ConfigMap {
+        serde_json::from_value(json!({"metadata": {"name": name}, "data": {"k": value}}))
+            .expect("a ConfigMap")
+    };
+    let made = api
+        .create(&PostParams::default(), &map("a", "1"))
+        .await
+        .expect("created");
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"applied": "yes"}});
+    let applied = api
+        .patch("a", &PatchParams::apply("kube-rs"), &Patch::Apply(&body))
+        .await
+        .expect("applied");
+    assert_eq!(applied.data.expect("data").len(), 2);
+    let mut stale = made.clone();
+    stale.data = map("a", "stale").data;
+    let conflict = api.replace("a", &PostParams::default(), &stale).await;
+    assert!(matches!(conflict, Err(kube::Error::Api(status)) if status.code == 409));
+    let version = made.metadata.resource_version.expect("a revision");
+    let since: u64 = version.parse().expect("a number");
+
+    // A watcher sees what happens, also across a restart of the server, and each change once.
+    lab.rdd("svc stop").ok();
+    lab.rdd("svc start --controllers=").ok();
+    let api: Api<ConfigMap> = Api::default_namespaced(client().await);
+    let mut seen = Box::pin(
+        api.watch(&kube::api::WatchParams::default().timeout(5), &version)
+            .await
+            .expect("history is kept"),
+    );
+    let first = tokio::time::timeout(Duration::from_secs(10), seen.next())
+        .await
+        .expect("at once")
+        .expect("open")
+        .expect("readable");
+    let kube::api::WatchEvent::Modified(object) = first else {
+        panic!("the apply comes first: {first:?}");
+    };
+    assert!(
+        object
+            .metadata
+            .resource_version
+            .expect("a revision")
+            .parse::<u64>()
+            .expect("a number")
+            > since
+    );
+
+    let stream = watcher(
+        api.clone(),
+        watcher::Config::default().fields("metadata.name=b"),
+    )
+    .default_backoff()
+    .applied_objects();
+    let mut stream = Box::pin(stream);
+    api.create(&PostParams::default(), &map("b", "1"))
+        .await
+        .expect("created");
+    let next = tokio::time::timeout(Duration::from_secs(10), stream.next())
+        .await
+        .expect("in time")
+        .expect("open")
+        .expect("readable");
+    assert_eq!(next.metadata.name.as_deref(), Some("b"));
+    api.delete("b", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    assert!(api.get_opt("b").await.expect("reads").is_none());
+}
