@@ -50,7 +50,9 @@ pub(crate) async fn durable(lab: &Lab, clients: usize) -> Result<Vec<Figure>> {
         Ok(move |round: usize| {
             let store = Arc::clone(&store);
             async move {
-                let key = Key::new(format!("/registry/configmaps/default/bench-{worker}-{round}"));
+                let key = Key::new(format!(
+                    "/registry/configmaps/default/bench-{worker}-{round}"
+                ));
                 let value = Bytes::from(vec![b'x'; PAYLOAD + 300]);
                 put(store.as_ref(), &key, value).await
             }

@@ -33,7 +33,10 @@ impl Lab {
             .args(arguments)
             .env_clear()
             .env("HOME", self.home.path())
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("RDD_INSTANCE", "bench");
         command
     }
@@ -52,7 +55,9 @@ impl Lab {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned())
     }
 
     /// One of the instance's paths, by its key of `svc paths`.

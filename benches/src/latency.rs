@@ -42,8 +42,10 @@ pub(crate) async fn engine_to_watch(lab: &Lab, counts: &[usize]) -> Result<Vec<F
 async fn measure(lab: &Lab, socket: &Path, count: usize) -> Result<Figure> {
     let client = lab.client().await?;
     let kind = GroupVersionKind::gvk("containers.rancherdesktop.io", "v1alpha1", "Container");
-    let api: Api<DynamicObject> =
-        Api::all_with(client, &ApiResource::from_gvk_with_plural(&kind, "containers"));
+    let api: Api<DynamicObject> = Api::all_with(
+        client,
+        &ApiResource::from_gvk_with_plural(&kind, "containers"),
+    );
     settle(&api, count).await?;
     let version = api
         .list(&kube::api::ListParams::default().limit(1))
@@ -57,9 +59,21 @@ async fn measure(lab: &Lab, socket: &Path, count: usize) -> Result<Figure> {
     let mut floor = Vec::new();
     let mut figure = Vec::new();
     for round in 0..EVENTS {
-        let (from, to) = if round % 2 == 0 { ("bench-0", "bench-x") } else { ("bench-x", "bench-0") };
-        request(socket, "POST", &format!("/containers/{from}/rename?name={to}"), None).await?;
-        let emitted = timeout(PATIENCE, next_rename(&mut raw)).await.context("dockerd emitted no event")??;
+        let (from, to) = if round % 2 == 0 {
+            ("bench-0", "bench-x")
+        } else {
+            ("bench-x", "bench-0")
+        };
+        request(
+            socket,
+            "POST",
+            &format!("/containers/{from}/rename?name={to}"),
+            None,
+        )
+        .await?;
+        let emitted = timeout(PATIENCE, next_rename(&mut raw))
+            .await
+            .context("dockerd emitted no event")??;
         floor.push(since(emitted));
         let arrived = timeout(PATIENCE, async {
             while let Some(event) = seen.next().await {
@@ -112,38 +126,65 @@ fn since(nanoseconds: u64) -> Duration {
 fn image(socket: &Path) -> Result<()> {
     let folder = tempfile::tempdir().context("failed to make a folder")?;
     std::fs::create_dir(folder.path().join("bin")).context("failed to make a folder")?;
-    std::fs::copy("/bin/busybox", folder.path().join("bin/sh")).context("failed to copy busybox")?;
+    std::fs::copy("/bin/busybox", folder.path().join("bin/sh"))
+        .context("failed to copy busybox")?;
     let line = format!(
         "tar -C {} -c . | docker -H unix://{} import - bench:latest",
         folder.path().display(),
         socket.display()
     );
-    let output = Command::new("sh").args(["-c", &line]).output().context("failed to run sh")?;
-    ensure!(output.status.success(), "failed to import an image: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("sh")
+        .args(["-c", &line])
+        .output()
+        .context("failed to run sh")?;
+    ensure!(
+        output.status.success(),
+        "failed to import an image: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
 async fn create(socket: &Path, name: &str) -> Result<()> {
     let body = serde_json::json!({"Image": "bench:latest", "Cmd": ["/bin/sh"]}).to_string();
-    request(socket, "POST", &format!("/containers/create?name={name}"), Some(&body)).await
+    request(
+        socket,
+        "POST",
+        &format!("/containers/create?name={name}"),
+        Some(&body),
+    )
+    .await
 }
 
 async fn request(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Result<()> {
-    let mut stream = UnixStream::connect(socket).await.context("failed to reach dockerd")?;
+    let mut stream = UnixStream::connect(socket)
+        .await
+        .context("failed to reach dockerd")?;
     let body = body.unwrap_or_default();
     let text = format!(
         "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(text.as_bytes()).await.context("failed to ask dockerd")?;
+    stream
+        .write_all(text.as_bytes())
+        .await
+        .context("failed to ask dockerd")?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.context("failed to read dockerd's answer")?;
-    ensure!(answer.starts_with("HTTP/1.1 2"), "dockerd refused {method} {path}: {answer}");
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .context("failed to read dockerd's answer")?;
+    ensure!(
+        answer.starts_with("HTTP/1.1 2"),
+        "dockerd refused {method} {path}: {answer}"
+    );
     Ok(())
 }
 
 async fn events(socket: &Path) -> Result<BufReader<UnixStream>> {
-    let mut stream = UnixStream::connect(PathBuf::from(socket)).await.context("failed to reach dockerd")?;
+    let mut stream = UnixStream::connect(PathBuf::from(socket))
+        .await
+        .context("failed to reach dockerd")?;
     stream
         .write_all(b"GET /events HTTP/1.1\r\nHost: docker\r\n\r\n")
         .await
@@ -152,7 +193,10 @@ async fn events(socket: &Path) -> Result<BufReader<UnixStream>> {
     let mut line = String::new();
     while line != "\r\n" {
         line.clear();
-        ensure!(reader.read_line(&mut line).await? > 0, "dockerd closed the event stream");
+        ensure!(
+            reader.read_line(&mut line).await? > 0,
+            "dockerd closed the event stream"
+        );
     }
     Ok(reader)
 }
@@ -162,13 +206,18 @@ async fn next_rename(reader: &mut BufReader<UnixStream>) -> Result<u64> {
     let mut line = String::new();
     loop {
         line.clear();
-        ensure!(reader.read_line(&mut line).await? > 0, "dockerd closed the event stream");
+        ensure!(
+            reader.read_line(&mut line).await? > 0,
+            "dockerd closed the event stream"
+        );
         // Lines between the events are chunk sizes of the transfer encoding.
         let Ok(event) = serde_json::from_str::<serde_json::Value>(line.trim()) else {
             continue;
         };
         if event["Action"] == "rename" {
-            return event["timeNano"].as_u64().context("an event without a time");
+            return event["timeNano"]
+                .as_u64()
+                .context("an event without a time");
         }
     }
 }

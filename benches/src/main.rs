@@ -67,7 +67,10 @@ fn print(figures: &[Figure]) {
         width(|figure| figure.value.len()),
         width(|figure| figure.floor.len()),
     );
-    println!("\n{:name$}  {:>value$}  {:floor$}  target", "what", "figure", "floor or peer");
+    println!(
+        "\n{:name$}  {:>value$}  {:floor$}  target",
+        "what", "figure", "floor or peer"
+    );
     for figure in figures {
         println!(
             "{:name$}  {:>value$}  {:floor$}  {}",

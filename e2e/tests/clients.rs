@@ -192,10 +192,28 @@ fn kubectl_applies_explains_waits_and_deletes() {
     let made = widget.replace("w1", "w4");
     kubectl(&lab, &["create", "-f", "-"], &made).ok();
     let wanted = r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w4"},"spec":{"color":"blue"}}"#;
-    let words = ["apply", "--server-side", "--field-manager=painter", "--force-conflicts", "-f", "-"];
+    let words = [
+        "apply",
+        "--server-side",
+        "--field-manager=painter",
+        "--force-conflicts",
+        "-f",
+        "-",
+    ];
     let applied = kubectl(&lab, &words, wanted).ok();
     assert_eq!(applied, "widget.example.com/w4 serverside-applied");
-    let shown = kubectl(&lab, &["get", "widget", "w4", "-o", "jsonpath={.spec.size} {.spec.color}"], "").ok();
+    let shown = kubectl(
+        &lab,
+        &[
+            "get",
+            "widget",
+            "w4",
+            "-o",
+            "jsonpath={.spec.size} {.spec.color}",
+        ],
+        "",
+    )
+    .ok();
     assert_eq!(shown, "3 blue");
     let unknown = r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w3"},"spec":{"nope":1}}"#;
     let refused = kubectl(&lab, &["create", "-f", "-"], unknown).fails(1);

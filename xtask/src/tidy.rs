@@ -25,6 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "rdd-machine",
             "rdd-instance",
             "rdd-api",
+            "rdd-admission",
         ],
     ),
     (
@@ -41,7 +42,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rdd-manager", &["rdd-admission"]),
     (
         "rdd-apiserver",
-        &["rdd-store", "rdd-apply", "rdd-schema", "rdd-admission"],
+        &[
+            "rdd-store",
+            "rdd-apply",
+            "rdd-schema",
+            "rdd-admission",
+            "rdd-jsonpath",
+        ],
     ),
     ("rdd-apply", &["rdd-schema"]),
     ("rdd-store", &[]),
@@ -51,7 +58,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rdd-admission", &[]),
     ("rdd-api", &[]),
     ("rdd-instance", &[]),
-    ("rdd-ctl", &[]),
+    ("rdd-ctl", &["rdd-jsonpath"]),
+    ("rdd-jsonpath", &[]),
     (
         "rdd-testkit",
         &[

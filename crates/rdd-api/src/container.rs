@@ -348,7 +348,7 @@ impl Container {
                 age(),
                 column(
                     "Running",
-                    "boolean",
+                    "string",
                     &condition("Running"),
                     "Whether it runs.",
                     1

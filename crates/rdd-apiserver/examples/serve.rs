@@ -12,7 +12,9 @@ use rdd_apiserver::{
     ApiServer, Identity, Options,
     auth::{Authenticator, MastersOnly},
     catalog::crd,
+    health::Health,
     http::serve::{Security, serve},
+    pages::{Site, Version},
     workers::Workers,
 };
 use rdd_store::{MemoryStore, Store};
@@ -43,6 +45,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Error>> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let version = Version {
+        git_version: "v1.36.0".to_owned(),
+        git_commit: String::new(),
+    };
     let (catalog, definitions) = crd::served(crd::Options::default());
     let (server, work) = ApiServer::new(Options {
         store: Arc::clone(&store),
@@ -50,7 +56,7 @@ async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Erro
         authenticator,
         authorizer: Arc::new(MastersOnly),
         admission: AdmissionChain::default(),
-        pages: Arc::new(rdd_apiserver::http::router::NoPages),
+        pages: Arc::new(Site::new(version, Health::new())),
     });
     let work = tokio::spawn(work);
     let stop = CancellationToken::new();

@@ -274,8 +274,8 @@ pub struct PrinterColumn {
 /// The source of a Table cell.
 #[derive(Clone)]
 pub enum Cell {
-    /// A JSONPath in kubectl's dialect, starting with a dot.
-    Path(String),
+    /// What a JSONPath in kubectl's dialect finds.
+    Path(rdd_jsonpath::Template),
     /// A function of the object and of now.
     Computed(fn(&Value, Time) -> Value),
 }

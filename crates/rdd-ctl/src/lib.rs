@@ -4,7 +4,7 @@
 //! `kubectl` on the path. Types are found by plural, singular, kind, short name and
 //! category from one discovery request; tables are the server's own.
 //!
-//! Invariant: imports no crate of ours and does not care whose server it speaks to.
+//! Invariant: does not care whose server it speaks to, and knows none of our kinds but by name.
 
 #![expect(
     clippy::print_stdout,
@@ -15,7 +15,6 @@
 mod args;
 mod connection;
 mod error;
-mod jsonpath;
 mod manifest;
 mod output;
 mod resources;

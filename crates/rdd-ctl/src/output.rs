@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::jsonpath::{Template, show};
 use crate::table::Table;
 use crate::yaml;
+use rdd_jsonpath::{Template, show};
 
 /// A form of output.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl Format {
                     println!("{}", named(object));
                 }
             }
-            Self::JsonPath(template) => print!("{}", template.render(document)?),
+            Self::JsonPath(template) => print!("{}", template.render(document)),
             Self::Columns(columns) => {
                 let table = Table {
                     headings: columns.iter().map(|(heading, _)| heading.clone()).collect(),

@@ -1,5 +1,6 @@
 //! Transformed answers: Tables for people, metadata alone for caches.
 
+use rdd_jsonpath::Template;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -182,8 +183,9 @@ fn cells(resource: &Resource, object: &Value, now: Time) -> Vec<Value> {
     cells
 }
 
-fn path_cell(path: &str, r#type: &str, object: &Value, now: Time) -> Value {
-    let Some(value) = lookup(path, object) else {
+fn path_cell(path: &Template, r#type: &str, object: &Value, now: Time) -> Value {
+    // Of several results the first is shown.
+    let Some(value) = path.find(object).first().copied() else {
         return Value::Null;
     };
     match (r#type, value) {
@@ -202,45 +204,6 @@ fn path_cell(path: &str, r#type: &str, object: &Value, now: Time) -> Value {
         ("date", Value::String(text)) => json!(age_text(text, now)),
         _ => Value::Null,
     }
-}
-
-/// The value at a simple path: `.a.b`, with `\.` and `['a.b']` for dots in names.
-fn lookup<'a>(path: &str, object: &'a Value) -> Option<&'a Value> {
-    let mut at = object;
-    let mut rest = path;
-    while !rest.is_empty() {
-        let name;
-        if let Some(quoted) = rest.strip_prefix("['") {
-            let end = quoted.find("']")?;
-            name = quoted[..end].to_owned();
-            rest = &quoted[end + 2..];
-        } else if let Some(index) = rest.strip_prefix('[') {
-            let end = index.find(']')?;
-            let position: usize = index[..end].parse().ok()?;
-            at = at.get(position)?;
-            rest = &index[end + 1..];
-            continue;
-        } else {
-            let plain = rest.strip_prefix('.')?;
-            let mut text = String::new();
-            let mut end = plain.len();
-            let mut characters = plain.char_indices();
-            while let Some((index, character)) = characters.next() {
-                match character {
-                    '\\' => text.extend(characters.next().map(|(_, next)| next)),
-                    '.' | '[' => {
-                        end = index;
-                        break;
-                    }
-                    other => text.push(other),
-                }
-            }
-            name = text;
-            rest = &plain[end..];
-        }
-        at = at.get(&name)?;
-    }
-    Some(at)
 }
 
 /// How long ago an RFC 3339 time was, as kubectl prints ages.
@@ -301,14 +264,5 @@ mod tests {
         check(47 * 3_600, "47h");
         check(3 * 86_400, "3d");
         check(400 * 86_400, "400d");
-    }
-
-    #[test]
-    fn paths_find_values() {
-        let object = json!({"a": {"b.c": 1, "d": [1, 2]}});
-        assert_eq!(lookup(".a['b.c']", &object), Some(&json!(1)));
-        assert_eq!(lookup(".a.b\\.c", &object), Some(&json!(1)));
-        assert_eq!(lookup(".a.d[1]", &object), Some(&json!(2)));
-        assert_eq!(lookup(".x.y", &object), None);
     }
 }

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::args::Get;
 use crate::connection::{Connection, JSON, TABLE, escape};
 use crate::error::{Error, Result};
-use crate::jsonpath::{Template, show};
 use crate::output::{Format, list, without_managed_fields};
 use crate::resources::{Resource, Resources};
 use crate::table::{Table, terminal_width};
 use crate::verbs::targets::{self, Wanted};
+use rdd_jsonpath::{Template, show};
 
 /// Shows objects, and with `-w` what happens to them.
 pub(crate) async fn run(connection: &Connection, get: &Get) -> Result<()> {

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 use crate::args::{Wait, WaitCondition};
 use crate::connection::{Connection, JSON, escape};
 use crate::error::{Error, Result};
-use crate::jsonpath::{Template, show};
 use crate::resources::{Resource, Resources};
 use crate::verbs::{limit, targets};
+use rdd_jsonpath::{Template, show};
 
 /// The first pause between two looks; a watch would see the same a little earlier.
 const LOOK_MIN: Duration = Duration::from_millis(10);

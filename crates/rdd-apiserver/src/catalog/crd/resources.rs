@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rdd_jsonpath::Template;
 use rdd_schema::{ParseError, Schema};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -159,6 +160,12 @@ fn selectable_fields_of(version: &Value) -> Vec<SelectableField> {
         .collect()
 }
 
+/// Paths that cannot be read are accepted in definitions, and show nothing.
+fn cell(path: &str) -> Cell {
+    let template = format!("{{{path}}}");
+    Cell::Path(Template::parse(&template).unwrap_or_else(|_| Template::nothing()))
+}
+
 /// The columns after the name: those of the definition, else the age.
 fn columns_of(version: &Value) -> Vec<PrinterColumn> {
     let columns: Vec<PrinterColumn> = list(version, "additionalPrinterColumns")
@@ -174,7 +181,7 @@ fn columns_of(version: &Value) -> Vec<PrinterColumn> {
                 format: text(column, "format").to_owned(),
                 description,
                 priority: column["priority"].as_i64().unwrap_or_default(),
-                cell: Cell::Path(path.to_owned()),
+                cell: cell(path),
             }
         })
         .collect();
@@ -187,7 +194,7 @@ fn columns_of(version: &Value) -> Vec<PrinterColumn> {
         format: String::new(),
         description: columns::AGE.to_owned(),
         priority: 0,
-        cell: Cell::Path(".metadata.creationTimestamp".to_owned()),
+        cell: cell(".metadata.creationTimestamp"),
     }]
 }
 

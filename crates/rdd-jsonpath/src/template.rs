@@ -5,11 +5,17 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+/// The crate's results.
+type Result<T, E = ParseError> = std::result::Result<T, E>;
+
+/// Why a text is no template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("error parsing jsonpath: {0}")]
+pub struct ParseError(String);
 
 /// A parsed template.
 #[derive(Clone, Debug)]
-pub(crate) struct Template(Vec<Node>);
+pub struct Template(Vec<Node>);
 
 #[derive(Clone, Debug)]
 enum Node {
@@ -29,8 +35,17 @@ enum Step {
 }
 
 impl Template {
+    /// Finds nothing anywhere.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self(Vec::new())
+    }
+
     /// Reads `{.a.b}`, and also `.a.b` and `a.b` as kubectl does.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self> {
         let text = if text.contains('{') {
             text.to_owned()
         } else if text.starts_with(['.', '[', '$']) {
@@ -44,14 +59,16 @@ impl Template {
     }
 
     /// The template filled from a document.
-    pub(crate) fn render(&self, document: &Value) -> Result<String> {
+    #[must_use]
+    pub fn render(&self, document: &Value) -> String {
         let mut out = String::new();
-        render(&self.0, document, document, &mut out)?;
-        Ok(out)
+        render(&self.0, document, document, &mut out);
+        out
     }
 
     /// What a template of one path finds.
-    pub(crate) fn find<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
+    #[must_use]
+    pub fn find<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
         match self.0.as_slice() {
             [Node::Path(steps)] => walk(steps, vec![document]),
             _ => Vec::new(),
@@ -59,7 +76,7 @@ impl Template {
     }
 }
 
-fn render(nodes: &[Node], root: &Value, current: &Value, out: &mut String) -> Result<()> {
+fn render(nodes: &[Node], root: &Value, current: &Value, out: &mut String) {
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
@@ -78,16 +95,16 @@ fn render(nodes: &[Node], root: &Value, current: &Value, out: &mut String) -> Re
             }
             Node::Range(steps, body) => {
                 for item in walk(steps, vec![current]) {
-                    render(body, root, item, out)?;
+                    render(body, root, item, out);
                 }
             }
         }
     }
-    Ok(())
 }
 
 /// Text as it is, everything else as JSON.
-pub(crate) fn show(value: &Value) -> String {
+#[must_use]
+pub fn show(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -178,8 +195,8 @@ fn compare(found: &Value, operator: &str, wanted: &Value) -> bool {
     }
 }
 
-fn bad(text: &str) -> Error {
-    Error::new(format_args!("error parsing jsonpath: {text}"))
+fn bad(text: &str) -> ParseError {
+    ParseError(text.to_owned())
 }
 
 fn nodes(rest: &mut &str, inside: bool) -> Result<Vec<Node>> {
@@ -417,7 +434,7 @@ mod tests {
             ("{..status}", "True False"),
             ("{.items[0]['n','s']}", "1 one"),
         ] {
-            let rendered = Template::parse(template).and_then(|parsed| parsed.render(&document));
+            let rendered = Template::parse(template).map(|parsed| parsed.render(&document));
             assert_eq!(rendered.ok().as_deref(), Some(wanted), "{template}");
         }
         assert!(Template::parse("{.a").is_err());
