@@ -44,7 +44,10 @@ pub(super) fn of(
         if let Some((_, schema)) = known {
             return Ok(Arc::clone(schema));
         }
-        let schema = Arc::new(Schema::parse(document)?);
+        let mut schema = Schema::parse(document)?;
+        // OpenAPI shows it as it was written.
+        schema.document = Some(Arc::new(document.clone()));
+        let schema = Arc::new(schema);
         schemas.push((document, Arc::clone(&schema)));
         Ok(schema)
     };
