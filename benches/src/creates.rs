@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
-use rdd_store::{Expect, Key, Store};
+use rdd_store::{Expect, Key, PutOptions, SqliteOptions, SqliteStore, Store};
 
 use crate::Figure;
 use crate::lab::Lab;
@@ -44,7 +44,10 @@ pub(crate) async fn durable(lab: &Lab, clients: usize) -> Result<Vec<Figure>> {
     })
     .await?;
     let folder = tempfile::tempdir_in("/tmp").context("failed to make a folder")?;
-    let store: Arc<dyn Store> = open(folder.path())?;
+    let store: Arc<dyn Store> = Arc::new(
+        SqliteStore::open(folder.path(), SqliteOptions::default())
+            .context("failed to open the raw store")?,
+    );
     let raw = write(clients, async |worker| {
         let store = Arc::clone(&store);
         Ok(move |round: usize| {
@@ -54,7 +57,11 @@ pub(crate) async fn durable(lab: &Lab, clients: usize) -> Result<Vec<Figure>> {
                     "/registry/configmaps/default/bench-{worker}-{round}"
                 ));
                 let value = Bytes::from(vec![b'x'; PAYLOAD + 300]);
-                put(store.as_ref(), &key, value).await
+                store
+                    .put(&key, value, Expect::Absent, PutOptions::default())
+                    .await
+                    .context("failed to write to the raw store")?;
+                Ok(())
             }
         })
     })

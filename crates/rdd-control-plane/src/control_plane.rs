@@ -71,6 +71,16 @@ pub struct ControlPlane {
     failed: watch::Receiver<Option<String>>,
 }
 
+/// Where the API is served, and who is told once it answers.
+pub struct Listener<'a> {
+    /// The socket, bound already: its port is the one that is published.
+    pub socket: TcpListener,
+    /// How connections are protected.
+    pub security: Security,
+    /// Told the address as soon as it answers.
+    pub publish: &'a (dyn Fn(SocketAddr) -> Result<()> + Send + Sync),
+}
+
 /// Something that runs until it is told to end.
 struct Task {
     stop: CancellationToken,
@@ -146,8 +156,12 @@ impl ControlPlane {
             authority: pki.authority.clone(),
         };
         let publish = |address| kubeconfig::write(instance, address, &pki.authority, &tokens);
-        let control_plane =
-            Self::assemble(parts, Some((listener, Security::Tls(pki.server), &publish))).await?;
+        let listener = Listener {
+            socket: listener,
+            security: Security::Tls(pki.server),
+            publish: &publish,
+        };
+        let control_plane = Self::assemble(parts, Some(listener)).await?;
         tracing::info!(%address, "the control plane is ready");
         Ok(control_plane)
     }
@@ -157,14 +171,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// The first step that failed.
-    pub async fn assemble(
-        parts: Parts,
-        listener: Option<(
-            TcpListener,
-            Security,
-            &(dyn Fn(SocketAddr) -> Result<()> + Send + Sync),
-        )>,
-    ) -> Result<Self> {
+    pub async fn assemble(parts: Parts, listener: Option<Listener<'_>>) -> Result<Self> {
         let Parts {
             store,
             world,
@@ -251,11 +258,7 @@ impl ControlPlane {
         world: World,
         controllers: &str,
         start_id: &str,
-        listener: Option<(
-            TcpListener,
-            Security,
-            &(dyn Fn(SocketAddr) -> Result<()> + Send + Sync),
-        )>,
+        listener: Option<Listener<'_>>,
     ) -> Result<()> {
         let client = self.server.client(Identity::system(ADMIN));
         // Before the listener: no reader may find the record of an earlier start.
@@ -263,22 +266,21 @@ impl ControlPlane {
             .begin(start_id)
             .await
             .context("failed to begin the start's record")?;
-        if let Some((listener, security, publish)) = listener {
-            let address = listener.local_addr().context("failed to read the port")?;
+        if let Some(Listener {
+            socket,
+            security,
+            publish,
+        }) = listener
+        {
+            let address = socket.local_addr().context("failed to read the port")?;
             let stop = CancellationToken::new();
             let router = self.server.router();
-            let serving = serve(
-                listener,
-                router,
-                security,
-                stop.clone(),
-                budgets::CONNECTIONS,
-            );
+            let serving = serve(socket, router, security, stop.clone(), budgets::CONNECTIONS);
             self.listening = Some(Task {
                 handle: tokio::spawn(serving),
                 stop,
             });
-            publish(address)?;
+            (publish)(address)?;
         }
         let selected = Selection::parse(controllers).select(REGISTRY);
         for word in &selected.unknown {

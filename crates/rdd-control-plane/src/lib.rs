@@ -14,7 +14,7 @@ mod options;
 mod pki;
 mod serve;
 
-pub use control_plane::{ControlPlane, Parts};
+pub use control_plane::{ControlPlane, Listener, Parts};
 pub use engine::{native_machine, remove_engine};
 pub use options::{CONTROLLERS_HELP, Options};
 pub use serve::run;
