@@ -237,7 +237,8 @@ fn kubectl_applies_explains_waits_and_deletes() {
             .contains("example.com/v1")
     );
     kubectl(&lab, &["delete", "widget", "--all", "--timeout=10s"], "").ok();
-    kubectl(&lab, &["create", "namespace", "tmp"], "").ok();
+    let namespace = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"tmp"}}"#;
+    kubectl(&lab, &["create", "-f", "-"], namespace).ok();
     kubectl(&lab, &["-n", "tmp", "create", "-f", "-"], widget).ok();
     kubectl(&lab, &["delete", "namespace", "tmp", "--timeout=20s"], "").ok();
     kubectl(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, header};
+use http::{Method, Response, header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
@@ -114,6 +114,9 @@ impl Discovery {
             ),
             _ => return None,
         };
+        if request.method != Method::GET && segments != ["apis"] && segments != ["api"] {
+            return Some(response::error(&ApiError::method_not_allowed(), false));
+        }
         let asked = wanted(request);
         match (asked, aggregated) {
             (Some(version), Some(aggregated)) => Some(aggregated.answer(version, request)),
@@ -314,7 +317,7 @@ fn wanted(request: &Parts) -> Option<&'static str> {
 
 impl Aggregated {
     fn answer(&self, version: &'static str, request: &Parts) -> Response<Body> {
-        if request.method != http::Method::GET {
+        if request.method != Method::GET {
             return response::error(&ApiError::method_not_allowed(), false);
         }
         let mut answer = if is_known(&request.headers, &self.etag) {

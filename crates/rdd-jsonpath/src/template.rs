@@ -131,11 +131,7 @@ fn apply<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
         }
     };
     match step {
-        Step::Field(name) => match value {
-            // A field of a list is the field of each of its items.
-            Value::Array(items) => items.iter().filter_map(|item| item.get(name)).collect(),
-            _ => value.get(name).into_iter().collect(),
-        },
+        Step::Field(name) => value.get(name).into_iter().collect(),
         Step::Every => children(value),
         Step::Recursive => {
             let mut all = vec![value];
@@ -359,7 +355,8 @@ fn subscript(text: &str) -> Result<Step> {
     if text.starts_with(['"', '\'']) {
         let names = text.split(',').map(|name| {
             let name = name.trim();
-            Step::Field(name.trim_matches(['"', '\'']).to_owned())
+            // Backslashes are as good as inside plain names.
+            Step::Field(name.trim_matches(['"', '\'']).replace('\\', ""))
         });
         let mut names: Vec<Step> = names.collect();
         return Ok(if names.len() == 1 {
@@ -419,6 +416,7 @@ mod tests {
             ("metadata.name", "a"),
             ("{.metadata.annotations.x\\.y/z}", "v"),
             ("{.metadata.annotations['x.y/z']}", "v"),
+            ("{.metadata.annotations['x\\.y/z']}", "v"),
             ("{.items[*].s}", "one two"),
             ("{.items[0].s}", "one"),
             ("{.items[-1].s}", "two"),

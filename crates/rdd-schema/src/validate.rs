@@ -414,31 +414,21 @@ fn number(
 }
 
 fn string(text: &str, checks: &Checks, path: &str, errors: &mut Vec<FieldError>) {
-    if let Some(max) = checks.max_length
-        && text.chars().count() as u64 > max
+    // Of length and pattern, Kubernetes names the first that is wrong.
+    let length = text.chars().count() as u64;
+    if let Some(max) = checks.max_length.filter(|max| length > *max) {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        errors.push(FieldError::too_long(path, max));
+    } else if let Some(min) = checks.min_length.filter(|min| length < *min) {
+        let detail = format!("{path} in body should be at least {min} chars long");
+        errors.push(FieldError::invalid(path, text, detail));
+    } else if let Some(pattern) = checks
+        .pattern
+        .as_ref()
+        .filter(|pattern| !pattern.regex.is_match(text))
     {
-        errors.push(FieldError::too_long(
-            path,
-            usize::try_from(max).unwrap_or(usize::MAX),
-        ));
-    }
-    if let Some(min) = checks.min_length
-        && (text.chars().count() as u64) < min
-    {
-        errors.push(FieldError::invalid(
-            path,
-            text,
-            format!("{path} in body should be at least {min} chars long"),
-        ));
-    }
-    if let Some(pattern) = &checks.pattern
-        && !pattern.regex.is_match(text)
-    {
-        errors.push(FieldError::invalid(
-            path,
-            text,
-            format!("{path} in body should match '{}'", pattern.text),
-        ));
+        let detail = format!("{path} in body should match '{}'", pattern.text);
+        errors.push(FieldError::invalid(path, text, detail));
     }
     if let Some(name) = &checks.format
         && !format::fits(name, text)

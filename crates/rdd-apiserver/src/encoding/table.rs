@@ -209,7 +209,8 @@ fn path_cell(path: &Template, r#type: &str, object: &Value, now: Time) -> Value 
 /// How long ago an RFC 3339 time was, as kubectl prints ages.
 #[must_use]
 pub fn age_text(text: &str, now: Time) -> String {
-    if text.is_empty() {
+    // Go's zero time is no time.
+    if text.is_empty() || text.starts_with("0001-01-01") {
         return "<unknown>".to_owned();
     }
     match text.parse::<jiff::Timestamp>() {
