@@ -117,7 +117,7 @@ mod tests {
         );
         assert_eq!(
             table().lines(false, None)[0],
-            "a                               1    5s"
+            "a                               1     5s"
         );
     }
 

@@ -185,7 +185,7 @@ mod tests {
             "m": "2026-01-02T03:04:05Z", "n": true, "o": "-x", "p": "unix:///a", "q": [[1]],
         });
         let wanted = "a:\n  b:\n  - 1\n  - c: x\n    d: null\n  e: {}\n  f: []\ng: \"true\"\nh: \"12\"\ni: plain text\nj: \"\"\n\
-            k: 'a: b'\nl: |\n  one\n  two\nm: \"2026-01-02T03:04:05Z\"\nn: true\no: -x\np: unix:///a\nq:\n- - 1\n";
+            k: 'a: b'\nl: |\n  one\n  two\nm: \"2026-01-02T03:04:05Z\"\n\"n\": true\no: -x\np: unix:///a\nq:\n- - 1\n";
         assert_eq!(to_string(&value), wanted);
     }
 

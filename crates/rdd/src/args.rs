@@ -427,7 +427,7 @@ mod tests {
     fn usage_errors_name_the_word() {
         for (text, wanted) in [
             ("svc --instance=x status", "unknown flag: --instance"),
-            ("svc bogus", "unknown command \"bogus\"; see `rdd help`"),
+            ("svc xyzzy", "unknown command \"xyzzy\"; see `rdd help`"),
             (
                 "svc stat",
                 "unknown command \"stat\"; did you mean \"status\"?",
