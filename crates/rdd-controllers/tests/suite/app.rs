@@ -7,6 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use rdd_api::{App, Container, condition, names};
 use rdd_machine::Machine as _;
+use rdd_store::Store as _;
 use serde_json::{Value, json};
 
 use crate::lab::{self, Lab};

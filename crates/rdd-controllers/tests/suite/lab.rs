@@ -25,6 +25,8 @@ use rdd_store::{MemoryStore, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::faults::FailingStore;
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) struct Lab {
     pub(crate) client: kube::Client,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<FailingStore>,
     pub(crate) machine: Arc<FakeMachine>,
     pub(crate) engine: Fake,
     pub(crate) world: Arc<World>,
@@ -73,7 +75,8 @@ pub(crate) fn run<F: Future<Output = ()> + Send + 'static>(
 
 impl Lab {
     async fn new() -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let failing = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
+        let store: Arc<dyn Store> = failing.clone();
         let (catalog, definitions) = crd::served(crd::Options::default());
         let (server, work) = ApiServer::new(rdd_apiserver::Options {
             store: Arc::clone(&store),
@@ -110,7 +113,7 @@ impl Lab {
         });
         let lab = Self {
             client,
-            store,
+            store: failing,
             machine,
             engine,
             world,

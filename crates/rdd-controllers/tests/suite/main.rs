@@ -3,8 +3,10 @@
 
 mod app;
 mod attached;
+mod disk_trouble;
 #[path = "../../../rdd-engine/tests/suite/dockerd.rs"]
 mod dockerd;
+mod faults;
 mod lab;
 mod manager;
 mod mirror;

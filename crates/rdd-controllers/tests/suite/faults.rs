@@ -1,0 +1,124 @@
+//! A store that fails now and then, as a disk in trouble does.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rdd_store::{
+    ChangeStream, Entry, Error, Expect, Key, KeyRange, Page, PutOptions, ReadAt, Revision, Stats,
+    Store,
+};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// Passes everything on, and fails one call in so many.
+pub(crate) struct FailingStore {
+    inner: Arc<dyn Store>,
+    one_in: AtomicU64,
+    calls: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl FailingStore {
+    /// Fails nothing yet.
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
+        Self {
+            inner,
+            one_in: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on, one read or write in `count` fails; with 0 none does.
+    pub(crate) fn fail_one_in(&self, count: u64) {
+        self.one_in.store(count, Ordering::Relaxed);
+    }
+
+    /// How many calls have failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn judge(&self) -> Result<()> {
+        let one_in = self.one_in.load(Ordering::Relaxed);
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        if one_in == 0 || !call.is_multiple_of(one_in) {
+            return Ok(());
+        }
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        Err(Error::Prepare {
+            path: PathBuf::from("/nowhere"),
+            source: io::Error::other("the disk is in trouble"),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for FailingStore {
+    fn revision(&self) -> Revision {
+        self.inner.revision()
+    }
+
+    fn floor(&self) -> Revision {
+        self.inner.floor()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        self.judge()?;
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, range: &KeyRange, at: ReadAt, limit: Option<usize>) -> Result<Page> {
+        self.judge()?;
+        self.inner.list(range, at, limit).await
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        options: PutOptions,
+    ) -> Result<Revision> {
+        self.judge()?;
+        self.inner.put(key, value, expect, options).await
+    }
+
+    async fn delete(&self, key: &Key, at: Revision) -> Result<Revision> {
+        self.judge()?;
+        self.inner.delete(key, at).await
+    }
+
+    fn changes(&self, after: Revision) -> Result<ChangeStream> {
+        self.inner.changes(after)
+    }
+
+    async fn compact(&self, up_to: Revision) -> Result<()> {
+        self.inner.compact(up_to).await
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.inner.failure()
+    }
+
+    fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    fn next_expiry(&self) -> Option<SystemTime> {
+        self.inner.next_expiry()
+    }
+
+    async fn delete_expired(&self, now: SystemTime) -> Result<()> {
+        self.inner.delete_expired(now).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
