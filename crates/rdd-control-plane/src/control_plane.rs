@@ -367,14 +367,21 @@ impl ControlPlane {
 
 fn open_store(folder: &std::path::Path) -> Result<Arc<dyn Store>> {
     let file = folder.join("rdd.sqlite3");
-    let opened = SqliteStore::open(folder, SqliteOptions::default());
-    let store = opened.with_context(|| {
-        format!(
-            "failed to open {}; `rdd svc delete` removes the instance with everything in it",
-            file.display()
-        )
-    })?;
-    Ok(Arc::new(store))
+    SqliteStore::open(folder, SqliteOptions::default())
+        .map(|store| Arc::new(store) as Arc<dyn Store>)
+        .map_err(|error| {
+            let cure = match &error {
+                rdd_store::Error::Full(_) => "make room on its file system, then start again",
+                rdd_store::Error::ReadOnly(_) | rdd_store::Error::Prepare { .. } => {
+                    "make it writable for this user, then start again"
+                }
+                rdd_store::Error::InUse(_) => "end the other process, then start again",
+                rdd_store::Error::Format { .. } => "start it with the newer release",
+                _ => "`rdd svc delete` removes the instance with everything in it",
+            };
+            let text = format!("failed to open {}; {cure}", file.display());
+            anyhow::Error::new(error).context(text)
+        })
 }
 
 /// The wanted port, or any free one: a busy port is no reason not to start.

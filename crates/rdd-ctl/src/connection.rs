@@ -46,6 +46,8 @@ impl Connection {
             .await
             .with_context(|| format!("failed to use {}", path.display()))?;
         config.read_timeout = None;
+        // Whoever typed the command decides whether to try again; a full disk stays full.
+        config.default_retry = false;
         let namespace = common
             .namespace
             .clone()

@@ -255,9 +255,12 @@ pub(crate) async fn client(settings: &Settings) -> Outcome<kube::Client> {
     let path = settings.instance.path(PathKey::Config);
     let kubeconfig = Kubeconfig::read_from(&path)
         .with_context(|| format!("failed to read {}", path.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let options = KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .with_context(|| format!("failed to use {}", path.display()))?;
+    // Every wait of ours has a deadline of its own, which hidden retries would overrun.
+    config.default_retry = false;
     Ok(kube::Client::try_from(config).context("failed to make a client")?)
 }
 

@@ -72,6 +72,19 @@ pub(crate) fn explain(error: &kube::Error) -> String {
     }
 }
 
+/// The whole chain in one line, each layer once.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut layers: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<kube::Error>() {
+            layers.push(explain(error));
+            break;
+        }
+        layers.push(cause.to_string());
+    }
+    layers.join(": ")
+}
+
 /// Prints what there is to say and picks the code.
 pub(crate) fn report(outcome: Outcome) -> ExitCode {
     match outcome {
@@ -81,11 +94,11 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(Failure::Error(error)) => {
-            logging::fatal(&format!("{error:#}"));
+            logging::fatal(&in_one_line(&error));
             ExitCode::from(1)
         }
         Err(Failure::Rejected(error)) => {
-            logging::error(&format!("{error:#}"));
+            logging::error(&in_one_line(&error));
             ExitCode::from(3)
         }
         Err(Failure::Expired(text)) => {
@@ -93,5 +106,28 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             ExitCode::from(4)
         }
         Err(Failure::Child(code)) => ExitCode::from(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_server_is_told_once_and_in_its_own_words() {
+        let status = kube::core::Status::failure("the disk is full", "ServiceUnavailable")
+            .with_code(503)
+            .boxed();
+        let failed: Result<(), kube::Error> = Err(kube::Error::Api(status));
+        let error = failed.context("failed to make it").expect_err("it failed");
+        assert_eq!(in_one_line(&error), "failed to make it: the disk is full");
+    }
+
+    #[test]
+    fn every_layer_of_other_errors_is_told() {
+        let error = anyhow::anyhow!("the cause").context("the work");
+        assert_eq!(in_one_line(&error), "the work: the cause");
     }
 }

@@ -74,12 +74,13 @@ impl Verbosity {
     }
 
     fn filter(self) -> EnvFilter {
-        // Other crates' debug output is their own developers' concern.
+        // Other crates' debug output is their own developers' concern, and who sends a
+        // request reports its failure: the client library would tell it once more.
         EnvFilter::new(match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "warn,rdd=info",
-            Self::Debug => "info,rdd=debug",
+            Self::Error => "error,kube_client=off",
+            Self::Warn => "warn,kube_client=off",
+            Self::Info => "warn,kube_client=off,rdd=info",
+            Self::Debug => "info,kube_client=off,rdd=debug",
             Self::Trace => "debug,rdd=trace",
         })
     }
