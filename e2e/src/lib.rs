@@ -84,6 +84,22 @@ pub fn binary() -> PathBuf {
     binary
 }
 
+/// A program that `cargo xtask test` provides and names in the environment.
+///
+/// # Panics
+/// Without one.
+#[must_use]
+pub fn provided(variable: &str) -> PathBuf {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test run hands its tools over"
+    )]
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let program = named.unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test`"));
+    assert!(program.is_file(), "{} is missing", program.display());
+    program
+}
+
 impl Lab {
     /// An instance of this name, which must be unique among the tests.
     ///

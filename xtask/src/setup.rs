@@ -90,17 +90,47 @@ pub(crate) fn packages(wanted: &[&[Package]], install: bool) -> Result<()> {
         bail!("missing programs, and this is no Debian: install what brings {list}");
     }
     println!("Installing Debian packages: {list}");
-    let mut prefix: Vec<&str> = if is_root()? { vec![] } else { vec!["sudo"] };
-    prefix.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new(prefix[0]);
-        command.args(&prefix[1..]).args(arguments);
-        command
-    };
-    run(&mut apt(&["update", "-qq"]))?;
+    apt(&["update", "-qq"])?;
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
     arguments.extend(&missing);
-    run(&mut apt(&arguments))
+    apt(&arguments)
+}
+
+/// `apt-get` as the administrator.
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut prefix: Vec<&str> = if is_root()? { vec![] } else { vec!["sudo"] };
+    prefix.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    run(Command::new(prefix[0]).args(&prefix[1..]).args(arguments))
+}
+
+/// Debian's kubectl, the oldest that is supported; unpacked below the target folder,
+/// because a machine may have another one installed under the same name.
+pub(crate) fn debian_kubectl(install: bool) -> Result<PathBuf> {
+    let folder = target()?.join("kubernetes-client");
+    let program = folder.join("usr/bin/kubectl");
+    if program.exists() {
+        return Ok(program);
+    }
+    if !install {
+        bail!("no {}: run without --no-install", program.display());
+    }
+    println!("Unpacking the Debian package kubernetes-client below the target folder");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to make {}", folder.display()))?;
+    let download = || {
+        run(Command::new("apt-get")
+            .args(["download", "-qq", "kubernetes-client"])
+            .current_dir(&folder))
+    };
+    if download().is_err() {
+        // The lists of a new machine are empty.
+        apt(&["update", "-qq"])?;
+        download()?;
+    }
+    run(Command::new("sh")
+        .args(["-c", "dpkg-deb -x kubernetes-client_*.deb ."])
+        .current_dir(&folder))?;
+    Ok(program)
 }
 
 /// Whether this process may do everything on this machine.

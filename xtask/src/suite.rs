@@ -25,6 +25,7 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
     })?;
     let deny = setup::cargo_deny(install)?;
     let python = setup::python_kubernetes(install)?;
+    let kubectl = setup::debian_kubectl(install)?;
     steps.step("dependencies", || {
         run(Command::new(&deny).current_dir(root()).args([
             "--offline",
@@ -55,6 +56,7 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
             .args(["test", "--workspace", "--no-fail-fast"])
             .env("RDD_BIN", &binary)
             .env("RDD_TEST_PYTHON", &python)
+            .env("RDD_TEST_KUBECTL", &kubectl)
             .env("RDD_TEST_ORACLE", oracle()))
     })?;
     steps.finish();

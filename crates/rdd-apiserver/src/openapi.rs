@@ -4,6 +4,7 @@
 //! validates with, on first request; a document is kept while its group does not change.
 
 mod document;
+mod gnostic;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -24,10 +25,17 @@ use crate::pages::{is_known, not_modified, set};
 /// A year, for documents whose address holds their hash.
 const FOR_EVER: &str = "public, immutable";
 
+/// What kubectl asks OpenAPI v2 for, and the only form that versions before 1.27 read.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The same, in the spelling of older clients.
+const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
 /// The documents of one catalog snapshot.
 pub(crate) struct OpenApi {
     documents: BTreeMap<String, Arc<Document>>,
     v2: OnceLock<Rendered>,
+    v2_protobuf: OnceLock<Rendered>,
 }
 
 /// One group and version.
@@ -45,7 +53,10 @@ struct Rendered {
 
 impl Rendered {
     fn new(document: &Value) -> Self {
-        let bytes = Bytes::from(to_json(document));
+        Self::of(to_json(document).into())
+    }
+
+    fn of(bytes: Bytes) -> Self {
         Self {
             hash: hex::encode_upper(Sha512::digest(&bytes)),
             bytes,
@@ -104,6 +115,7 @@ impl OpenApi {
         Self {
             documents,
             v2: OnceLock::new(),
+            v2_protobuf: OnceLock::new(),
         }
     }
 
@@ -150,25 +162,41 @@ impl OpenApi {
         let accept = request
             .headers
             .get(header::ACCEPT)
-            .and_then(|accept| accept.to_str().ok());
-        let json = accept.is_none_or(|accept| {
-            accept.split(',').any(|clause| {
-                let media = clause.split(';').next().unwrap_or_default().trim();
-                matches!(media, "" | "*/*" | "application/*" | "application/json")
-            })
+            .and_then(|accept| accept.to_str().ok())
+            .unwrap_or("*/*");
+        let mut media = accept
+            .split(',')
+            .map(|clause| clause.split(';').next().unwrap_or_default().trim());
+        // The first that is known wins; no client of this document gives weights.
+        let form = media.find_map(|media| match media {
+            "" | "*/*" | "application/*" | "application/json" => Some(false),
+            V2_PROTOBUF | V2_PROTOBUF_OLD => Some(true),
+            _ => None,
         });
-        if !json {
-            return bare(StatusCode::NOT_ACCEPTABLE);
+        match form {
+            None => bare(StatusCode::NOT_ACCEPTABLE),
+            Some(false) => {
+                let rendered = self.v2.get_or_init(|| Rendered::new(&self.v2_document()));
+                answer(request, rendered)
+            }
+            Some(true) => {
+                let rendered = self
+                    .v2_protobuf
+                    .get_or_init(|| Rendered::of(gnostic::encode(&self.v2_document()).into()));
+                let mut answer = answer(request, rendered);
+                set(answer.headers_mut(), header::CONTENT_TYPE, V2_PROTOBUF);
+                answer
+            }
         }
-        let rendered = self.v2.get_or_init(|| {
-            let resources = self
-                .documents
-                .values()
-                .filter_map(|document| document.group.versions.get(&document.version))
-                .flat_map(|version| version.resources.values());
-            Rendered::new(&document::v2(resources))
-        });
-        answer(request, rendered)
+    }
+
+    fn v2_document(&self) -> Value {
+        let resources = self
+            .documents
+            .values()
+            .filter_map(|document| document.group.versions.get(&document.version))
+            .flat_map(|version| version.resources.values());
+        document::v2(resources)
     }
 }
 
