@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::object::Time;
 
 pub mod builtin;
+mod client_config;
 pub mod crd;
 
 /// What RBAC, admission and discovery call the things one can do to a resource.

@@ -5,6 +5,7 @@
 //! store.changes ─▶ feed ─▶ definitions: conditions of CRDs, deletion of their objects
 //!                     ├──▶ namespaces:  deletion of content; `default` account, root CA
 //!                     └──▶ garbage:     objects whose owners are gone
+//! catalog ────────▶ api_services: one APIService per served version
 //! ```
 //!
 //! Each worker has a [`queue::Queue`] of names, looks at the store's newest state of
@@ -22,6 +23,7 @@ use crate::{
     object,
 };
 
+mod api_services;
 mod definitions;
 mod feed;
 mod front_door;
@@ -87,7 +89,8 @@ impl Workers {
         let front_door = Arc::new(self.front_door());
         let definitions = definitions::Worker::new(&self, Arc::clone(&front_door));
         let namespaces = namespaces::Worker::new(&self, Arc::clone(&front_door));
-        let garbage = garbage::Worker::new(&self, front_door);
+        let garbage = garbage::Worker::new(&self, Arc::clone(&front_door));
+        let api_services = api_services::Worker::new(&self, front_door);
         let feed = feed::Feed {
             store: Arc::clone(&self.store),
             known: Arc::clone(&self.definitions),
@@ -101,6 +104,7 @@ impl Workers {
             () = definitions.run() => Ok(()),
             () = namespaces.run() => Ok(()),
             () = garbage.run() => Ok(()),
+            () = api_services.run() => Ok(()),
         }
     }
 

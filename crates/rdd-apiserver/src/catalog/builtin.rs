@@ -15,6 +15,7 @@ use crate::catalog::{
 };
 
 pub mod age;
+mod api_service;
 pub mod columns;
 mod config_map;
 mod data_keys;
@@ -22,9 +23,12 @@ pub mod document;
 mod event;
 mod lease;
 mod namespace;
+mod policies;
 mod rbac;
+mod rules;
 mod secret;
 mod service_account;
+mod webhooks;
 pub mod zero;
 
 pub use document::Document;
@@ -107,7 +111,14 @@ impl Declaration<'_> {
 /// CustomResourceDefinitions, which is the only one with a memory.
 pub fn catalog(definition: impl FnOnce(Arc<zero::Form>) -> Arc<dyn Strategy>) -> Catalog {
     let mut catalog = Catalog::default();
-    for resource in core().into_iter().chain(events()).chain(rbac()) {
+    let registration = [api_service()];
+    for resource in core()
+        .into_iter()
+        .chain(events())
+        .chain(rbac())
+        .chain(admission())
+        .chain(registration)
+    {
         catalog.insert(resource);
     }
     catalog.insert(lease());
@@ -285,6 +296,83 @@ fn rbac() -> [Resource; 4] {
             Document::cluster_role_binding(),
         ),
     ]
+}
+
+/// Who judges writes: webhooks and policies.
+fn admission() -> [Resource; 4] {
+    let declare = |plural, kind, document: Document, strategy, columns| Resource {
+        categories: vec!["api-extensions".to_owned()],
+        unconditional_update: false,
+        has_generation: true,
+        columns,
+        ..Declaration {
+            group: "admissionregistration.k8s.io",
+            plural,
+            kind,
+            short_names: &[],
+            scope: Scope::Cluster,
+        }
+        .resource(document, strategy)
+    };
+    let webhooks = |plural, kind, document: Document, mutating| {
+        let form = Arc::clone(&document.form);
+        let strategy = Arc::new(webhooks::WebhookStrategy { form, mutating });
+        declare(plural, kind, document, strategy, columns::webhooks())
+    };
+    let policy = Document::validating_admission_policy();
+    let rules = Arc::new(policies::PolicyStrategy(Arc::clone(&policy.form)));
+    let binding = Document::validating_admission_policy_binding();
+    let bound = Arc::new(policies::BindingStrategy(Arc::clone(&binding.form)));
+    [
+        webhooks(
+            "mutatingwebhookconfigurations",
+            "MutatingWebhookConfiguration",
+            Document::mutating_webhook_configuration(),
+            true,
+        ),
+        webhooks(
+            "validatingwebhookconfigurations",
+            "ValidatingWebhookConfiguration",
+            Document::validating_webhook_configuration(),
+            false,
+        ),
+        Resource {
+            subresources: vec![Subresource::Status],
+            ..declare(
+                "validatingadmissionpolicies",
+                "ValidatingAdmissionPolicy",
+                policy,
+                rules,
+                columns::policy(),
+            )
+        },
+        declare(
+            "validatingadmissionpolicybindings",
+            "ValidatingAdmissionPolicyBinding",
+            binding,
+            bound,
+            columns::policy_binding(),
+        ),
+    ]
+}
+
+fn api_service() -> Resource {
+    let document = Document::api_service();
+    let strategy = Arc::new(api_service::ApiServiceStrategy(Arc::clone(&document.form)));
+    Resource {
+        categories: vec!["api-extensions".to_owned()],
+        subresources: vec![Subresource::Status],
+        unconditional_update: false,
+        columns: columns::api_service(),
+        ..Declaration {
+            group: "apiregistration.k8s.io",
+            plural: "apiservices",
+            kind: "APIService",
+            short_names: &[],
+            scope: Scope::Cluster,
+        }
+        .resource(document, strategy)
+    }
 }
 
 fn lease() -> Resource {

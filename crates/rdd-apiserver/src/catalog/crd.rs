@@ -32,6 +32,7 @@ mod validation;
 pub use definitions::{Definitions, Verdict};
 pub use names::Conflict;
 pub(crate) use validation::approval_condition;
+pub(in crate::catalog) use validation::label_problems;
 
 /// The finalizer that holds a definition until its objects are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";

@@ -87,6 +87,9 @@ fn schema_name(resource: &Resource) -> String {
         "apiextensions.k8s.io" => {
             format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
         }
+        "apiregistration.k8s.io" => {
+            format!("io.k8s.kube-aggregator.pkg.apis.apiregistration.{version}.{kind}")
+        }
         "" => format!("io.k8s.api.core.{version}.{kind}"),
         group => {
             let short = group.split('.').next().unwrap_or_default();

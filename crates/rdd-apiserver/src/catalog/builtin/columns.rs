@@ -18,6 +18,9 @@ pub const NAME: &str = "Name must be unique within a namespace. Is required when
 /// The description of an `Age` column.
 pub const AGE: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
+/// What stands for a reference that is not given.
+const UNSET: &str = "<unset>";
+
 type CellFn = fn(&Value, Time) -> Value;
 
 fn column(name: &str, description: &str, cell: CellFn) -> PrinterColumn {
@@ -34,6 +37,13 @@ fn column(name: &str, description: &str, cell: CellFn) -> PrinterColumn {
 fn wide(name: &str, description: &str, cell: CellFn) -> PrinterColumn {
     PrinterColumn {
         priority: 1,
+        ..column(name, description, cell)
+    }
+}
+
+fn count(name: &str, description: &str, cell: CellFn) -> PrinterColumn {
+    PrinterColumn {
+        r#type: "integer".to_owned(),
         ..column(name, description, cell)
     }
 }
@@ -181,6 +191,107 @@ pub(super) fn event() -> Vec<PrinterColumn> {
             })
         },
     ]
+}
+
+pub(super) fn webhooks() -> Vec<PrinterColumn> {
+    vec![
+        count(
+            "Webhooks",
+            "Webhooks indicates the number of webhooks configured in this configuration",
+            |object, _| items(&object["webhooks"]).into(),
+        ),
+        age_column(),
+    ]
+}
+
+pub(super) fn policy() -> Vec<PrinterColumn> {
+    vec![
+        count(
+            "Validations",
+            "Validations indicates the number of validation rules defined in this configuration",
+            |object, _| items(&object["spec"]["validations"]).into(),
+        ),
+        column(
+            "ParamKind",
+            "ParamKind specifies the kind of resources used to parameterize this policy",
+            |object, _| match &object["spec"]["paramKind"] {
+                Value::Null => UNSET.into(),
+                kind => format!("{}/{}", text(&kind["apiVersion"]), text(&kind["kind"])).into(),
+            },
+        ),
+        age_column(),
+    ]
+}
+
+pub(super) fn policy_binding() -> Vec<PrinterColumn> {
+    vec![
+        column(
+            "PolicyName",
+            "PolicyName indicates the policy definition which the policy binding binded to",
+            |object, _| text(&object["spec"]["policyName"]).into(),
+        ),
+        column(
+            "ParamRef",
+            "ParamRef indicates the param resource which sets the configration param",
+            |object, _| match &object["spec"]["paramRef"] {
+                Value::Null => UNSET.into(),
+                reference => param_ref(reference).into(),
+            },
+        ),
+        age_column(),
+    ]
+}
+
+fn param_ref(reference: &Value) -> String {
+    let namespace = match text(&reference["namespace"]) {
+        "" => "*",
+        namespace => namespace,
+    };
+    match text(&reference["name"]) {
+        "" => namespace.to_owned(),
+        name => format!("{namespace}/{name}"),
+    }
+}
+
+pub(super) fn api_service() -> Vec<PrinterColumn> {
+    vec![
+        column(
+            "Service",
+            "The reference to the service that hosts this API endpoint.",
+            |object, _| match &object["spec"]["service"] {
+                Value::Null => "Local".into(),
+                service => {
+                    format!("{}/{}", text(&service["namespace"]), text(&service["name"])).into()
+                }
+            },
+        ),
+        column(
+            "Available",
+            "Whether this service is available.",
+            |object, _| {
+                let conditions = object["status"]["conditions"].as_array();
+                let available = conditions
+                    .into_iter()
+                    .flatten()
+                    .find(|condition| condition["type"] == "Available");
+                match available {
+                    None => "Unknown".into(),
+                    Some(condition) if condition["status"] == "True" => "True".into(),
+                    Some(condition) => format!(
+                        "{} ({})",
+                        text(&condition["status"]),
+                        text(&condition["reason"])
+                    )
+                    .into(),
+                }
+            },
+        ),
+        age_column(),
+    ]
+}
+
+fn items(value: &Value) -> usize {
+    value.as_array().map_or(0, Vec::len)
 }
 
 fn text(value: &Value) -> &str {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `x-rdd-zero: keep` | the field is a pointer in Go: its zero value is a value, only null is absence |
 //! | `x-rdd-zero: fill` | the field is always written; when absent as `x-rdd-fill` |
-//! | `x-rdd-field: n` | the field's number in protobuf |
+//! | `x-rdd-field: n` | the field's number in protobuf; `[n, m]` is field m of the message in field n, whose fields JSON shows among the outer ones |
 //!
 //! A field without `x-rdd-zero` is left out when it holds its zero value. A `$ref`
 //! names an entry of `schemas/definitions.json`; keywords beside it win.
@@ -117,6 +117,38 @@ impl Document {
     pub fn custom_resource_definition() -> Self {
         Self::read(include_str!("schemas/customresourcedefinition.json"))
     }
+
+    /// MutatingWebhookConfiguration.
+    #[must_use]
+    pub fn mutating_webhook_configuration() -> Self {
+        Self::read(include_str!("schemas/mutatingwebhookconfiguration.json"))
+    }
+
+    /// ValidatingWebhookConfiguration.
+    #[must_use]
+    pub fn validating_webhook_configuration() -> Self {
+        Self::read(include_str!("schemas/validatingwebhookconfiguration.json"))
+    }
+
+    /// ValidatingAdmissionPolicy.
+    #[must_use]
+    pub fn validating_admission_policy() -> Self {
+        Self::read(include_str!("schemas/validatingadmissionpolicy.json"))
+    }
+
+    /// ValidatingAdmissionPolicyBinding.
+    #[must_use]
+    pub fn validating_admission_policy_binding() -> Self {
+        Self::read(include_str!(
+            "schemas/validatingadmissionpolicybinding.json"
+        ))
+    }
+
+    /// APIService.
+    #[must_use]
+    pub fn api_service() -> Self {
+        Self::read(include_str!("schemas/apiservice.json"))
+    }
 }
 
 /// Puts definitions in the place of references to them.
@@ -177,6 +209,11 @@ mod tests {
             Document::role_binding(),
             Document::cluster_role_binding(),
             Document::custom_resource_definition(),
+            Document::mutating_webhook_configuration(),
+            Document::validating_webhook_configuration(),
+            Document::validating_admission_policy(),
+            Document::validating_admission_policy_binding(),
+            Document::api_service(),
         ] {
             assert!(document.schema.properties.contains_key("metadata"));
             assert!(document.schema.description.is_some());

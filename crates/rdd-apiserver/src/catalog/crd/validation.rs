@@ -9,7 +9,10 @@ use super::{
     conditions,
     hoist::{Versions, has_subresource, schema_of},
 };
-use crate::{catalog::builtin::texts, object::meta};
+use crate::{
+    catalog::{builtin::texts, client_config},
+    object::meta,
+};
 
 const APPROVAL: &str = "api-approved.kubernetes.io";
 const APPROVAL_PAGE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
@@ -184,7 +187,7 @@ fn one_of(field: &str, value: &str, allowed: &[&str], errors: &mut Vec<FieldErro
 }
 
 /// A DNS label that begins with a letter (RFC 1035).
-pub(super) fn label_problems(value: &str) -> Vec<String> {
+pub(in crate::catalog) fn label_problems(value: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if value.len() > 63 {
         problems.push("must be no more than 63 characters".to_owned());
@@ -473,7 +476,7 @@ fn conversion_errors(conversion: &Value, errors: &mut Vec<FieldError>) {
             at("webhookClientConfig"),
             "required when strategy is set to Webhook",
         )),
-        Some(client) => client_errors(client, &at("webhookClientConfig"), errors),
+        Some(client) => client_config::errors(client, &at("webhookClientConfig"), errors),
     }
     let field = at("conversionReviewVersions");
     if reviews.is_empty() {
@@ -500,72 +503,6 @@ fn conversion_errors(conversion: &Value, errors: &mut Vec<FieldError>) {
             Value::from(reviews),
             "must include at least one of v1, v1beta1",
         ));
-    }
-}
-
-/// How a webhook is called: by URL or through a Service.
-fn client_errors(client: &Value, base: &str, errors: &mut Vec<FieldError>) {
-    let service = client.get("service").filter(|service| !service.is_null());
-    match (client.get("url").and_then(Value::as_str), service) {
-        (Some(url), None) => url_errors(url, &format!("{base}.url"), errors),
-        (None, Some(service)) => {
-            for field in ["name", "namespace"] {
-                if text(service, field).is_empty() {
-                    errors.push(FieldError::required(format!("{base}.service.{field}"), ""));
-                }
-            }
-            let port = service["port"].as_i64().unwrap_or(443);
-            if !(1..=65_535).contains(&port) {
-                errors.push(FieldError::invalid(
-                    format!("{base}.service.port"),
-                    port,
-                    "port is not valid: must be between 1 and 65535, inclusive",
-                ));
-            }
-        }
-        _ => errors.push(FieldError::required(
-            base,
-            "exactly one of url or service is required",
-        )),
-    }
-}
-
-fn url_errors(url: &str, field: &str, errors: &mut Vec<FieldError>) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let host = rest.split('/').next().unwrap_or_default();
-    let (user, host) = host.split_once('@').unwrap_or(("", host));
-    let mut refuse = |value: &str, problem: String| {
-        errors.push(FieldError::invalid(field, value, problem));
-    };
-    if scheme != "https" {
-        refuse(
-            scheme,
-            format!("'https' is the only allowed URL scheme{FORM}"),
-        );
-    }
-    if host.is_empty() {
-        refuse(host, format!("host must be specified{FORM}"));
-    }
-    if !user.is_empty() {
-        refuse(
-            user,
-            "user information is not permitted in the URL".to_owned(),
-        );
-    }
-    if !fragment.is_empty() {
-        refuse(
-            fragment,
-            "fragments are not permitted in the URL".to_owned(),
-        );
-    }
-    if !query.is_empty() {
-        refuse(
-            query,
-            "query parameters are not permitted in the URL".to_owned(),
-        );
     }
 }
 
