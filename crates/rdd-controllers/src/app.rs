@@ -12,6 +12,7 @@
 mod admission;
 mod controller;
 mod keeper;
+mod namespace_guard;
 mod verdict;
 
 use rdd_api::{App, names};
@@ -25,6 +26,10 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
     group: names::selection::APP,
     needs: &[],
     crds: || vec![App::crd()],
-    admission: |_| admission::rules(),
+    admission: |context| {
+        let mut rules = admission::rules();
+        rules.push(namespace_guard::rule(context.client().clone()));
+        rules
+    },
     run: |context| Box::pin(controller::run(context)),
 };

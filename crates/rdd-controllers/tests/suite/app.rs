@@ -223,6 +223,48 @@ fn a_deleted_app_goes_after_its_machine_and_mirrors() {
 }
 
 #[test]
+fn the_namespace_of_the_mirrors_cannot_be_deleted_under_them() {
+    lab::run(|lab| async move {
+        let manager = lab.start("*").await;
+        put_container(&lab);
+        create(&lab, json!({"running": true, "namespace": "mine"})).await;
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        let namespaces: Api<Namespace> = Api::all(lab.client.clone());
+        for running in [true, false] {
+            change(&lab, json!({"running": running})).await;
+            let refused = namespaces.delete("mine", &DeleteParams::default()).await;
+            let Err(kube::Error::Api(status)) = refused else {
+                panic!("it is not refused: {refused:?}");
+            };
+            assert_eq!(status.code, 403);
+            assert!(
+                status.message.contains("delete the App instead"),
+                "{}",
+                status.message
+            );
+        }
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        let calls = lab.engine.calls();
+        assert!(
+            calls.iter().all(|call| !call.starts_with("remove")),
+            "{calls:?}"
+        );
+        // Others are nobody's business.
+        let other: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": "other"}})).expect("a namespace");
+        namespaces
+            .create(&PostParams::default(), &other)
+            .await
+            .expect("it is accepted");
+        namespaces
+            .delete("other", &DeleteParams::default())
+            .await
+            .expect("it is accepted");
+        manager.stop().await;
+    });
+}
+
+#[test]
 fn an_attached_engine_is_mirrored_and_no_machine_runs() {
     lab::run(|lab| async move {
         let manager = lab.start("*").await;
