@@ -214,6 +214,35 @@ fn a_killed_engine_and_a_killed_control_plane_heal_in_place() {
 }
 
 #[test]
+fn a_stop_leaves_no_process_and_no_complaint_about_the_store() {
+    let lab = Lab::new("orderly");
+    lab.rdd("start").ok();
+    lab.import_image();
+    start(&lab, "busy");
+    // A watch that is open while everything goes.
+    let mut watch = lab
+        .command(&["ctl", "get", "containers", "-w"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    lab.rdd("svc stop").ok();
+    let left = shell(&format!(
+        "pgrep -a -f {} | grep -v -e pgrep -e 'sh -c' -e ' ctl get ' || true",
+        lab.home().display()
+    ));
+    assert_eq!(left, "");
+    let logs = lab.path("log_dir");
+    let complaints = shell(&format!(
+        "grep -rniE 'store|database|sqlite|panicked' {} | grep -iE 'error|fail|panicked' || true",
+        logs.display()
+    ));
+    assert_eq!(complaints, "");
+    watch.kill().expect("it may have ended");
+    watch.wait().expect("it ends");
+}
+
+#[test]
 fn an_attached_engine_is_mirrored_and_left_running() {
     let lab = Lab::new("attach");
     let folder = tempfile::Builder::new()

@@ -192,9 +192,12 @@ fn a_daemon_that_hangs_is_not_deleted_under_itself() {
     };
     shell(&format!("kill -STOP {pid}"));
     let before = files();
-    let text = lab.rdd("svc delete --timeout=1s").fails(4);
-    assert!(text.contains("context deadline exceeded"), "{text}");
-    assert_eq!(files(), before);
+    // The outcome must not depend on when the signals arrive.
+    for _ in 0..50 {
+        let text = lab.rdd("svc delete --timeout=10ms").fails(4);
+        assert!(text.contains("context deadline exceeded"), "{text}");
+        assert_eq!(files(), before);
+    }
     shell(&format!("kill -CONT {pid}"));
     wait_until("it ends once it can", || {
         lab.rdd("svc status").stdout.contains("PID is: 0")

@@ -222,6 +222,74 @@ fn a_deleted_app_goes_after_its_machine_and_mirrors() {
     });
 }
 
+async fn delete_app(lab: &Lab) {
+    lab.apps()
+        .delete(names::APP, &DeleteParams::default())
+        .await
+        .expect("it is accepted");
+}
+
+/// Nothing is left of the App, its machine and its mirrors.
+async fn everything_goes(lab: &Lab) {
+    lab.eventually("the App and its mirrors are gone", || async {
+        let app = lab
+            .apps()
+            .get_opt(names::APP)
+            .await
+            .expect("the server works");
+        let left = app.is_some() || lab.machine.is_running().await || mirror_exists(lab).await;
+        (!left).then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn whoever_is_deleted_first_everything_goes_in_the_end() {
+    lab::run(|lab| async move {
+        let mut manager = lab.start("*").await;
+        let containers: Api<Container> = Api::namespaced(lab.client.clone(), "default");
+        let how = DeleteParams::default();
+
+        // During creation.
+        put_container(&lab);
+        create(&lab, json!({"running": true})).await;
+        delete_app(&lab).await;
+        everything_goes(&lab).await;
+
+        // Both at once; whether the container goes, too, is decided by who came first.
+        put_container(&lab);
+        create(&lab, json!({"running": true})).await;
+        mirror(&lab).await;
+        let (app, container) = (lab.apps(), containers.delete(ID, &how));
+        let (app, _) = tokio::join!(app.delete(names::APP, &how), container);
+        app.expect("it is accepted");
+        everything_goes(&lab).await;
+
+        // The child first, and it cannot go: the engine refuses.
+        put_container(&lab);
+        create(&lab, json!({"running": true})).await;
+        mirror(&lab).await;
+        lab.engine
+            .fault(|faults| faults.refuse_removals = Some(500));
+        containers.delete(ID, &how).await.expect("it is accepted");
+        delete_app(&lab).await;
+        everything_goes(&lab).await;
+        lab.engine.fault(|faults| faults.refuse_removals = None);
+
+        // A crash between the deletion and its end.
+        create(&lab, json!({"running": true})).await;
+        mirror(&lab).await;
+        drop(manager);
+        delete_app(&lab).await;
+        lab.begin("start-2").await;
+        manager = rdd_manager::start(lab.options("*", "start-2"))
+            .await
+            .expect("the controllers start");
+        everything_goes(&lab).await;
+        manager.stop().await;
+    });
+}
+
 #[test]
 fn the_namespace_of_the_mirrors_cannot_be_deleted_under_them() {
     lab::run(|lab| async move {
