@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::wire::Server;
 
 /// An instance in an empty home directory; deleted with everything in it when dropped.
 pub(crate) struct Lab {
@@ -76,16 +79,57 @@ impl Lab {
         kube::Client::try_from(config).context("failed to make a client")
     }
 
+    /// The server, for clients that cost next to nothing.
+    pub(crate) fn server(&self) -> Result<Server> {
+        let text = self.rdd(&["ctl", "config", "view", "--raw", "-o", "json"])?;
+        let kubeconfig = serde_json::from_str(&text).context("the kubeconfig is no JSON")?;
+        Server::of(&kubeconfig)
+    }
+
     /// The daemon's resident memory in kibibytes.
     pub(crate) fn resident_kib(&self) -> Result<u64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most that it ever was.
+    pub(crate) fn peak_kib(&self) -> Result<u64> {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// Processor time that the daemon has used.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))
+            .context("failed to read the daemon's times")?;
+        // The second field may hold blanks; it ends with the last bracket.
+        let fields: Vec<&str> = text
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let ticks = |index: usize| -> u64 {
+            fields
+                .get(index)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0)
+        };
+        // Linux counts in hundredths of a second.
+        Ok(Duration::from_millis(10 * (ticks(11) + ticks(12))))
+    }
+
+    fn pid(&self) -> Result<String> {
         let file = self.path("pid_file")?;
         let pid = std::fs::read_to_string(&file)
             .with_context(|| format!("failed to read {}", file.display()))?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()))
+        Ok(pid.trim().to_owned())
+    }
+
+    fn memory_kib(&self, line: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))
             .context("failed to read the daemon's memory")?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|text| text.strip_prefix(line))
             .and_then(|text| text.trim().strip_suffix(" kB")?.trim().parse().ok())
             .context("the kernel reports no resident memory")
     }

@@ -5,12 +5,19 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
-mod creates;
+mod definitions;
+mod etcd;
 mod lab;
 mod latency;
+mod load;
+mod objects;
+mod reads;
 mod resident;
 mod start;
 mod statistics;
+mod watchers;
+mod wire;
+mod writes;
 
 use anyhow::Result;
 
@@ -48,13 +55,33 @@ async fn main() -> Result<()> {
     if wanted("resident") {
         figures.extend(resident::idle(&binary)?);
     }
+    if wanted("rest") {
+        figures.push(resident::at_rest(&binary).await?);
+    }
+    let lab = || Lab::new(&binary);
     if wanted("creates") {
         for clients in [1, 64] {
-            figures.extend(creates::durable(&Lab::new(&binary)?, clients).await?);
+            figures.push(writes::creates(&lab()?, clients).await?);
         }
     }
+    if wanted("patches") {
+        figures.push(writes::patches(&lab()?, 64).await?);
+    }
+    if wanted("gets") {
+        figures.push(reads::gets(&lab()?, 64).await?);
+    }
+    if wanted("lists") {
+        figures.push(reads::lists(&lab()?).await?);
+    }
+    if wanted("watchers") {
+        figures.push(watchers::seen(&lab()?, 100, 100).await?);
+        figures.push(watchers::seen(&lab()?, 1000, 50).await?);
+    }
+    if wanted("definitions") {
+        figures.extend(definitions::served(&lab()?).await?);
+    }
     if wanted("latency") {
-        figures.extend(latency::engine_to_watch(&Lab::new(&binary)?, &[10, 500]).await?);
+        figures.extend(latency::engine_to_watch(&lab()?, &[10, 500]).await?);
     }
     print(&figures);
     Ok(())

@@ -1,6 +1,7 @@
-//! Sizes: of the binary, and of the idle daemon.
+//! Sizes: of the binary, and of the idle daemon; and what an idle daemon does.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -36,7 +37,38 @@ pub(crate) fn idle(binary: &Path) -> Result<Vec<Figure>> {
     }])
 }
 
-fn mebibytes(bytes: u64) -> f64 {
+/// What the daemon does while nobody asks it for anything.
+pub(crate) async fn at_rest(binary: &Path) -> Result<Figure> {
+    const SPAN: Duration = Duration::from_secs(10);
+    let lab = Lab::new(binary)?;
+    lab.rdd(&["svc", "start"])?;
+    let revision = || {
+        lab.rdd(&[
+            "ctl",
+            "get",
+            "namespaces",
+            "-o",
+            "jsonpath={.metadata.resourceVersion}",
+        ])
+    };
+    let before = revision()?;
+    let begin = lab.processor_time()?;
+    tokio::time::sleep(SPAN).await;
+    let used = lab.processor_time()?.saturating_sub(begin);
+    let after = revision()?;
+    Ok(Figure {
+        name: "processor time at rest, all controllers".to_owned(),
+        value: format!(
+            "{:.2} %, revision {before} before and {after} after",
+            100.0 * used.as_secs_f64() / SPAN.as_secs_f64()
+        ),
+        floor: "none".to_owned(),
+        target: "<= 0.1 %, no writes",
+    })
+}
+
+/// Bytes in mebibytes.
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let bytes = bytes as f64;
     bytes / (1024.0 * 1024.0)

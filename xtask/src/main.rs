@@ -45,6 +45,9 @@ enum Task {
     Bench {
         /// Only benches whose name contains one of these words
         filter: Vec<String>,
+        /// Refuse instead of installing missing packages
+        #[arg(long)]
+        no_install: bool,
     },
     /// Check the rules of the house that the compiler does not know
     Tidy,
@@ -55,7 +58,7 @@ fn main() -> Result<()> {
         Task::Test { fast, no_install } => suite::run_all(fast, !no_install),
         Task::Demo { clean: true, .. } => demo::clean(),
         Task::Demo { no_install, .. } => demo::run_demo(!no_install),
-        Task::Bench { filter } => suite::bench(&filter),
+        Task::Bench { filter, no_install } => suite::bench(&filter, !no_install),
         Task::Tidy => tidy::check(),
     }
 }

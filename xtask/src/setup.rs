@@ -71,6 +71,12 @@ pub(crate) const TESTS: &[Package] = &[
     },
 ];
 
+/// What the benches measure beside rdd.
+pub(crate) const BENCHES: &[Package] = &[Package {
+    name: "etcd-server",
+    sign: Sign::Program("etcd"),
+}];
+
 /// Installs the packages that are missing, or says which and refuses.
 pub(crate) fn packages(wanted: &[&[Package]], install: bool) -> Result<()> {
     let missing: Vec<&str> = wanted

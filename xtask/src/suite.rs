@@ -64,7 +64,8 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
 }
 
 /// Builds for release and runs the benches whose names match.
-pub(crate) fn bench(filter: &[String]) -> Result<()> {
+pub(crate) fn bench(filter: &[String], install: bool) -> Result<()> {
+    setup::packages(&[setup::ENGINE, setup::BENCHES], install)?;
     run(cargo().args([
         "build",
         "--release",
