@@ -56,6 +56,7 @@ async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Erro
         authenticator,
         authorizer: Arc::new(MastersOnly),
         admission: AdmissionChain::default(),
+        services: rdd_apiserver::Services::default(),
         pages: Arc::new(Site::new(version, Health::new())),
     });
     let work = tokio::spawn(work);

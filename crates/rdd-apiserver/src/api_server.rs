@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
 use rdd_admission::AdmissionChain;
 use rdd_store::Store;
 use serde::Deserialize;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::{Admission, Services},
     auth::{Attributes, Authenticator, Authorizer, Decision, authorize},
     catalog::{CatalogHandle, Scope},
     http::{
@@ -37,6 +37,8 @@ pub struct Options {
     pub authorizer: Arc<dyn Authorizer>,
     /// The rules that judge writes; see also [`ApiServer::set_admission`].
     pub admission: AdmissionChain,
+    /// Where the Services listen that webhook configurations name.
+    pub services: Services,
     /// Discovery, OpenAPI, health and the like.
     pub pages: Arc<dyn Pages>,
 }
@@ -61,7 +63,7 @@ pub(crate) struct Inner {
     pub(crate) authenticator: Authenticator,
     pub(crate) pages: Arc<dyn Pages>,
     authorizer: Arc<dyn Authorizer>,
-    admission: RwLock<Arc<AdmissionChain>>,
+    pub(crate) admission: Admission,
 }
 
 impl ApiServer {
@@ -75,6 +77,7 @@ impl ApiServer {
             authenticator,
             authorizer,
             admission,
+            services,
             pages,
         } = options;
         let (cache, feed) = WatchCache::new(Arc::clone(&store));
@@ -88,11 +91,14 @@ impl ApiServer {
             authenticator,
             pages,
             authorizer,
-            admission: RwLock::new(Arc::new(admission)),
+            admission: Admission::new(admission, services),
         });
+        let judged = Arc::clone(&inner);
         let work = async move {
+            let store = Arc::clone(&judged.store);
             tokio::select! {
                 () = feed => {}
+                () = judged.admission.configurations.follow(store) => {}
                 () = expiry => {}
             }
         };
@@ -125,7 +131,7 @@ impl ApiServer {
 
     /// Judges every later write by these rules.
     pub fn set_admission(&self, chain: AdmissionChain) {
-        *self.inner.admission.write() = Arc::new(chain);
+        self.inner.admission.set_rules(chain);
     }
 
     /// Ends every watch, so that connections can drain. Other requests still work.
@@ -152,10 +158,6 @@ async fn expire(store: Arc<dyn Store>, stopping: CancellationToken) {
 }
 
 impl Inner {
-    pub(crate) fn admission(&self) -> Arc<AdmissionChain> {
-        Arc::clone(&self.admission.read())
-    }
-
     /// Lets the request through or answers its 403.
     pub(crate) async fn authorize(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
         match self.authorizer.authorize(attributes).await {

@@ -28,6 +28,8 @@ pub mod encoding;
 
 pub mod catalog;
 
+mod admission;
+
 pub mod options;
 
 pub mod selector;
@@ -51,6 +53,7 @@ pub mod pages;
 /// (parse, prune, validate, compare, drop) a frame, and unoptimised frames are large.
 pub const WORKER_STACK: usize = 16 * 1024 * 1024;
 
+pub use admission::Services;
 pub use api_server::{ApiServer, Options};
 pub use auth::Identity;
 pub use status::{ApiError, ApiResult};

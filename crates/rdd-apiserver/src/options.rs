@@ -6,6 +6,7 @@ use rdd_schema::{FieldError, FieldErrorKind};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::Given,
     http::request_info::{Query, is_true},
     object::quote,
     status::{ApiError, ApiResult},
@@ -26,8 +27,8 @@ pub enum FieldValidation {
 /// Options of create, update and patch.
 #[derive(Clone, Debug, Default)]
 pub struct WriteOptions {
-    /// Do everything but store.
-    pub dry_run: bool,
+    /// The options as admission sees them.
+    pub(crate) given: Given,
     /// Who owns what the request sets; empty when not given.
     pub field_manager: String,
     /// What to do about unknown and duplicate fields.
@@ -89,16 +90,28 @@ impl WriteOptions {
                 FieldValidation::Warn
             }
         };
+        let name = match kind {
+            WriteKind::Create => "CreateOptions",
+            WriteKind::Update => "UpdateOptions",
+            WriteKind::Patch | WriteKind::Apply => "PatchOptions",
+        };
         if !errors.is_empty() {
-            let options = match kind {
-                WriteKind::Create => "CreateOptions",
-                WriteKind::Update => "UpdateOptions",
-                WriteKind::Patch | WriteKind::Apply => "PatchOptions",
-            };
-            return Err(ApiError::invalid_kind(options, "meta.k8s.io", "", &errors));
+            return Err(ApiError::invalid_kind(name, "meta.k8s.io", "", &errors));
+        }
+        let mut document = json!({"kind": name, "apiVersion": "meta.k8s.io/v1"});
+        if dry_run {
+            document["dryRun"] = json!(["All"]);
+        }
+        if let Some(force) = force {
+            document["force"] = json!(is_true(force));
+        }
+        for (field, text) in [("fieldManager", manager), ("fieldValidation", validation)] {
+            if !text.is_empty() {
+                document[field] = json!(text);
+            }
         }
         Ok(Self {
-            dry_run,
+            given: Given { dry_run, document },
             field_manager: manager.to_owned(),
             field_validation,
             force: force.is_some_and(is_true),
@@ -175,8 +188,8 @@ pub enum Propagation {
 /// Options of delete and deletecollection.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteOptions {
-    /// Do everything but delete.
-    pub dry_run: bool,
+    /// The options as admission sees them.
+    pub(crate) given: Given,
     /// Explicit policy.
     pub propagation: Option<Propagation>,
     /// The caller used the old `orphanDependents: false`, which changes the answer's code.
@@ -268,8 +281,11 @@ impl DeleteOptions {
             let value = members.get("preconditions")?.get(name)?.as_str()?;
             Some(value.to_owned())
         };
+        let mut document = options.clone();
+        document["kind"] = json!("DeleteOptions");
+        document["apiVersion"] = json!("meta.k8s.io/v1");
         Ok(Self {
-            dry_run,
+            given: Given { dry_run, document },
             propagation,
             orphan_dependents_false: orphan == Some(false),
             uid: precondition("uid"),
@@ -442,7 +458,7 @@ mod tests {
     fn a_body_hides_the_query_of_a_delete() {
         let query = Query::parse("dryRun=All&propagationPolicy=Foo");
         let options = DeleteOptions::parse(&query, Some(&json!({}))).expect("an empty body");
-        assert!(!options.dry_run && options.propagation.is_none());
+        assert!(!options.given.dry_run && options.propagation.is_none());
         assert!(DeleteOptions::parse(&query, None).is_err());
     }
 

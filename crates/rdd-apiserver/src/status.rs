@@ -423,6 +423,43 @@ impl ApiError {
         error
     }
 
+    /// A webhook denies; `status` is what it says about it, or null. Codes that are no
+    /// refusal become 400.
+    #[must_use]
+    pub fn webhook_denied(webhook: &str, status: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let code = status["code"]
+            .as_u64()
+            .and_then(|code| u16::try_from(code).ok());
+        let denial = rdd_admission::Denial {
+            webhook: webhook.to_owned(),
+            code: code.filter(|code| (400..600).contains(code)).unwrap_or(400),
+            reason: text(&status["reason"]),
+            message: text(&status["message"]),
+        };
+        let error = Self::admission_denied(&denial);
+        let details = &status["details"];
+        if !details.is_object() {
+            return error;
+        }
+        let seconds = details["retryAfterSeconds"].as_u64().unwrap_or_default();
+        let causes = details["causes"].as_array().into_iter().flatten();
+        error.details(Details {
+            name: text(&details["name"]),
+            group: text(&details["group"]),
+            kind: text(&details["kind"]),
+            uid: text(&details["uid"]),
+            causes: causes
+                .map(|cause| Cause {
+                    reason: Cow::Owned(text(&cause["reason"])),
+                    message: text(&cause["message"]),
+                    field: text(&cause["field"]),
+                })
+                .collect(),
+            retry_after_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+        })
+    }
+
     // === 405, 406, 413, 415 ===
 
     /// The wrong method on a known built-in path.

@@ -3,14 +3,15 @@
 //! `write` (the pipeline behind update, patch and apply).
 
 pub(crate) mod call;
+pub(crate) mod convert;
 mod create;
-mod decode;
+pub(crate) mod decode;
 mod delete;
 mod get;
 mod list;
 mod managed;
 mod patch;
-mod scale;
+pub(crate) mod scale;
 mod served;
 mod update;
 mod watch;

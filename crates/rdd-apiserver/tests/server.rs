@@ -50,6 +50,7 @@ impl Server {
             authenticator,
             authorizer: Arc::new(MastersOnly),
             admission,
+            services: rdd_apiserver::Services::default(),
             pages: Arc::new(NoPages),
         });
         tokio::spawn(work);

@@ -35,6 +35,7 @@ impl Server {
             authenticator: Authenticator::default(),
             authorizer: Arc::new(MastersOnly),
             admission: AdmissionChain::default(),
+            services: rdd_apiserver::Services::default(),
             pages: Arc::new(NoPages),
         });
         let mut tasks = vec![tokio::spawn(work)];

@@ -204,6 +204,7 @@ impl ControlPlane {
             authenticator,
             authorizer: Arc::new(MastersOnly),
             admission: AdmissionChain::default(),
+            services: rdd_apiserver::Services::default(),
             pages: Arc::new(site),
         });
         let feed = tokio::spawn(feed);

@@ -217,6 +217,7 @@ async fn route(
         now: Time::now(),
         deadline: Instant::now() + timeout,
         warnings: Vec::new(),
+        name_generated: false,
     };
     let deadline = call.deadline;
     let run = verbs::run(call, verb, body);

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header};
-use rdd_admission::{AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation, Phase};
+use rdd_store::Revision;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    admission,
     api_server::Inner,
     auth::Identity,
     catalog::{Resource, Subresource, WriteContext},
@@ -47,6 +48,8 @@ pub(crate) struct Call {
     pub(crate) now: Time,
     pub(crate) deadline: Instant,
     pub(crate) warnings: Vec<String>,
+    /// The object of this create has a name only because the server made one up.
+    pub(crate) name_generated: bool,
 }
 
 impl Call {
@@ -95,66 +98,16 @@ impl Call {
         }
     }
 
-    // === admission ===
-
-    fn admission_resource(&self) -> GroupVersionResource {
-        GroupVersionResource {
-            group: self.resource.group.clone(),
-            version: self.resource.version.clone(),
-            resource: self.resource.plural.clone(),
-        }
-    }
-
-    /// Runs one phase of admission. The object may come back changed from the mutating one.
-    pub(crate) async fn admit(
-        &mut self,
-        phase: Phase,
-        operation: Operation,
-        object: &mut Value,
-        old: Option<&Value>,
-        dry_run: bool,
-    ) -> ApiResult<()> {
-        let chain = self.server.admission();
-        let resource = self.admission_resource();
-        let sub_resource = self.subresource.map_or("", Subresource::as_str);
-        if !chain.wants(phase, &resource, sub_resource, operation) {
-            return Ok(());
-        }
-        let kind = GroupVersionKind {
-            group: self.resource.group.clone(),
-            version: self.resource.version.clone(),
-            kind: self.resource.kind.clone(),
-        };
-        let name = match operation {
-            Operation::Create => object::meta(object, "name").to_owned(),
-            _ => self.info.name.clone(),
-        };
-        let mut request = AdmissionRequest {
-            uid: uuid::Uuid::new_v4().to_string(),
-            request_kind: Some(kind.clone()),
-            request_resource: Some(resource.clone()),
-            kind,
-            resource,
-            sub_resource: sub_resource.to_owned(),
+    /// Tells whoever follows this resource about a write that the store has acknowledged.
+    pub(crate) fn committed(&self, name: &str, object: Option<&Value>, revision: Revision) {
+        self.resource.strategy.committed(name, object, revision);
+        admission::observe(
+            &self.server.admission,
+            &self.resource,
             name,
-            namespace: self.namespace().unwrap_or_default().to_owned(),
-            operation,
-            user_info: self.identity.user_info(),
-            object: object.clone(),
-            old_object: old.cloned().unwrap_or(Value::Null),
-            dry_run,
-            options: Value::Null,
-        };
-        let judged = match phase {
-            Phase::Mutating => chain.mutate(&mut request).await,
-            Phase::Validating => chain.validate(&mut request).await,
-        };
-        let warnings = judged.map_err(|denial| ApiError::admission_denied(&denial))?;
-        self.warn(warnings);
-        if phase == Phase::Mutating {
-            *object = request.object;
-        }
-        Ok(())
+            object,
+            revision,
+        );
     }
 
     // === answers ===

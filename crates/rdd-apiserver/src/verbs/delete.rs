@@ -108,7 +108,7 @@ async fn delete_one(call: &mut Call, options: &DeleteOptions, name: &str) -> Api
             Operation::Delete,
             &mut nothing,
             Some(&old),
-            options.dry_run,
+            &options.given,
         )
         .await?;
         call.admit(
@@ -116,7 +116,7 @@ async fn delete_one(call: &mut Call, options: &DeleteOptions, name: &str) -> Api
             Operation::Delete,
             &mut nothing,
             Some(&old),
-            options.dry_run,
+            &options.given,
         )
         .await?;
         let uid = object::meta(&old, "uid").to_owned();
@@ -134,12 +134,12 @@ async fn delete_one(call: &mut Call, options: &DeleteOptions, name: &str) -> Api
                 None => return Ok(Deleted::Remains(new)),
                 Some(lost) => lost,
             }
-        } else if options.dry_run {
+        } else if options.given.dry_run {
             return Ok(Deleted::Gone { object: old, uid });
         } else {
             match call.server.store.delete(&key, entry.revision).await {
                 Ok(revision) => {
-                    resource.strategy.committed(name, None, revision);
+                    call.committed(name, None, revision);
                     return Ok(Deleted::Gone { object: old, uid });
                 }
                 Err(rdd_store::Error::Conflict { current }) => current,
@@ -160,7 +160,7 @@ async fn put(
 ) -> ApiResult<Option<Option<Entry>>> {
     let resource = &call.resource;
     let stored = served::to_storage(resource, new);
-    if stored == entry.value || options.dry_run {
+    if stored == entry.value || options.given.dry_run {
         object::set_revision(new, entry.revision);
         return Ok(None);
     }
@@ -174,7 +174,7 @@ async fn put(
         Ok(revision) => {
             object::set_revision(new, revision);
             let name = object::meta(new, "name").to_owned();
-            resource.strategy.committed(&name, Some(new), revision);
+            call.committed(&name, Some(new), revision);
             Ok(None)
         }
         Err(rdd_store::Error::Conflict { current }) => Ok(Some(current)),

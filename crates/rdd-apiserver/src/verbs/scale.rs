@@ -62,7 +62,7 @@ fn put(object: &mut Value, path: &[String], value: Value) {
 }
 
 /// The Scale of an object.
-fn scale_of(resource: &Resource, object: &Value) -> ApiResult<Value> {
+pub(crate) fn view(resource: &Resource, object: &Value) -> ApiResult<Value> {
     let paths = paths(resource)?;
     let mut metadata = Map::new();
     for key in [
@@ -104,6 +104,17 @@ fn scale_of(resource: &Resource, object: &Value) -> ApiResult<Value> {
     }))
 }
 
+/// Gives an object the number of replicas that a Scale asks for.
+pub(crate) fn set_replicas(
+    resource: &Resource,
+    object: &mut Value,
+    scale: &Value,
+) -> ApiResult<()> {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
+    put(object, &paths(resource)?.spec_replicas, json!(replicas));
+    Ok(())
+}
+
 pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
     let key = call.resource.key(call.namespace(), call.name());
     let entry = call.server.store.get(&key).await.map_err(store_error)?;
@@ -116,7 +127,7 @@ pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
             path.join(".")
         )));
     }
-    Ok(call.document(200, &scale_of(&call.resource, &object)?))
+    Ok(call.document(200, &view(&call.resource, &object)?))
 }
 
 pub(crate) async fn update(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
@@ -168,12 +179,12 @@ async fn run(call: &mut Call, options: &WriteOptions, change: Change) -> ApiResu
     let mut object = scaled
         .result
         .ok_or_else(|| ApiError::not_found(&call.resource, call.name()))?;
-    if !options.dry_run
+    if !options.given.dry_run
         && let Some(entry) = call.server.store.get(&key).await.map_err(store_error)?
     {
         object::set_revision(&mut object, entry.revision);
     }
-    Ok(call.document(200, &scale_of(&call.resource, &object)?))
+    Ok(call.document(200, &view(&call.resource, &object)?))
 }
 
 struct Scaled {
@@ -188,7 +199,7 @@ impl Compute for Scaled {
         let scale = match &self.change {
             Change::Replace(scale) => scale.clone(),
             Change::Patch(patch) => {
-                patch::apply_patch(&resource, patch, &scale_of(&resource, current)?)?
+                patch::apply_patch(&resource, patch, &view(&resource, current)?)?
             }
         };
         let replicas = scale.get("spec").and_then(|spec| spec.get("replicas"));

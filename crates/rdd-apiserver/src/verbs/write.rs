@@ -141,7 +141,7 @@ async fn change(
         operation,
         &mut new,
         Some(&old),
-        options.dry_run,
+        &options.given,
     )
     .await?;
     check_revision(&resource, &name, &new, &entry)?;
@@ -162,7 +162,7 @@ async fn change(
         operation,
         &mut new,
         Some(&old),
-        options.dry_run,
+        &options.given,
     )
     .await?;
 
@@ -170,9 +170,9 @@ async fn change(
         && object::finalizers(&new).next().is_none()
         && !resource.strategy.holds(&new);
     if gone {
-        if !options.dry_run {
+        if !options.given.dry_run {
             match call.server.store.delete(key, entry.revision).await {
-                Ok(revision) => resource.strategy.committed(&name, None, revision),
+                Ok(revision) => call.committed(&name, None, revision),
                 Err(rdd_store::Error::Conflict { current }) => return Ok(Round::Lost(current)),
                 Err(error) => return Err(store_error(error)),
             }
@@ -182,7 +182,7 @@ async fn change(
             .map(Round::Done);
     }
     let stored = served::to_storage(&resource, &new);
-    if stored == entry.value || options.dry_run {
+    if stored == entry.value || options.given.dry_run {
         return call
             .answer_stored(
                 200,
@@ -200,7 +200,7 @@ async fn change(
         .await
     {
         Ok(revision) => {
-            resource.strategy.committed(&name, Some(&new), revision);
+            call.committed(&name, Some(&new), revision);
             call.answer_stored(200, &served_bytes(&resource, &new, &stored), Some(revision))
                 .map(Round::Done)
         }
@@ -304,6 +304,7 @@ pub(crate) async fn create(
         NAME_ATTEMPTS
     };
     let object = computed.object;
+    call.name_generated = attempts > 1;
     for attempt in 1..=attempts {
         let mut object = object.clone();
         let name = if attempts > 1 {
@@ -381,7 +382,7 @@ async fn insert(
     }
     let operation = Operation::Create;
     call.server.check_namespace(call, &new).await?;
-    call.admit(Phase::Mutating, operation, &mut new, None, options.dry_run)
+    call.admit(Phase::Mutating, operation, &mut new, None, &options.given)
         .await?;
     let given = object::meta(&new, "resourceVersion").to_owned();
     if let Some(metadata) = object::metadata_mut(&mut new) {
@@ -411,14 +412,8 @@ async fn insert(
     }
     let warnings = write_warnings(call, &new, None);
     call.warn(warnings);
-    call.admit(
-        Phase::Validating,
-        operation,
-        &mut new,
-        None,
-        options.dry_run,
-    )
-    .await?;
+    call.admit(Phase::Validating, operation, &mut new, None, &options.given)
+        .await?;
     match object::parse_revision(&given) {
         Ok(None) => {}
         Ok(Some(_)) => {
@@ -429,7 +424,7 @@ async fn insert(
         Err(parse) => return Err(bad_revision(parse)),
     }
     let stored = served::to_storage(&resource, &new);
-    if options.dry_run {
+    if options.given.dry_run {
         if let Some(entry) = call.server.store.get(key).await.map_err(store_error)? {
             return Ok(Round::Lost(Some(entry)));
         }
@@ -445,7 +440,7 @@ async fn insert(
         .await
     {
         Ok(revision) => {
-            resource.strategy.committed(&name, Some(&new), revision);
+            call.committed(&name, Some(&new), revision);
             call.answer_stored(201, &served_bytes(&resource, &new, &stored), Some(revision))
                 .map(Round::Done)
         }

@@ -84,6 +84,7 @@ impl Lab {
             authenticator: Authenticator::default(),
             authorizer: Arc::new(MastersOnly),
             admission: AdmissionChain::default(),
+            services: rdd_apiserver::Services::default(),
             pages: Arc::new(NoPages),
         });
         let client = server.client(Identity::system("system:apiserver"));

@@ -1,0 +1,306 @@
+//! Who judges a write: the rules of this process, and the webhooks that clients configured.
+//!
+//! ```text
+//! Call::admit ─▶ mutating:   rules ─▶ webhooks by name ─▶ again, for those that others changed after
+//!            └─▶ validating: rules ─▶ webhooks side by side, the first refusal in order wins
+//!
+//! write of a configuration ─▶ Configurations::observe ─▶ snapshot ◀─ store.changes
+//! ```
+//!
+//! [`configurations`] knows every configuration and swaps a snapshot before the write
+//! of one is answered; a request reads the snapshot and lists nothing. [`matching`]
+//! decides who is asked, [`review`] what is asked and what the answer means,
+//! [`client`] how the question gets there, [`webhooks`] in which order.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rdd_admission::{
+    AdmissionChain, AdmissionRequest, GroupVersionKind, GroupVersionResource, Operation, Phase,
+};
+use rdd_store::Revision;
+use serde_json::Value;
+
+use crate::{
+    catalog::{Resource, Subresource, WriteContext},
+    object,
+    status::{ApiError, ApiResult},
+    verbs::{call::Call, decode, scale},
+};
+
+mod client;
+mod configurations;
+mod matching;
+mod review;
+mod trust;
+mod webhooks;
+
+pub use client::Services;
+pub(crate) use configurations::Configurations;
+
+/// What has no say about itself: configurations and policies are judged by no webhook,
+/// so that a bad one can always be removed.
+const EXEMPT_GROUP: &str = "admissionregistration.k8s.io";
+
+/// Everything that judges writes.
+pub(crate) struct Admission {
+    rules: RwLock<Arc<AdmissionChain>>,
+    pub(crate) configurations: Configurations,
+}
+
+impl Admission {
+    pub(crate) fn new(rules: AdmissionChain, services: Services) -> Self {
+        Self {
+            rules: RwLock::new(Arc::new(rules)),
+            configurations: Configurations::new(services),
+        }
+    }
+
+    pub(crate) fn set_rules(&self, rules: AdmissionChain) {
+        *self.rules.write() = Arc::new(rules);
+    }
+
+    fn rules(&self) -> Arc<AdmissionChain> {
+        Arc::clone(&self.rules.read())
+    }
+}
+
+/// One write that is being judged.
+struct Question<'a> {
+    call: &'a Call,
+    request: AdmissionRequest,
+    warnings: Vec<String>,
+}
+
+impl Question<'_> {
+    fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    /// Lets the rules of this process see the object as it is now.
+    async fn ask_rules(&mut self, rules: &AdmissionChain, phase: Phase) -> ApiResult<()> {
+        let Self { request, .. } = self;
+        if !rules.wants(
+            phase,
+            &request.resource,
+            &request.sub_resource,
+            request.operation,
+        ) {
+            return Ok(());
+        }
+        let judged = match phase {
+            Phase::Mutating => rules.mutate(request).await,
+            Phase::Validating => rules.validate(request).await,
+        };
+        let warnings = judged.map_err(|denial| ApiError::admission_denied(&denial))?;
+        self.warn(warnings);
+        Ok(())
+    }
+}
+
+/// The options of a write as webhooks and policies see them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given {
+    /// Nothing will be stored.
+    pub(crate) dry_run: bool,
+    /// `CreateOptions` and the like, as the client gave them.
+    pub(crate) document: Value,
+}
+
+impl Given {
+    /// The options of this operation: an update or a patch that creates has CreateOptions.
+    fn document(&self, operation: Operation) -> Value {
+        let mut document = self.document.clone();
+        if operation == Operation::Create
+            && let Some(members) = document.as_object_mut()
+        {
+            members.insert("kind".to_owned(), "CreateOptions".into());
+            members.remove("force");
+        }
+        document
+    }
+}
+
+impl Call {
+    /// Runs one phase of admission. The object may come back changed from the mutating one.
+    pub(crate) async fn admit(
+        &mut self,
+        phase: Phase,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        given: &Given,
+    ) -> ApiResult<()> {
+        let server = Arc::clone(&self.server);
+        let admission = &server.admission;
+        let rules = admission.rules();
+        let configured = tokio::time::timeout_at(self.deadline, admission.configurations.current())
+            .await
+            .map_err(|_| ApiError::deadline())?;
+        let resource = &self.resource;
+        let sub_resource = self.subresource.map_or("", Subresource::as_str);
+        let asked = GroupVersionResource {
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            resource: resource.plural.clone(),
+        };
+        let webhooks = match phase {
+            Phase::Mutating => &configured.mutating,
+            Phase::Validating => &configured.validating,
+        };
+        let exempt = resource.group == EXEMPT_GROUP || webhooks.is_empty();
+        if exempt && !rules.wants(phase, &asked, sub_resource, operation) {
+            return Ok(());
+        }
+        let unnamed = phase == Phase::Mutating && self.name_generated;
+        let name = match operation {
+            Operation::Create if unnamed => {
+                object::metadata_mut(object).and_then(|metadata| metadata.remove("name"))
+            }
+            _ => None,
+        };
+        let mut question = Question {
+            call: self,
+            request: self.request(operation, asked, object, old, given)?,
+            warnings: Vec::new(),
+        };
+        let before = question.request.object.clone();
+        match phase {
+            Phase::Mutating if exempt => question.ask_rules(&rules, phase).await?,
+            Phase::Mutating => webhooks::mutate(&mut question, &rules, webhooks).await?,
+            Phase::Validating => {
+                question.ask_rules(&rules, phase).await?;
+                if !exempt {
+                    webhooks::validate(&mut question, webhooks).await?;
+                }
+            }
+        }
+        let Question {
+            request, warnings, ..
+        } = question;
+        self.warn(warnings);
+        if phase == Phase::Mutating {
+            self.take(object, &before, request.object)?;
+        }
+        if let (Some(name), Some(metadata)) = (name, object::metadata_mut(object)) {
+            metadata.insert("name".to_owned(), name);
+        }
+        Ok(())
+    }
+
+    /// The write as rules, webhooks and policies see it.
+    fn request(
+        &self,
+        operation: Operation,
+        resource: GroupVersionResource,
+        object: &Value,
+        old: Option<&Value>,
+        given: &Given,
+    ) -> ApiResult<AdmissionRequest> {
+        let seen = |object: &Value| match self.subresource {
+            Some(Subresource::Scale) if !object.is_null() => scale::view(&self.resource, object),
+            _ => Ok(object.clone()),
+        };
+        let kind = match self.subresource {
+            Some(Subresource::Scale) => kind("autoscaling", "v1", "Scale"),
+            _ => kind_of(&self.resource),
+        };
+        let name = match (operation, old) {
+            (Operation::Create, _) | (_, None) => object::meta(object, "name"),
+            (_, Some(old)) => object::meta(old, "name"),
+        };
+        // A Namespace is in itself, as far as requests go.
+        let namespace = match self.namespace() {
+            Some(namespace) => namespace,
+            None if is_namespace(&resource) => self.name(),
+            None => "",
+        };
+        Ok(AdmissionRequest {
+            uid: uuid::Uuid::new_v4().to_string(),
+            request_kind: Some(kind.clone()),
+            request_resource: Some(resource.clone()),
+            kind,
+            resource,
+            sub_resource: self.subresource.map_or("", Subresource::as_str).to_owned(),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            operation,
+            user_info: self.identity.user_info(),
+            object: seen(object)?,
+            old_object: old.map(seen).transpose()?.unwrap_or_default(),
+            dry_run: given.dry_run,
+            options: given.document(operation),
+        })
+    }
+
+    /// Takes over what mutating admission made of the object.
+    fn take(&self, object: &mut Value, before: &Value, after: Value) -> ApiResult<()> {
+        if *before == after {
+            return Ok(());
+        }
+        if self.subresource == Some(Subresource::Scale) {
+            return scale::set_replicas(&self.resource, object, &after);
+        }
+        for field in ["name", "namespace"] {
+            let (asked, made) = (object::meta(before, field), object::meta(&after, field));
+            if !asked.is_empty() && asked != made {
+                return Err(ApiError::bad_request(format!(
+                    "the {field} of the object ({made}) does not match the {field} on the URL \
+                     ({asked})"
+                )));
+            }
+        }
+        *object = after;
+        Ok(())
+    }
+}
+
+/// Whether these are the Namespaces themselves.
+fn is_namespace(resource: &GroupVersionResource) -> bool {
+    resource.group.is_empty() && resource.resource == "namespaces"
+}
+
+fn kind(group: &str, version: &str, kind: &str) -> GroupVersionKind {
+    GroupVersionKind {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+    }
+}
+
+fn kind_of(resource: &Resource) -> GroupVersionKind {
+    kind(&resource.group, &resource.version, &resource.kind)
+}
+
+/// Gives an object that a webhook changed the types and defaults of its resource.
+fn settle(call: &Call, resource: &Resource, object: &mut Value) -> Result<(), String> {
+    decode::typed_text(resource, object)?;
+    let cx = WriteContext {
+        resource,
+        subresource: call.subresource,
+        now: call.now,
+        user: &call.identity.name,
+    };
+    resource.strategy.default(&cx, object);
+    Ok(())
+}
+
+/// Tells the index about a write that the store has acknowledged.
+pub(crate) fn observe(
+    admission: &Admission,
+    resource: &Resource,
+    name: &str,
+    object: Option<&Value>,
+    revision: Revision,
+) {
+    if resource.group == EXEMPT_GROUP {
+        let key = resource.key(None, name);
+        admission
+            .configurations
+            .observe(key.as_str(), object, revision);
+    }
+}

@@ -1,0 +1,349 @@
+//! How a question gets to a webhook: HTTPS, with connections kept for the next one.
+//!
+//! Whatever the webhook does costs its timeout at most: the time of a call is bounded
+//! from the first packet to the last byte of the answer, and so is its size. Texts of
+//! failures are those of Go's HTTP client, since they end up in kube-apiserver's.
+
+use std::{
+    collections::BTreeMap,
+    error::Error as _,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Method, Request, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::OnceCell,
+    time::Instant,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::trust;
+
+/// The largest answer that is read. An object has 3 MiB at most; a patch that replaces
+/// all of it is a third longer in base64.
+const ANSWER_MAX: usize = 8 * 1024 * 1024;
+
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// How many unused connections one webhook may hold.
+const IDLE_MAX: usize = 8;
+
+/// Where the Services are that webhooks name. There are no Services on this server, so
+/// whoever starts it says where each one listens.
+#[derive(Clone, Debug, Default)]
+pub struct Services(BTreeMap<(String, String), String>);
+
+impl Services {
+    /// Says that a Service is reached at `address`, which is `host` or `host:port`;
+    /// without a port, the one that the webhook names is used.
+    #[must_use]
+    pub fn with(mut self, namespace: &str, name: &str, address: &str) -> Self {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.insert(key, address.to_owned());
+        self
+    }
+
+    fn resolve(&self, namespace: &str, name: &str, port: u64) -> Option<String> {
+        let address = self.0.get(&(namespace.to_owned(), name.to_owned()))?;
+        let has_port = address
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        Some(if has_port {
+            address.clone()
+        } else {
+            format!("{address}:{port}")
+        })
+    }
+}
+
+/// What a webhook answered.
+pub(super) struct Answer {
+    pub(super) code: u16,
+    pub(super) is_text: bool,
+    pub(super) body: Bytes,
+}
+
+/// One webhook's place.
+pub(super) struct Endpoint {
+    /// As messages show it, without the query.
+    url: String,
+    /// `host:port` to dial, or why there is none.
+    address: Result<String, String>,
+    host: String,
+    bundle: String,
+    client: OnceCell<Result<Client<Connector, Full<Bytes>>, String>>,
+}
+
+impl Endpoint {
+    /// Reads a `clientConfig`.
+    pub(super) fn new(config: &Value, services: &Services) -> Self {
+        let bundle = config["caBundle"].as_str().unwrap_or_default().to_owned();
+        let (url, host, address) = match config["url"].as_str() {
+            Some(url) => {
+                let authority = url
+                    .parse::<Uri>()
+                    .ok()
+                    .and_then(|uri| uri.authority().cloned());
+                match authority {
+                    Some(authority) => {
+                        let port = authority.port_u16().unwrap_or(443);
+                        let host = authority.host().to_owned();
+                        let address = format!("{host}:{port}");
+                        (url.to_owned(), host, Ok(address))
+                    }
+                    None => {
+                        let problem = format!("parse {url:?}: invalid URL");
+                        (url.to_owned(), String::new(), Err(problem))
+                    }
+                }
+            }
+            None => {
+                let service = &config["service"];
+                let text = |field: &str| service[field].as_str().unwrap_or_default();
+                let (namespace, name) = (text("namespace"), text("name"));
+                let port = service["port"].as_u64().unwrap_or(443);
+                let host = format!("{name}.{namespace}.svc");
+                let path = text("path").trim_start_matches('/');
+                let address = services
+                    .resolve(namespace, name, port)
+                    .ok_or_else(|| format!("service {name:?} not found"));
+                (format!("https://{host}:{port}/{path}"), host, address)
+            }
+        };
+        Self {
+            url,
+            address,
+            host,
+            bundle,
+            client: OnceCell::new(),
+        }
+    }
+
+    /// Asks. `budget` is the webhook's own time, which is told to it; the whole call
+    /// ends at `deadline` if that is earlier.
+    ///
+    /// # Errors
+    /// What follows `failed to call webhook: `, or `could not get REST client: `.
+    pub(super) async fn post(
+        &self,
+        body: Bytes,
+        budget: Duration,
+        deadline: Instant,
+    ) -> Result<Answer, String> {
+        let url = format!("{}?timeout={}s", self.url, budget.as_secs());
+        let failed = |text: &str| format!("failed to call webhook: Post {url:?}: {text}");
+        let address = self.address.as_ref().map_err(|text| failed(text))?;
+        let client = self
+            .client
+            .get_or_init(|| self.connector(address))
+            .await
+            .as_ref()
+            .map_err(|text| format!("could not get REST client: {text}"))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, */*")
+            .header(header::USER_AGENT, "kube-apiserver-admission")
+            .body(Full::new(body))
+            .map_err(|error| failed(&error.to_string()))?;
+        let deadline = deadline.min(Instant::now() + budget);
+        let call = async {
+            let answer = client
+                .request(request)
+                .await
+                .map_err(|error| cause(&error))?;
+            let code = answer.status().as_u16();
+            let content_type = answer.headers().get(header::CONTENT_TYPE);
+            let is_text = content_type
+                .and_then(|value| value.to_str().ok())
+                .is_none_or(|value| value.starts_with("text/"));
+            let body = Limited::new(answer.into_body(), ANSWER_MAX)
+                .collect()
+                .await
+                .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+                    Some(_) => format!("the answer is larger than {ANSWER_MAX} bytes"),
+                    None => "unexpected EOF".to_owned(),
+                })?
+                .to_bytes();
+            Ok::<_, String>(Answer {
+                code,
+                is_text,
+                body,
+            })
+        };
+        match tokio::time::timeout_at(deadline, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(text)) => Err(failed(&text)),
+            Err(_) => Err(failed("context deadline exceeded")),
+        }
+    }
+
+    async fn connector(&self, address: &str) -> Result<Client<Connector, Full<Bytes>>, String> {
+        let pem = STANDARD
+            .decode(&self.bundle)
+            .map_err(|error| format!("unable to load root certificates: {error}"))?;
+        let roots = if pem.is_empty() {
+            tokio::task::spawn_blocking(trust::system_roots)
+                .await
+                .map_err(|error| error.to_string())?
+        } else {
+            trust::roots(&pem)?
+        };
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| format!("{host:?} is no server name"))?;
+        let connector = Connector {
+            address: Arc::from(address),
+            name,
+            tls: TlsConnector::from(Arc::new(configuration(roots)?)),
+        };
+        Ok(Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .pool_timer(TokioTimer::new())
+            .build(connector))
+    }
+}
+
+fn configuration(roots: RootCertStore) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = trust::Verifier::new(roots, Arc::clone(&provider))?;
+    let mut configuration = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(configuration)
+}
+
+/// The innermost reason why a request failed.
+fn cause(error: &hyper_util::client::legacy::Error) -> String {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = error.source();
+    let mut last = error.to_string();
+    while let Some(error) = at {
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            return failure.0.clone();
+        }
+        last = error.to_string();
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && (error.is_incomplete_message() || error.is_closed())
+        {
+            return "EOF".to_owned();
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::UnexpectedEof
+        {
+            return "EOF".to_owned();
+        }
+        at = error.source();
+    }
+    last
+}
+
+/// Why there is no connection, in Go's words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Failure(String);
+
+/// Dials one address and speaks TLS to one name, whatever the URL says.
+#[derive(Clone)]
+struct Connector {
+    address: Arc<str>,
+    name: ServerName<'static>,
+    tls: TlsConnector,
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = Failure;
+    type Future = BoxFuture<'static, Result<Self::Response, Failure>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _uri: Uri) -> Self::Future {
+        let Self { address, name, tls } = self.clone();
+        Box::pin(async move {
+            let socket = TcpStream::connect(&*address)
+                .await
+                .map_err(|error| Failure(format!("dial tcp {address}: {}", dial(&error))))?;
+            // A question is one write; it must not wait for an acknowledgement.
+            let _ = socket.set_nodelay(true);
+            let stream = tls
+                .connect(name, socket)
+                .await
+                .map_err(|error| Failure(trust::handshake_problem(&error)))?;
+            Ok(TokioIo::new(Stream(stream)))
+        })
+    }
+}
+
+fn dial(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connect: connection reset by peer".to_owned(),
+        io::ErrorKind::TimedOut => "connect: connection timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A connection of the pool.
+struct Stream(TlsStream<TcpStream>);
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

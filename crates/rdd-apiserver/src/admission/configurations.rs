@@ -1,0 +1,250 @@
+//! Every webhook configuration that is in force, parsed once.
+//!
+//! Writes are heard of twice: from the task that made them, before they are answered,
+//! and in order from the store's changes, which also carry the writes of other
+//! processes. Revisions tell what is news.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use rdd_store::{ChangeKind, KeyRange, ReadAt, Revision, Store};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{
+    client::{Endpoint, Services},
+    matching::{Criteria, items},
+};
+use crate::object;
+
+/// Where webhook configurations and policies are kept.
+const KEYS: &str = "/registry/admissionregistration.k8s.io/";
+const MUTATING: &str = "mutatingwebhookconfigurations";
+const VALIDATING: &str = "validatingwebhookconfigurations";
+
+/// How long to wait before the store is read again after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is in force at one moment.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    /// By configuration and place in it.
+    pub(super) mutating: Vec<Arc<Webhook>>,
+    /// By configuration and place in it.
+    pub(super) validating: Vec<Arc<Webhook>>,
+}
+
+/// One webhook of one configuration.
+pub(super) struct Webhook {
+    /// Its configuration and place, which tell it from others of the same name.
+    pub(super) id: String,
+    /// As messages name it.
+    pub(super) name: String,
+    pub(super) criteria: Criteria,
+    /// It has conditions beyond the criteria.
+    pub(super) conditional: bool,
+    /// That it cannot be asked is a refusal.
+    pub(super) fails_closed: bool,
+    /// It may be asked in a dry run.
+    pub(super) dry_runs: bool,
+    /// It is asked again when others changed the object after it.
+    pub(super) reinvoked: bool,
+    pub(super) timeout: Duration,
+    /// The version of AdmissionReview that it prefers among those that we speak.
+    pub(super) review_version: &'static str,
+    pub(super) endpoint: Arc<Endpoint>,
+}
+
+/// The index.
+pub(crate) struct Configurations {
+    services: Services,
+    state: Mutex<State>,
+    snapshot: RwLock<Arc<Snapshot>>,
+    loaded: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By key; what is gone is remembered until the change stream has told of it.
+    objects: BTreeMap<String, (Revision, Option<Value>)>,
+    /// How far the change stream has told.
+    told: Revision,
+    /// Connections outlive changes that do not concern them.
+    endpoints: HashMap<String, Arc<Endpoint>>,
+}
+
+impl Configurations {
+    pub(super) fn new(services: Services) -> Self {
+        Self {
+            services,
+            state: Mutex::default(),
+            snapshot: RwLock::default(),
+            loaded: watch::Sender::new(false),
+        }
+    }
+
+    /// What is in force. Waits until the store has been read once.
+    pub(super) async fn current(&self) -> Arc<Snapshot> {
+        if !*self.loaded.borrow() {
+            // The sender lives as long as this does.
+            let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+        }
+        Arc::clone(&self.snapshot.read())
+    }
+
+    /// Takes note of a write by this process: `object` is absent when it is gone.
+    pub(super) fn observe(&self, key: &str, object: Option<&Value>, revision: Revision) {
+        let mut state = self.state.lock();
+        let known = state.objects.get(key).map(|(revision, _)| *revision);
+        if revision <= state.told || known.is_some_and(|known| revision <= known) {
+            return;
+        }
+        state
+            .objects
+            .insert(key.to_owned(), (revision, object.cloned()));
+        self.publish(&mut state);
+    }
+
+    /// Follows the store until it closes.
+    pub(crate) async fn follow(&self, store: Arc<dyn Store>) {
+        loop {
+            let range = KeyRange::prefix(KEYS);
+            let page = match store.list(&range, ReadAt::Latest, None).await {
+                Ok(page) => page,
+                Err(rdd_store::Error::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "webhook configurations could not be read");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            {
+                let mut state = self.state.lock();
+                let newer =
+                    |(revision, _): &mut (Revision, Option<Value>)| *revision > page.revision;
+                state.objects.retain(|_, known| newer(known));
+                for entry in &page.entries {
+                    let key = entry.key.as_str().to_owned();
+                    if let Ok(object) = object::parse_entry(entry) {
+                        let read = (entry.revision, Some(object));
+                        state.objects.entry(key).or_insert(read);
+                    }
+                }
+                state.told = page.revision;
+                self.publish(&mut state);
+            }
+            self.loaded.send_replace(true);
+            let Ok(mut changes) = store.changes(page.revision) else {
+                continue;
+            };
+            loop {
+                match changes.next().await {
+                    None => return,
+                    Some(Ok(batch)) => self.tell(&batch),
+                    Some(Err(_)) => break,
+                }
+            }
+        }
+    }
+
+    fn tell(&self, batch: &[Arc<rdd_store::Change>]) {
+        let mut state = self.state.lock();
+        let mut news = false;
+        for change in batch {
+            state.told = change.revision;
+            let key = change.key.as_str();
+            if !key.starts_with(KEYS) {
+                continue;
+            }
+            let known = state.objects.get(key).map(|(revision, _)| *revision);
+            if known.is_some_and(|known| known > change.revision) {
+                continue;
+            }
+            match &change.kind {
+                ChangeKind::Put { entry, .. } => {
+                    if known == Some(change.revision) {
+                        continue;
+                    }
+                    if let Ok(object) = object::parse_entry(entry) {
+                        let put = (change.revision, Some(object));
+                        state.objects.insert(key.to_owned(), put);
+                        news = true;
+                    }
+                }
+                ChangeKind::Delete { .. } => {
+                    let known = state.objects.remove(key);
+                    news |= known.is_some_and(|(_, object)| object.is_some());
+                }
+            }
+        }
+        if news {
+            self.publish(&mut state);
+        }
+    }
+
+    /// Parses everything again: configurations are few, and change rarely.
+    fn publish(&self, state: &mut State) {
+        let mut endpoints = HashMap::new();
+        let mut webhooks = |plural: &str| -> Vec<Arc<Webhook>> {
+            let prefix = format!("{KEYS}{plural}/");
+            let configurations = state
+                .objects
+                .range(prefix.clone()..)
+                .take_while(|(key, _)| key.starts_with(&prefix));
+            configurations
+                .filter_map(|(key, (_, object))| Some((key, object.as_ref()?)))
+                .flat_map(|(key, object)| {
+                    items(object, "webhooks")
+                        .enumerate()
+                        .map(move |(index, webhook)| (format!("{key}/{index}"), webhook))
+                })
+                .map(|(id, webhook)| {
+                    let config = &webhook["clientConfig"];
+                    let text = config.to_string();
+                    let endpoint = match state.endpoints.get(&text) {
+                        Some(endpoint) => Arc::clone(endpoint),
+                        None => Arc::new(Endpoint::new(config, &self.services)),
+                    };
+                    endpoints.insert(text, Arc::clone(&endpoint));
+                    Arc::new(Webhook::read(id, webhook, endpoint))
+                })
+                .collect()
+        };
+        let snapshot = Snapshot {
+            mutating: webhooks(MUTATING),
+            validating: webhooks(VALIDATING),
+        };
+        state.endpoints = endpoints;
+        *self.snapshot.write() = Arc::new(snapshot);
+    }
+}
+
+impl Webhook {
+    fn read(id: String, webhook: &Value, endpoint: Arc<Endpoint>) -> Self {
+        let text = |field: &str| webhook[field].as_str().unwrap_or_default();
+        let seconds = webhook["timeoutSeconds"].as_u64().unwrap_or(10);
+        let review_version = items(webhook, "admissionReviewVersions")
+            .filter_map(Value::as_str)
+            .find_map(|version| match version {
+                "v1" => Some("v1"),
+                "v1beta1" => Some("v1beta1"),
+                _ => None,
+            });
+        Self {
+            id,
+            name: text("name").to_owned(),
+            criteria: Criteria::read(webhook, "rules"),
+            conditional: items(webhook, "matchConditions").next().is_some(),
+            fails_closed: text("failurePolicy") != "Ignore",
+            dry_runs: matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
+            reinvoked: text("reinvocationPolicy") == "IfNeeded",
+            timeout: Duration::from_secs(seconds.clamp(1, 30)),
+            review_version: review_version.unwrap_or("v1"),
+            endpoint,
+        }
+    }
+}

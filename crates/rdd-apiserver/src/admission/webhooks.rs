@@ -1,0 +1,270 @@
+//! In which order webhooks are asked, and what follows from their answers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::future::join_all;
+use rdd_admission::{AdmissionChain, AdmissionRequest, GroupVersionResource, Phase};
+use serde_json::Value;
+
+use super::{
+    Question,
+    configurations::Webhook,
+    kind_of,
+    matching::Subject,
+    review::{self, Judgement, Outcome, Patch, PatchProblem},
+    settle,
+};
+use crate::{
+    catalog::{Resource, Subresource},
+    status::{ApiError, ApiResult},
+    verbs::{call::Call, convert},
+};
+
+/// Asks every webhook that is meant, one after the other, each seeing what the one
+/// before made of the object. Webhooks that want to know are asked a second time when
+/// others changed the object after them.
+pub(super) async fn mutate(
+    question: &mut Question<'_>,
+    rules: &AdmissionChain,
+    webhooks: &[Arc<Webhook>],
+) -> ApiResult<()> {
+    question.ask_rules(rules, Phase::Mutating).await?;
+    let mut again = Reinvocation::default();
+    let mut changed = false;
+    for webhook in webhooks {
+        changed |= again.ask(question, webhook).await?;
+    }
+    if !changed {
+        return Ok(());
+    }
+    let left = question.request.object.clone();
+    question.ask_rules(rules, Phase::Mutating).await?;
+    if question.request.object != left {
+        again.require();
+    }
+    for webhook in webhooks {
+        if again.required.contains(webhook.id.as_str()) {
+            again.ask(question, webhook).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks every webhook that is meant, side by side; the first refusal in order wins.
+pub(super) async fn validate(
+    question: &mut Question<'_>,
+    webhooks: &[Arc<Webhook>],
+) -> ApiResult<()> {
+    let (call, request) = (question.call, &question.request);
+    let answers = join_all(webhooks.iter().map(|webhook| async move {
+        let Some(asked) = meant(call, request, webhook).await? else {
+            return Ok(Vec::new());
+        };
+        match excused(webhook, ask(call, webhook, &asked, false).await)? {
+            None => Ok(Vec::new()),
+            Some(Judgement { outcome, warnings }) => match outcome {
+                Outcome::Allowed(_) => Ok(warnings),
+                Outcome::Denied(status) => Err(ApiError::webhook_denied(&webhook.name, &status)),
+            },
+        }
+    }))
+    .await;
+    for answer in answers {
+        let warnings = answer?;
+        question.warn(warnings);
+    }
+    Ok(())
+}
+
+/// Who has been asked, and who has to be asked again.
+#[derive(Default)]
+struct Reinvocation<'a> {
+    asked: BTreeSet<&'a str>,
+    required: BTreeSet<&'a str>,
+}
+
+impl<'a> Reinvocation<'a> {
+    /// Everybody who was asked so far is asked again.
+    fn require(&mut self) {
+        self.required.append(&mut self.asked);
+    }
+
+    /// Whether the webhook changed the object.
+    async fn ask(&mut self, question: &mut Question<'_>, webhook: &'a Webhook) -> ApiResult<bool> {
+        let call = question.call;
+        let Some(asked) = meant(call, &question.request, webhook).await? else {
+            return Ok(false);
+        };
+        let mut changed = false;
+        let answer = ask(call, webhook, &asked, true).await;
+        if let Some(Judgement { outcome, warnings }) = excused(webhook, answer)? {
+            let patch = match outcome {
+                Outcome::Denied(status) => {
+                    return Err(ApiError::webhook_denied(&webhook.name, &status));
+                }
+                Outcome::Allowed(patch) => patch,
+            };
+            question.warn(warnings);
+            if let Some(patch) = patch {
+                let after = patched(call, webhook, &asked, &patch);
+                if let Some(Some(after)) = excused(webhook, after)? {
+                    let own = &question.request.resource;
+                    let after = converted(call, &asked.resource, own, after).await?;
+                    changed = after != question.request.object;
+                    question.request.object = after;
+                }
+            }
+        }
+        if changed {
+            self.require();
+        }
+        if webhook.reinvoked {
+            self.asked.insert(&webhook.id);
+        }
+        Ok(changed)
+    }
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    /// The webhook failed; its failure policy decides.
+    Failed(String),
+    /// Nothing excuses this.
+    Refused(ApiError),
+}
+
+/// Applies the failure policy: no answer is nothing said, or a refusal.
+fn excused<T>(webhook: &Webhook, answer: Result<T, Unanswered>) -> ApiResult<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Unanswered::Refused(error)) => Err(error),
+        Err(Unanswered::Failed(text)) => {
+            let text = format!("failed calling webhook {:?}: {text}", webhook.name);
+            if webhook.fails_closed {
+                return Err(ApiError::internal(text));
+            }
+            tracing::warn!(reason = %text, "a webhook failed open");
+            Ok(None)
+        }
+    }
+}
+
+/// The request as this webhook is to see it, if it is meant at all.
+async fn meant(
+    call: &Call,
+    request: &AdmissionRequest,
+    webhook: &Webhook,
+) -> ApiResult<Option<AdmissionRequest>> {
+    let subject = Subject::new(call, request);
+    let Some(resource) = webhook.criteria.meant(&subject).await? else {
+        return Ok(None);
+    };
+    let mut asked = request.clone();
+    asked.uid = uuid::Uuid::new_v4().to_string();
+    if resource != request.resource {
+        for object in [&mut asked.object, &mut asked.old_object] {
+            let given = std::mem::take(object);
+            *object = converted(call, &request.resource, &resource, given).await?;
+        }
+        if let Some(target) = served(call, &resource)
+            && call.subresource != Some(Subresource::Scale)
+        {
+            asked.kind = kind_of(&target);
+        }
+        asked.resource = resource;
+    }
+    Ok(Some(asked))
+}
+
+async fn ask(
+    call: &Call,
+    webhook: &Webhook,
+    asked: &AdmissionRequest,
+    mutating: bool,
+) -> Result<Judgement, Unanswered> {
+    if asked.dry_run && !webhook.dry_runs {
+        return Err(Unanswered::Refused(ApiError::bad_request(format!(
+            "admission webhook {:?} does not support dry run",
+            webhook.name
+        ))));
+    }
+    if webhook.conditional {
+        let text = "its matchConditions cannot be evaluated".to_owned();
+        return Err(Unanswered::Failed(text));
+    }
+    let body = review::question(asked, webhook.review_version).map_err(|error| {
+        Unanswered::Failed(format!("could not create admission objects: {error}"))
+    })?;
+    let answer = webhook
+        .endpoint
+        .post(body, webhook.timeout, call.deadline)
+        .await
+        .map_err(Unanswered::Failed)?;
+    review::judgement(&answer, webhook.review_version, &asked.uid, mutating)
+        .map_err(Unanswered::Failed)
+}
+
+/// The object with the webhook's changes; none when there are none.
+fn patched(
+    call: &Call,
+    webhook: &Webhook,
+    asked: &AdmissionRequest,
+    patch: &Patch,
+) -> Result<Option<Value>, Unanswered> {
+    let broken = |text: String| Unanswered::Refused(ApiError::internal(text));
+    let patch = match patch.parse() {
+        Ok(Some(patch)) => patch,
+        Ok(None) => return Ok(None),
+        Err(PatchProblem::Protocol(text)) => return Err(Unanswered::Failed(text)),
+        Err(PatchProblem::Broken(text)) => return Err(broken(text)),
+    };
+    if asked.object.is_null() {
+        return Err(broken(format!(
+            "admission webhook {:?} attempted to modify the object, which is not supported for \
+             this operation",
+            webhook.name
+        )));
+    }
+    let mut object = asked.object.clone();
+    patch
+        .apply(&mut object)
+        .map_err(|error| broken(error.to_string()))?;
+    if !object.is_object() {
+        return Err(broken("the patched object is no object".to_owned()));
+    }
+    let own = served(call, &asked.resource);
+    if let (Some(own), false) = (own, call.subresource == Some(Subresource::Scale)) {
+        settle(call, &own, &mut object).map_err(broken)?;
+    }
+    Ok(Some(object))
+}
+
+fn served(call: &Call, resource: &GroupVersionResource) -> Option<Arc<Resource>> {
+    let GroupVersionResource {
+        group,
+        version,
+        resource,
+    } = resource;
+    let own = &call.resource;
+    if own.group == *group && own.version == *version && own.plural == *resource {
+        return Some(Arc::clone(own));
+    }
+    let catalog = call.server.catalog.load();
+    catalog.resource(group, version, resource).cloned()
+}
+
+/// The object in another version of its resource. A Scale is the same in all.
+async fn converted(
+    call: &Call,
+    from: &GroupVersionResource,
+    to: &GroupVersionResource,
+    object: Value,
+) -> ApiResult<Value> {
+    if from == to || object.is_null() || call.subresource == Some(Subresource::Scale) {
+        return Ok(object);
+    }
+    match (served(call, from), served(call, to)) {
+        (Some(from), Some(to)) => convert::between(&from, &to, object).await,
+        _ => Err(ApiError::unknown_resource()),
+    }
+}
