@@ -42,14 +42,10 @@ pub(crate) async fn at_rest(binary: &Path) -> Result<Figure> {
     const SPAN: Duration = Duration::from_secs(10);
     let lab = Lab::new(binary)?;
     lab.rdd(&["svc", "start"])?;
-    let revision = || {
-        lab.rdd(&[
-            "ctl",
-            "get",
-            "namespaces",
-            "-o",
-            "jsonpath={.metadata.resourceVersion}",
-        ])
+    let revision = || -> Result<String> {
+        let list = lab.rdd(&["ctl", "get", "--raw", "/api/v1/namespaces?limit=1"])?;
+        let list: serde_json::Value = serde_json::from_str(&list).context("no list")?;
+        Ok(list["metadata"]["resourceVersion"].to_string())
     };
     let before = revision()?;
     let begin = lab.processor_time()?;

@@ -27,7 +27,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(crate) struct Server {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    token: Arc<str>,
+    /// A header line with the credentials; empty without any.
+    credentials: Arc<str>,
 }
 
 impl Server {
@@ -59,7 +60,10 @@ impl Server {
         Ok(Self {
             address,
             tls: Some(Arc::new(tls)),
-            token: Arc::from(text("/users/0/user/token")?),
+            credentials: Arc::from(format!(
+                "Authorization: Bearer {}\r\n",
+                text("/users/0/user/token")?
+            )),
         })
     }
 
@@ -68,7 +72,7 @@ impl Server {
         Self {
             address,
             tls: None,
-            token: Arc::from(""),
+            credentials: Arc::from(""),
         }
     }
 
@@ -89,7 +93,7 @@ impl Server {
         };
         Ok(Connection {
             stream: BufReader::with_capacity(64 << 10, stream),
-            token: Arc::clone(&self.token),
+            credentials: Arc::clone(&self.credentials),
         })
     }
 }
@@ -97,7 +101,7 @@ impl Server {
 /// One request at a time.
 pub(crate) struct Connection {
     stream: BufReader<Box<dyn Stream>>,
-    token: Arc<str>,
+    credentials: Arc<str>,
 }
 
 /// How a body ends.
@@ -155,8 +159,8 @@ impl Connection {
     async fn send(&mut self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<()> {
         let mut request = Vec::with_capacity(256 + body.len());
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nAccept: application/json\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
-            self.token,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{}Accept: application/json\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            self.credentials,
             body.len()
         );
         request.extend_from_slice(head.as_bytes());

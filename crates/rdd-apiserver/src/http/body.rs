@@ -1,9 +1,13 @@
 //! The one body type of requests and answers, and reading a body within bounds.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 
 use crate::status::{ApiError, ApiResult};
 
@@ -19,11 +23,42 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Bytes that may come piece by piece.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
+/// How much of a body is handed to the connection at once.
+const PIECE: usize = 64 * 1024;
+
 /// A body of these bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
+    Pieces(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
+}
+
+/// Bytes that go piece by piece: a TLS connection copies what it is given, and must not
+/// hold a large list twice.
+struct Pieces(Bytes);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.0.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.0.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
 }
 
 /// No bytes.
