@@ -26,7 +26,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::object::Time;
+use crate::{encoding::protobuf::Message, object::Time};
 
 pub mod builtin;
 mod client_config;
@@ -309,6 +309,8 @@ pub struct Resource {
     pub scale: Option<ScalePaths>,
     /// What an object of this version looks like.
     pub schema: Arc<Schema>,
+    /// How bodies in protobuf are read; custom resources take none.
+    pub message: Option<Arc<Message>>,
     /// Where objects are kept.
     pub storage: StorageForm,
     /// Every `apiVersion` in which the same objects are served, this one included.

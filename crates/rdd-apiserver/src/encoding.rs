@@ -2,5 +2,6 @@
 
 pub mod json;
 pub mod negotiate;
+pub mod protobuf;
 pub mod table;
 pub mod yaml;

@@ -85,6 +85,7 @@ impl Declaration<'_> {
             subresources: Vec::new(),
             scale: None,
             schema: document.schema,
+            message: Some(document.message),
             storage: StorageForm {
                 group: self.group.to_owned(),
                 resource: self.plural.to_owned(),

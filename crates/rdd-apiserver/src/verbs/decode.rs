@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use rdd_schema::FieldError;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     catalog::Resource,
     encoding::{
         json::{self, Parsed},
         negotiate::ContentType,
+        protobuf::Envelope,
         yaml,
     },
     object::{metadata, quote},
@@ -90,11 +91,41 @@ fn parse(resource: &Resource, body: &Bytes, content_type: ContentType) -> ApiRes
             ))
         }),
         ContentType::Yaml => yaml::parse(body).map_err(|error| unrecognized(&error.0)),
+        ContentType::Protobuf if resource.message.is_some() => from_protobuf(resource, body),
         _ => Err(ApiError::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: \
              application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
+}
+
+/// A body of a built-in type in protobuf. The type is judged before the object is read:
+/// the bytes of another type mean something else.
+fn from_protobuf(resource: &Resource, body: &Bytes) -> ApiResult<Parsed> {
+    let envelope = Envelope::read(body).map_err(|error| {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {error} ({})",
+            resource.kind,
+            echo(body)
+        ))
+    })?;
+    let mut value = json!({"apiVersion": envelope.api_version, "kind": envelope.kind});
+    check_type(resource, &mut value, body)?;
+    let message = resource.message.as_deref();
+    let read = message.map(|message| message.read(envelope.raw));
+    let mut object = read.transpose().map_err(|error| {
+        ApiError::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {error}",
+            resource.kind, resource.version, resource.kind
+        ))
+    })?;
+    if let (Some(object), Value::Object(type_meta)) = (&mut object, value) {
+        object.extend(type_meta);
+    }
+    Ok(Parsed {
+        value: Value::Object(object.unwrap_or_default()),
+        duplicates: Vec::new(),
+    })
 }
 
 /// The first bytes of a body: as text where it could be JSON, else in hexadecimal.

@@ -1,6 +1,6 @@
 //! DELETE on an object and on a collection.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::Response;
@@ -12,6 +12,7 @@ use crate::{
     encoding::{
         json,
         negotiate::{ContentType, content_type},
+        protobuf::{Envelope, Message},
         yaml,
     },
     http::body::{self, Body},
@@ -77,11 +78,33 @@ fn parse_options(call: &Call, bytes: &Bytes) -> ApiResult<Value> {
         ContentType::Yaml => yaml::parse(bytes)
             .map(|parsed| parsed.value)
             .map_err(|error| bad(error.0)),
+        ContentType::Protobuf => Envelope::read(bytes)
+            .and_then(|envelope| delete_options().read(envelope.raw))
+            .map(Value::Object)
+            .map_err(|error| bad(error.to_string())),
         _ => Err(ApiError::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: \
              application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
+}
+
+/// `v1.DeleteOptions` in protobuf.
+fn delete_options() -> &'static Message {
+    static MESSAGE: OnceLock<Message> = OnceLock::new();
+    MESSAGE.get_or_init(|| {
+        Message::of(&json!({"properties": {
+            "gracePeriodSeconds": {"type": "integer", "x-rdd-field": 1},
+            "preconditions": {"type": "object", "x-rdd-field": 2, "properties": {
+                "uid": {"type": "string", "x-rdd-field": 1},
+                "resourceVersion": {"type": "string", "x-rdd-field": 2},
+            }},
+            "orphanDependents": {"type": "boolean", "x-rdd-field": 3},
+            "propagationPolicy": {"type": "string", "x-rdd-field": 4},
+            "dryRun": {"type": "array", "items": {"type": "string"}, "x-rdd-field": 5},
+            "ignoreStoreReadErrorWithClusterBreakingPotential": {"type": "boolean", "x-rdd-field": 6},
+        }}))
+    })
 }
 
 enum Deleted {

@@ -18,6 +18,7 @@ use rdd_schema::Schema;
 use serde_json::{Map, Value};
 
 use super::zero::Form;
+use crate::encoding::protobuf::Message;
 
 const DEFINITIONS: &str = include_str!("schemas/definitions.json");
 
@@ -27,6 +28,8 @@ pub struct Document {
     pub schema: Arc<Schema>,
     /// For writing.
     pub form: Arc<Form>,
+    /// For reading bodies in protobuf.
+    pub message: Arc<Message>,
 }
 
 impl Document {
@@ -36,6 +39,7 @@ impl Document {
         let document: Value = serde_json::from_str(text).expect("the embedded documents are JSON");
         let mut document = resolve(document, &definitions);
         let form = Form::of(&document);
+        let message = Message::of(&document);
         strip(&mut document);
         let mut schema =
             Schema::parse(&document).expect("the embedded documents are structural schemas");
@@ -43,6 +47,7 @@ impl Document {
         Self {
             schema: Arc::new(schema),
             form: Arc::new(form),
+            message: Arc::new(message),
         }
     }
 

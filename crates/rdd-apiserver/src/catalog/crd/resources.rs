@@ -86,6 +86,7 @@ pub(super) fn of(
             subresources,
             scale,
             schema: Arc::clone(&schema),
+            message: None,
             storage: StorageForm {
                 group: group.to_owned(),
                 resource: text(accepted, "plural").to_owned(),
