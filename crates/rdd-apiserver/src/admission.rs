@@ -10,7 +10,7 @@
 //! [`configurations`] knows every configuration and swaps a snapshot before the write
 //! of one is answered; a request reads the snapshot and lists nothing. [`matching`]
 //! decides who is asked, [`review`] what is asked and what the answer means,
-//! [`client`] how the question gets there, [`webhooks`] in which order.
+//! [`webhooks`] in which order. [`crate::outbound`] is the way there.
 
 use std::sync::Arc;
 
@@ -24,18 +24,16 @@ use serde_json::Value;
 use crate::{
     catalog::{Resource, Subresource, WriteContext},
     object,
+    outbound::Services,
     status::{ApiError, ApiResult},
     verbs::{call::Call, decode, scale},
 };
 
-mod client;
 mod configurations;
 mod matching;
 mod review;
-mod trust;
 mod webhooks;
 
-pub use client::Services;
 pub(crate) use configurations::Configurations;
 
 /// What has no say about itself: configurations and policies are judged by no webhook,

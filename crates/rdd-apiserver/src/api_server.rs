@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{Admission, Services},
+    admission::Admission,
     auth::{Attributes, Authenticator, Authorizer, Decision, authorize},
     catalog::{CatalogHandle, Scope},
     http::{
@@ -17,6 +17,7 @@ use crate::{
         router::{Pages, Router},
     },
     object,
+    outbound::Services,
     status::{ApiError, ApiResult},
     verbs::call::Call,
     watch_cache::WatchCache,
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) pages: Arc<dyn Pages>,
     authorizer: Arc<dyn Authorizer>,
     pub(crate) admission: Admission,
+    pub(crate) services: Services,
 }
 
 impl ApiServer {
@@ -91,7 +93,8 @@ impl ApiServer {
             authenticator,
             pages,
             authorizer,
-            admission: Admission::new(admission, services),
+            admission: Admission::new(admission, services.clone()),
+            services,
         });
         let judged = Arc::clone(&inner);
         let work = async move {

@@ -26,6 +26,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::conversion::Conversion;
 use crate::{encoding::protobuf::Message, object::Time};
 
 pub mod builtin;
@@ -332,6 +333,8 @@ pub struct Resource {
     pub deprecation: Option<String>,
     /// Where the resource comes from.
     pub origin: Origin,
+    /// The webhook between its versions, where they differ in more than their name.
+    pub conversion: Option<Arc<Conversion>>,
     /// What is particular to the type.
     pub strategy: Arc<dyn Strategy>,
     /// Cancelled when a snapshot no longer carries this very resource.

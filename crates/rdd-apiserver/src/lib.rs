@@ -30,6 +30,10 @@ pub mod catalog;
 
 mod admission;
 
+mod conversion;
+
+mod outbound;
+
 pub mod options;
 
 pub mod selector;
@@ -53,7 +57,7 @@ pub mod pages;
 /// (parse, prune, validate, compare, drop) a frame, and unoptimised frames are large.
 pub const WORKER_STACK: usize = 16 * 1024 * 1024;
 
-pub use admission::Services;
 pub use api_server::{ApiServer, Options};
 pub use auth::Identity;
+pub use outbound::Services;
 pub use status::{ApiError, ApiResult};

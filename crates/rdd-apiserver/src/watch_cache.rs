@@ -29,7 +29,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rdd_store::{Change, ChangeKind, Entry, Revision, Store};
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 /// Changes that one ring keeps. Kubernetes keeps up to 100,000 by load; a watcher
 /// that reconnects within minutes finds its place in this.
@@ -76,7 +76,12 @@ pub struct WatchChange {
     old_labels: OnceLock<Labels>,
     /// Finished lines by `apiVersion` and event type; nearly always one entry.
     lines: Mutex<Vec<(String, EventType, Bytes)>>,
+    /// The same write in other versions of its resource.
+    versions: Mutex<Vec<(String, SharedChange)>>,
 }
+
+/// A change that is made once, by whoever needs it first.
+type SharedChange = Arc<OnceCell<Arc<WatchChange>>>;
 
 impl WatchChange {
     fn new(change: Arc<Change>, place_at: usize) -> Self {
@@ -86,7 +91,55 @@ impl WatchChange {
             new_labels: OnceLock::new(),
             old_labels: OnceLock::new(),
             lines: Mutex::new(Vec::new()),
+            versions: Mutex::new(Vec::new()),
         }
+    }
+
+    /// The same write in another version of the resource: made by `convert` from the new
+    /// and the old entry for the first watcher that asks, and shared with the others.
+    ///
+    /// # Errors
+    /// Those of `convert`; the next watcher tries again.
+    pub(crate) async fn in_version<E, F>(
+        &self,
+        api_version: &str,
+        convert: impl FnOnce(Vec<Entry>) -> F,
+    ) -> Result<Arc<WatchChange>, E>
+    where
+        F: Future<Output = Result<Vec<Entry>, E>>,
+    {
+        let cell = {
+            let mut versions = self.versions.lock();
+            match versions.iter().find(|(known, _)| known == api_version) {
+                Some((_, cell)) => Arc::clone(cell),
+                None => {
+                    let cell = Arc::new(OnceCell::new());
+                    versions.push((api_version.to_owned(), Arc::clone(&cell)));
+                    cell
+                }
+            }
+        };
+        let make = || async {
+            let states = [self.new_entry(), self.old_entry()];
+            let given = states.iter().flatten().copied().cloned().collect();
+            let mut made = convert(given).await?.into_iter();
+            let mut next = |state: Option<&Entry>| state.and_then(|_| made.next());
+            let (new, old) = (next(states[0]), next(states[1]));
+            let kind = match new {
+                Some(entry) => ChangeKind::Put {
+                    entry,
+                    previous: old,
+                },
+                None => ChangeKind::Delete { previous: old },
+            };
+            let change = Change {
+                kind,
+                key: self.change.key.clone(),
+                ..*self.change
+            };
+            Ok(Arc::new(WatchChange::new(Arc::new(change), self.place_at)))
+        };
+        cell.get_or_try_init(make).await.map(Arc::clone)
     }
 
     /// The write's revision.

@@ -15,11 +15,11 @@ use rdd_store::{ChangeKind, KeyRange, ReadAt, Revision, Store};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{
-    client::{Endpoint, Services},
-    matching::{Criteria, items},
+use super::matching::{Criteria, items};
+use crate::{
+    object,
+    outbound::{Endpoint, Services},
 };
-use crate::object;
 
 /// Where webhook configurations and policies are kept.
 const KEYS: &str = "/registry/admissionregistration.k8s.io/";

@@ -6,8 +6,7 @@ use rdd_admission::AdmissionRequest;
 use rdd_apply::json_patch::JsonPatch;
 use serde_json::{Value, json};
 
-use super::client::Answer;
-use crate::encoding::json::parse_trusted;
+use crate::{encoding::json::parse_trusted, outbound::Answer};
 
 const GROUP: &str = "admission.k8s.io";
 
@@ -84,8 +83,8 @@ pub(super) fn judgement(
     mutating: bool,
 ) -> Result<Judgement, String> {
     let failed = |text: String| format!("failed to call webhook: {text}");
-    if !(200..=206).contains(&answer.code) {
-        return Err(failed(refusal(answer)));
+    if let Some(refusal) = answer.refusal() {
+        return Err(failed(refusal));
     }
     let review = parse_trusted(&answer.body).map_err(|error| {
         failed(format!(
@@ -168,57 +167,6 @@ pub(super) fn judgement(
         Outcome::Denied(response["status"].clone())
     };
     Ok(Judgement { warnings, outcome })
-}
-
-/// What Go's client makes of a code that is no success.
-fn refusal(answer: &Answer) -> String {
-    if let Ok(status) = parse_trusted(&answer.body)
-        && status["kind"] == "Status"
-        && status["status"] != "Success"
-        && let Some(message) = status["message"].as_str()
-    {
-        return message.to_owned();
-    }
-    let said = String::from_utf8_lossy(&answer.body);
-    let said = if answer.is_text && !said.trim().is_empty() {
-        said.trim()
-    } else {
-        "unknown"
-    };
-    let known = match answer.code {
-        400 => "the server rejected our request for an unknown reason",
-        401 => "the server has asked for the client to provide credentials",
-        403 => return format!("forbidden: {said}"),
-        404 => "the server could not find the requested resource",
-        405 => "the server does not allow this method on the requested resource",
-        409 => "the server reported a conflict",
-        410 => "the item is no longer available at the server",
-        413 => return format!("Request entity too large: {said}"),
-        415 => {
-            return format!(
-                "the server was unable to respond with a content type that the client supports: {said}"
-            );
-        }
-        422 => "the server rejected our request due to an error in our request",
-        429 => "the server has received too many requests and has asked us to try again later",
-        503 => "the server is currently unable to handle the request",
-        504 => {
-            "the server was unable to return a response in the time allotted, but may still be \
-             processing the request"
-        }
-        code if code >= 500 => {
-            return format!(
-                "an error on the server ({said:?}) has prevented the request from succeeding"
-            );
-        }
-        code => {
-            return format!(
-                "the server responded with the status code {code} but did not return more \
-                 information"
-            );
-        }
-    };
-    known.to_owned()
 }
 
 #[cfg(test)]

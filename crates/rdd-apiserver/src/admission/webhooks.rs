@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     catalog::{Resource, Subresource},
+    outbound::CallError,
     status::{ApiError, ApiResult},
     verbs::{call::Call, convert},
 };
@@ -199,7 +200,12 @@ async fn ask(
         .endpoint
         .post(body, webhook.timeout, call.deadline)
         .await
-        .map_err(Unanswered::Failed)?;
+        .map_err(|error| {
+            Unanswered::Failed(match error {
+                CallError::NoClient(text) => format!("could not get REST client: {text}"),
+                CallError::Failed(text) => format!("failed to call webhook: {text}"),
+            })
+        })?;
     review::judgement(&answer, webhook.review_version, &asked.uid, mutating)
         .map_err(Unanswered::Failed)
 }
@@ -264,7 +270,7 @@ async fn converted(
         return Ok(object);
     }
     match (served(call, from), served(call, to)) {
-        (Some(from), Some(to)) => convert::between(&from, &to, object).await,
+        (Some(from), Some(to)) => convert::between(call, &from, &to, object).await,
         _ => Err(ApiError::unknown_resource()),
     }
 }

@@ -102,6 +102,7 @@ impl Declaration<'_> {
             has_generation: false,
             deprecation: None,
             origin: Origin::Builtin,
+            conversion: None,
             strategy,
             retired: CancellationToken::new(),
         }

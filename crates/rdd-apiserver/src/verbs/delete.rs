@@ -22,7 +22,7 @@ use crate::{
     status::{self, ApiError, ApiResult},
     verbs::{
         call::Call,
-        list, served,
+        convert, list, served,
         write::{mark_deleting, store_error},
     },
 };
@@ -123,7 +123,8 @@ async fn delete_one(call: &mut Call, options: &DeleteOptions, name: &str) -> Api
     }
     loop {
         let entry = current.ok_or_else(|| ApiError::not_found(&resource, name))?;
-        let old = served::value(&resource, &entry)?;
+        let seen = convert::entry(call, entry.clone()).await?;
+        let old = served::value(&resource, &seen)?;
         check_preconditions(call, options, name, &old)?;
         let mut nothing = Value::Null;
         call.admit(
@@ -182,7 +183,7 @@ async fn put(
     new: &mut Value,
 ) -> ApiResult<Option<Option<Entry>>> {
     let resource = &call.resource;
-    let stored = served::to_storage(resource, new);
+    let stored = convert::to_storage(call, new).await?;
     if stored == entry.value || options.given.dry_run {
         object::set_revision(new, entry.revision);
         return Ok(None);
@@ -276,12 +277,13 @@ pub(crate) async fn delete_collection(call: &mut Call, body: Body) -> ApiResult<
     let options = read_options(call, body).await?;
     let resource = Arc::clone(&call.resource);
     let range = resource.range(call.namespace());
-    let page = call
+    let mut page = call
         .server
         .store
         .list(&range, ReadAt::Latest, None)
         .await
         .map_err(store_error)?;
+    convert::entries(&call.server, &resource, &mut page.entries, call.deadline).await?;
     let prefix = resource.storage.prefix();
     let mut items = Vec::new();
     for entry in &page.entries {

@@ -10,7 +10,7 @@ use crate::{
     object::{parse_uint, quote},
     options,
     status::{ApiError, ApiResult},
-    verbs::{call::Call, write::store_error},
+    verbs::{call::Call, convert, write::store_error},
 };
 
 /// How long a read waits for a revision that is not there yet.
@@ -43,7 +43,7 @@ pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
     let key = call.resource.key(call.namespace(), call.name());
     let entry = call.server.store.get(&key).await.map_err(store_error)?;
     let entry = entry.ok_or_else(|| ApiError::not_found(&call.resource, call.name()))?;
-    call.answer_entry(200, &entry)
+    call.answer_entry(200, &convert::entry(call, entry).await?)
 }
 
 /// Waits a little for a revision in the future.

@@ -18,7 +18,7 @@ use crate::{
     options,
     selector::Selector,
     status::{ApiError, ApiResult},
-    verbs::{call::Call, get::wait_for, served, write::store_error},
+    verbs::{call::Call, convert, get::wait_for, served, write::store_error},
     watch_cache::labels_of,
 };
 
@@ -295,7 +295,11 @@ async fn page(
     limit: Option<usize>,
 ) -> ApiResult<Page> {
     match call.server.store.list(range, at, limit).await {
-        Ok(page) => Ok(page),
+        Ok(mut page) => {
+            let (server, resource) = (&call.server, &call.resource);
+            convert::entries(server, resource, &mut page.entries, call.deadline).await?;
+            Ok(page)
+        }
         Err(rdd_store::Error::Compacted { .. }) if request.resumed => {
             let after = request.after.as_ref().map(Key::as_str).unwrap_or_default();
             let last = after

@@ -20,6 +20,7 @@ use crate::{
     status::{ApiError, ApiResult},
     verbs::{
         call::Call,
+        convert,
         patch::{self, Parsed},
         served,
         write::{self, Compute, Computed, store_error},
@@ -119,6 +120,7 @@ pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
     let key = call.resource.key(call.namespace(), call.name());
     let entry = call.server.store.get(&key).await.map_err(store_error)?;
     let entry = entry.ok_or_else(|| ApiError::not_found(&call.resource, call.name()))?;
+    let entry = convert::entry(call, entry).await?;
     let object = served::value(&call.resource, &entry)?;
     let path = &paths(&call.resource)?.spec_replicas;
     if at(&object, path).is_none() {

@@ -24,9 +24,9 @@ use rdd_schema::FieldError;
 use rdd_store::{Entry, ReadAt, Revision};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api_server::Inner,
     catalog::Resource,
     encoding::{
         negotiate::View,
@@ -41,7 +41,7 @@ use crate::{
     options,
     selector::Selector,
     status::{ApiError, ApiResult},
-    verbs::{call::Call, list, served, write::store_error},
+    verbs::{call::Call, convert, list, served, write::store_error},
     watch_cache::{Ended, EventType, Subscription, WatchChange},
 };
 
@@ -50,6 +50,9 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long before the end of a watch its last bookmark comes.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
+/// How long the conversion of one event may take.
+const CONVERSION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The shortest default life of a watch, in seconds; the longest is twice that.
 const LIFE_MIN: u64 = 1_800;
@@ -193,11 +196,12 @@ async fn open(call: &Call, request: &Request, shape: Shape) -> ApiResult<Stream>
             super::get::wait_for(call, revision).await?;
         }
         let range = resource.range(call.namespace());
-        let page = server
+        let mut page = server
             .store
             .list(&range, ReadAt::Latest, None)
             .await
             .map_err(store_error)?;
+        convert::entries(server, resource, &mut page.entries, call.deadline).await?;
         for entry in &page.entries {
             let place = entry.key.as_str().get(prefix.len()..).unwrap_or_default();
             if list::selects(resource, &request.selector, place, entry)? {
@@ -251,7 +255,7 @@ async fn open(call: &Call, request: &Request, shape: Shape) -> ApiResult<Stream>
         queue,
         end,
         bookmark_at: request.bookmarks.then_some(first_bookmark),
-        stopping: server.stopping.clone(),
+        server: Arc::clone(server),
         ended: false,
     })
 }
@@ -269,7 +273,7 @@ struct Stream {
     queue: VecDeque<Pending>,
     end: Instant,
     bookmark_at: Option<Instant>,
-    stopping: CancellationToken,
+    server: Arc<Inner>,
     ended: bool,
 }
 
@@ -301,7 +305,7 @@ async fn step(mut watch: Stream) -> Option<(Item, Stream)> {
             return None;
         }
         let input = watch.wait().await;
-        watch.handle(input);
+        watch.handle(input).await;
     }
 }
 
@@ -326,7 +330,7 @@ impl Stream {
         let retired = self.shape.resource.retired.clone();
         tokio::select! {
             biased;
-            () = self.stopping.cancelled() => Input::End,
+            () = self.server.stopping.cancelled() => Input::End,
             () = retired.cancelled() => Input::End,
             () = tokio::time::sleep_until(self.end) => Input::End,
             () = tokio::time::sleep_until(bookmark_at), if bookmark_at < self.end => Input::BookmarkDue,
@@ -334,10 +338,10 @@ impl Stream {
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    async fn handle(&mut self, input: Input) {
         match input {
             Input::End => self.ended = true,
-            Input::Changes(Ok(changes)) => self.deliver(&changes),
+            Input::Changes(Ok(changes)) => self.deliver(&changes).await,
             Input::Changes(Err(Ended::Behind { .. })) => {
                 // Too slow: the client resumes from its own revision, or lists again.
                 self.ended = true;
@@ -345,7 +349,7 @@ impl Stream {
             Input::Changes(Err(Ended::Closed)) => self.ended = true,
             Input::BookmarkDue => match self.subscription.bookmark() {
                 Ok((revision, changes)) => {
-                    self.deliver(&changes);
+                    self.deliver(&changes).await;
                     let line = self.shape.bookmark(revision, false);
                     self.queue.push_back(Pending::Line(line));
                     let next = Instant::now() + BOOKMARK_EVERY;
@@ -365,14 +369,18 @@ impl Stream {
         }
     }
 
-    fn deliver(&mut self, changes: &[Arc<WatchChange>]) {
+    async fn deliver(&mut self, changes: &[Arc<WatchChange>]) {
         for change in changes {
             if let Some(namespace) = &self.namespace
                 && !change.place().starts_with(namespace.as_str())
             {
                 continue;
             }
-            match self.shape.event(change) {
+            let seen = match self.in_own_version(change).await {
+                Ok(seen) => self.shape.event(&seen),
+                Err(error) => Err(error),
+            };
+            match seen {
                 Ok(Some(line)) => self.queue.push_back(Pending::Line(line)),
                 Ok(None) => {}
                 Err(error) => {
@@ -382,6 +390,22 @@ impl Stream {
                 }
             }
         }
+    }
+}
+
+impl Stream {
+    /// A change in the version that is watched, where that takes a webhook.
+    async fn in_own_version(&self, change: &Arc<WatchChange>) -> ApiResult<Arc<WatchChange>> {
+        let resource = &self.shape.resource;
+        if resource.conversion.is_none() || !self.shape.selector.accepts_place(change.place()) {
+            return Ok(Arc::clone(change));
+        }
+        let convert = |mut entries: Vec<Entry>| async move {
+            let deadline = Instant::now() + CONVERSION_TIMEOUT;
+            convert::entries(&self.server, resource, &mut entries, deadline).await?;
+            Ok(entries)
+        };
+        change.in_version(&resource.api_version(), convert).await
     }
 }
 

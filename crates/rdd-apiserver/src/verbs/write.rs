@@ -24,7 +24,7 @@ use crate::{
     object::{self, Time, canonical, is_deleting, metadata},
     options::WriteOptions,
     status::{ApiError, ApiResult},
-    verbs::{call::Call, managed, served},
+    verbs::{call::Call, convert, managed, served},
 };
 
 /// How many generated names are tried.
@@ -120,7 +120,8 @@ async fn change(
 ) -> ApiResult<Round> {
     let resource = Arc::clone(&call.resource);
     let name = call.name().to_owned();
-    let old = served::value(&resource, &entry)?;
+    let seen = convert::entry(call, entry.clone()).await?;
+    let old = served::value(&resource, &seen)?;
     let Computed {
         object: mut new,
         tracked,
@@ -181,12 +182,12 @@ async fn change(
             .answer_stored(200, &canonical(&new), Some(entry.revision))
             .map(Round::Done);
     }
-    let stored = served::to_storage(&resource, &new);
+    let stored = convert::to_storage(call, &new).await?;
     if stored == entry.value || options.given.dry_run {
         return call
             .answer_stored(
                 200,
-                &served_bytes(&resource, &new, &stored),
+                &served_bytes(call, &new, &stored).await?,
                 Some(entry.revision),
             )
             .map(Round::Done);
@@ -201,8 +202,12 @@ async fn change(
     {
         Ok(revision) => {
             call.committed(&name, Some(&new), revision);
-            call.answer_stored(200, &served_bytes(&resource, &new, &stored), Some(revision))
-                .map(Round::Done)
+            call.answer_stored(
+                200,
+                &served_bytes(call, &new, &stored).await?,
+                Some(revision),
+            )
+            .map(Round::Done)
         }
         Err(rdd_store::Error::Conflict { current }) => Ok(Round::Lost(current)),
         Err(error) => Err(store_error(error)),
@@ -211,19 +216,16 @@ async fn change(
 
 /// The stored bytes again where they are what is served. What was stored in another
 /// version of a custom resource comes back as that version left it.
-fn served_bytes(resource: &Resource, object: &Value, stored: &Bytes) -> Bytes {
+async fn served_bytes(call: &Call, object: &Value, stored: &Bytes) -> ApiResult<Bytes> {
+    let resource = &call.resource;
     if object::stored_in(stored, &resource.api_version()) && resource.strategy.serves_stored_form()
     {
-        return stored.clone();
+        return Ok(stored.clone());
     }
-    match crate::encoding::json::parse_trusted(stored) {
-        Ok(mut back) if resource.is_custom() => {
-            back["apiVersion"] = Value::String(resource.api_version());
-            crate::verbs::decode::shape(resource, &mut back);
-            canonical(&back)
-        }
-        _ => canonical(object),
+    if resource.is_custom() {
+        return Ok(canonical(&convert::from_storage(call, stored).await?));
     }
+    Ok(canonical(object))
 }
 
 /// The resourceVersion of the new object must be the current one, or absent where that is allowed.
@@ -423,13 +425,13 @@ async fn insert(
         }
         Err(parse) => return Err(bad_revision(parse)),
     }
-    let stored = served::to_storage(&resource, &new);
+    let stored = convert::to_storage(call, &new).await?;
     if options.given.dry_run {
         if let Some(entry) = call.server.store.get(key).await.map_err(store_error)? {
             return Ok(Round::Lost(Some(entry)));
         }
         return call
-            .answer_stored(201, &served_bytes(&resource, &new, &stored), None)
+            .answer_stored(201, &served_bytes(call, &new, &stored).await?, None)
             .map(Round::Done);
     }
     let put = resource.storage.put_options();
@@ -441,8 +443,12 @@ async fn insert(
     {
         Ok(revision) => {
             call.committed(&name, Some(&new), revision);
-            call.answer_stored(201, &served_bytes(&resource, &new, &stored), Some(revision))
-                .map(Round::Done)
+            call.answer_stored(
+                201,
+                &served_bytes(call, &new, &stored).await?,
+                Some(revision),
+            )
+            .map(Round::Done)
         }
         Err(rdd_store::Error::Conflict { current }) => Ok(Round::Lost(current)),
         Err(error) => Err(store_error(error)),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 mod bed;
+mod conversion;
 mod server;
 
 use bed::{Bed, Reply, Shown, allow, patch, respond};

@@ -1,16 +1,19 @@
 //! A server to ask webhooks for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use rdd_admission::AdmissionChain;
 use rdd_apiserver::{
     ApiServer, Identity, Options, Services,
     auth::{Authenticator, MastersOnly},
     catalog::crd,
-    http::router::{NoPages, Router},
+    http::{
+        body::Body,
+        router::{NoPages, Router},
+    },
     workers::Workers,
 };
 use rdd_store::{MemoryStore, Store};
@@ -74,6 +77,35 @@ impl Server {
             Method::PATCH => "application/merge-patch+json",
             _ => "application/json",
         };
+        read(self.raw(method, path, content_type, body).await).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, Value::Null).await
+    }
+
+    pub(crate) async fn apply(&self, path: &str, body: Value) -> Answer {
+        let kind = "application/apply-patch+yaml";
+        read(self.raw(Method::PATCH, path, kind, body).await).await
+    }
+
+    pub(crate) async fn watch(&self, path: &str) -> Watch {
+        let answer = self
+            .raw(Method::GET, path, "application/json", Value::Null)
+            .await;
+        Watch {
+            body: answer.into_body(),
+            rest: Vec::new(),
+        }
+    }
+
+    async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Value,
+    ) -> Response<Body> {
         let body = if body.is_null() {
             Bytes::new()
         } else {
@@ -85,23 +117,9 @@ impl Server {
             .header("content-type", content_type)
             .body(Full::new(body))
             .expect("a request");
-        let answer = match self.router.clone().oneshot(request).await {
+        match self.router.clone().oneshot(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
-        };
-        let code = answer.status();
-        let warnings = answer
-            .headers()
-            .get_all("warning")
-            .iter()
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-            .collect();
-        let body = answer.into_body().collect().await.expect("a body");
-        let body = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-        Answer {
-            code,
-            body,
-            warnings,
         }
     }
 
@@ -139,6 +157,50 @@ impl Server {
         assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
     }
 }
+
+async fn read(answer: Response<Body>) -> Answer {
+    let code = answer.status();
+    let warnings = answer
+        .headers()
+        .get_all("warning")
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect();
+    let body = answer.into_body().collect().await.expect("a body");
+    let body = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+    Answer {
+        code,
+        body,
+        warnings,
+    }
+}
+
+/// The lines of a watch.
+pub(crate) struct Watch {
+    body: Body,
+    rest: Vec<u8>,
+}
+
+impl Watch {
+    pub(crate) async fn next(&mut self) -> Value {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return serde_json::from_slice(&line).expect("every line is an event");
+            }
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame()).await;
+            let frame = frame
+                .expect("an event comes in time")
+                .expect("the watch goes on")
+                .expect("the stream does not break");
+            self.rest
+                .extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+    }
+}
+
+/// Longest wait for anything that should happen at once.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 

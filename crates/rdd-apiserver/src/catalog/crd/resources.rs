@@ -12,8 +12,9 @@ use super::{
     hoist::{has_subresource, schema_of},
 };
 use crate::catalog::{
-    Cell, CustomOrigin, Origin, PrinterColumn, Resource, ScalePaths, Scope, SelectableField,
-    StorageForm, Subresource, Verb, api_version, builtin::columns, compare_versions,
+    Cell, Conversion, CustomOrigin, Origin, PrinterColumn, Resource, ScalePaths, Scope,
+    SelectableField, StorageForm, Subresource, Verb, api_version, builtin::columns,
+    compare_versions,
 };
 
 /// One resource per served version.
@@ -51,6 +52,7 @@ pub(super) fn of(
         schemas.push((document, Arc::clone(&schema)));
         Ok(schema)
     };
+    let conversion = Conversion::read(&spec["conversion"]).map(Arc::new);
     let mut resources = Vec::new();
     for version in served {
         let document = schema_of(version).unwrap_or(&Value::Null);
@@ -103,6 +105,7 @@ pub(super) fn of(
             has_generation: true,
             deprecation: deprecation_of(group, text(accepted, "kind"), version, &versions),
             origin: Origin::Custom(origin.clone()),
+            conversion: conversion.clone(),
             strategy: Arc::new(CustomStrategy {
                 schema,
                 storage_schema,

@@ -127,13 +127,6 @@ impl Strategy for DefinitionStrategy {
                     .to_owned(),
             );
         }
-        if spec["conversion"]["strategy"] == "Webhook" {
-            warnings.push(
-                "spec.conversion.webhook is stored but not called: objects are converted as with \
-                 strategy None"
-                    .to_owned(),
-            );
-        }
         warnings
     }
 

@@ -1,4 +1,4 @@
-//! How a question gets to a webhook: HTTPS, with connections kept for the next one.
+//! How a question gets to a webhook, of admission or of conversion: HTTPS, with connections kept for the next one.
 //!
 //! Whatever the webhook does costs its timeout at most: the time of a call is bounded
 //! from the first packet to the last byte of the answer, and so is its size. Texts of
@@ -36,7 +36,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::trust;
+use crate::encoding::json::parse_trusted;
+
+mod trust;
 
 /// The largest answer that is read. An object has 3 MiB at most; a patch that replaces
 /// all of it is a third longer in base64.
@@ -77,14 +79,71 @@ impl Services {
 }
 
 /// What a webhook answered.
-pub(super) struct Answer {
-    pub(super) code: u16,
-    pub(super) is_text: bool,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) is_text: bool,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// What Go's client says about a code that is no success.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        (!(200..=206).contains(&self.code)).then(|| words(self))
+    }
+}
+
+fn words(answer: &Answer) -> String {
+    if let Ok(status) = parse_trusted(&answer.body)
+        && status["kind"] == "Status"
+        && status["status"] != "Success"
+        && let Some(message) = status["message"].as_str()
+    {
+        return message.to_owned();
+    }
+    let said = String::from_utf8_lossy(&answer.body);
+    let said = if answer.is_text && !said.trim().is_empty() {
+        said.trim()
+    } else {
+        "unknown"
+    };
+    let known = match answer.code {
+        400 => "the server rejected our request for an unknown reason",
+        401 => "the server has asked for the client to provide credentials",
+        403 => return format!("forbidden: {said}"),
+        404 => "the server could not find the requested resource",
+        405 => "the server does not allow this method on the requested resource",
+        409 => "the server reported a conflict",
+        410 => "the item is no longer available at the server",
+        413 => return format!("Request entity too large: {said}"),
+        415 => {
+            return format!(
+                "the server was unable to respond with a content type that the client supports: {said}"
+            );
+        }
+        422 => "the server rejected our request due to an error in our request",
+        429 => "the server has received too many requests and has asked us to try again later",
+        503 => "the server is currently unable to handle the request",
+        504 => {
+            "the server was unable to return a response in the time allotted, but may still be \
+             processing the request"
+        }
+        code if code >= 500 => {
+            return format!(
+                "an error on the server ({said:?}) has prevented the request from succeeding"
+            );
+        }
+        code => {
+            return format!(
+                "the server responded with the status code {code} but did not return more \
+                 information"
+            );
+        }
+    };
+    known.to_owned()
 }
 
 /// One webhook's place.
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// As messages show it, without the query.
     url: String,
     /// `host:port` to dial, or why there is none.
@@ -96,7 +155,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// Reads a `clientConfig`.
-    pub(super) fn new(config: &Value, services: &Services) -> Self {
+    pub(crate) fn new(config: &Value, services: &Services) -> Self {
         let bundle = config["caBundle"].as_str().unwrap_or_default().to_owned();
         let (url, host, address) = match config["url"].as_str() {
             Some(url) => {
@@ -143,22 +202,22 @@ impl Endpoint {
     /// ends at `deadline` if that is earlier.
     ///
     /// # Errors
-    /// What follows `failed to call webhook: `, or `could not get REST client: `.
-    pub(super) async fn post(
+    /// In the words of Go's client.
+    pub(crate) async fn post(
         &self,
         body: Bytes,
         budget: Duration,
         deadline: Instant,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, CallError> {
         let url = format!("{}?timeout={}s", self.url, budget.as_secs());
-        let failed = |text: &str| format!("failed to call webhook: Post {url:?}: {text}");
+        let failed = |text: &str| CallError::Failed(format!("Post {url:?}: {text}"));
         let address = self.address.as_ref().map_err(|text| failed(text))?;
         let client = self
             .client
             .get_or_init(|| self.connector(address))
             .await
             .as_ref()
-            .map_err(|text| format!("could not get REST client: {text}"))?;
+            .map_err(|text| CallError::NoClient(text.clone()))?;
         let request = Request::builder()
             .method(Method::POST)
             .uri(&url)
@@ -261,6 +320,17 @@ fn cause(error: &hyper_util::client::legacy::Error) -> String {
         at = error.source();
     }
     last
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The configuration does not allow for a question.
+    #[error("{0}")]
+    NoClient(String),
+    /// The question got no answer.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Why there is no connection, in Go's words.
