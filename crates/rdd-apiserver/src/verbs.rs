@@ -21,7 +21,8 @@ use http::Response;
 
 use crate::{
     catalog::{Subresource, Verb},
-    http::body::Body,
+    encoding::negotiate,
+    http::{body::Body, response},
     status::ApiResult,
     verbs::call::Call,
 };
@@ -41,6 +42,13 @@ pub(crate) async fn run(mut call: Call, verb: Verb, body: Body) -> ApiResult<Res
         Verb::Patch => patch::patch(&mut call, body).await,
         Verb::Delete => delete::delete(&mut call, body).await,
         Verb::DeleteCollection => delete::delete_collection(&mut call, body).await,
-    }?;
+    };
+    let answer = match answer {
+        // What was noticed on the way to a refusal is told with it.
+        Err(error) if call.has_warnings() => {
+            response::error(&error, negotiate::prefers_yaml(&call.headers))
+        }
+        answer => answer?,
+    };
     Ok(call.with_warnings(answer))
 }

@@ -139,6 +139,20 @@ pub fn track_update(live: Option<&Value>, new: &mut Value, update: &Update<'_>) 
     }
 }
 
+/// Takes a field away from all who own it; who is left with nothing is forgotten.
+pub fn disown(object: &mut Value, path: &[String]) {
+    let entries = take(object);
+    let Ok(mut managed) = Managed::decode(&entries) else {
+        return;
+    };
+    let gone = FieldSet::of_fields(&[path.to_vec()]);
+    for entry in managed.entries.values_mut() {
+        entry.set.remove_recursively(&gone);
+    }
+    managed.drop_empty();
+    managed.encode(object);
+}
+
 /// Whether a client asks to erase the tracking.
 fn resets(sent: &Value, custom: bool) -> bool {
     let Value::Array(entries) = sent else {

@@ -331,11 +331,10 @@ fn merge_list(
     let live = items.clone();
     match strategy {
         PatchStrategy::MergeScalars => {
-            for change in changes {
-                if !items.contains(change) {
-                    items.push(change.clone());
-                }
-            }
+            // A set: what stood twice stands once.
+            let mut seen = BTreeSet::new();
+            items.extend_from_slice(changes);
+            items.retain(|item| seen.insert(item.to_string()));
         }
         PatchStrategy::MergeObjects(key) => {
             if !merge_objects(items, changes, key, strategy, place)? {
@@ -360,6 +359,19 @@ fn merge_objects(
     place: Place<'_>,
 ) -> Result<bool> {
     let directive = |item: &Value| item.get(DIRECTIVE).cloned();
+    for item in changes {
+        match item.get(DIRECTIVE) {
+            None => {}
+            Some(Value::String(word)) if word == "delete" || word == "replace" => {}
+            Some(word) => {
+                return internal(format!(
+                    "unknown patch type: {} in map: {}",
+                    go(word),
+                    go(item)
+                ));
+            }
+        }
+    }
     if changes
         .iter()
         .any(|item| directive(item).is_some_and(|word| word != "delete"))

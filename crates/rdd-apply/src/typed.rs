@@ -93,7 +93,8 @@ fn check_scalar(scalar: Scalar, value: &Value) -> Option<String> {
 }
 
 /// A value as Go's `%v` prints it.
-pub(crate) fn go(value: &Value) -> String {
+#[must_use]
+pub fn go(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),

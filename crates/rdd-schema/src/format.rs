@@ -92,16 +92,22 @@ pub(crate) fn number(
         (Some(Type::Integer), Some("int32")) => (!(f64::from(i32::MIN)..=f64::from(i32::MAX))
             .contains(&float))
         .then(|| "Checked value must be of type integer with format int32".to_owned()),
-        (Some(Type::Integer), Some("int64")) => (number.as_i64().is_none()
-            && float.abs() >= 9.223_372_036_854_776e18)
+        (Some(Type::Integer), Some("int64")) => (!fits_64_bits(number))
             .then(|| "Checked value must be of type integer with format int64".to_owned()),
-        (Some(Type::Integer), None) => (number.as_i64().is_none()
-            && float.abs() >= 9.223_372_036_854_776e18)
+        (Some(Type::Integer), None) => (!fits_64_bits(number))
             .then(|| "Checked value must be of type integer (default format)".to_owned()),
         (Some(Type::Number), Some("float")) => (float.abs() > f64::from(f32::MAX))
             .then(|| "Checked value must be of type number with format float".to_owned()),
         _ => None,
     }
+}
+
+/// Whether the number, written without exponent, is an integer of 64 bits.
+fn fits_64_bits(number: &Number) -> bool {
+    number.is_i64()
+        || number
+            .as_f64()
+            .is_some_and(|float| float.fract() == 0.0 && float.abs() < 9_223_372_036_854_775_808.0)
 }
 
 fn hexadecimal(text: &str) -> bool {

@@ -17,6 +17,7 @@ mod default;
 mod format;
 mod parse;
 mod prune;
+mod restore;
 mod validate;
 
 pub use decode::decode;
@@ -24,6 +25,7 @@ pub use default::default;
 pub use field_error::{FieldError, FieldErrorKind};
 pub use parse::{DEPTH_MAX, ParseError};
 pub use prune::{drop_nulls, prune};
+pub use restore::restore;
 pub use structural::{
     AdditionalProperties, Checks, ListType, MapType, PatchStrategy, Pattern, Schema, Type,
 };

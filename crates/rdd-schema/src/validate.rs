@@ -120,8 +120,16 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// The largest integer below which JSON numbers are exact.
+const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+
+/// What Kubernetes takes for an integer: what fits 64 bits, or a float without fraction
+/// that JSON can still tell from its neighbours.
 fn is_integer(number: &Number) -> bool {
-    number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
+    number.is_i64()
+        || number
+            .as_f64()
+            .is_some_and(|float| float.fract() == 0.0 && float.abs() <= EXACT_MAX)
 }
 
 fn wrong_type(value: &Value, expected: &str, path: &str) -> FieldError {
@@ -157,6 +165,26 @@ fn node(value: &Value, schema: &Schema, path: &mut String, errors: &mut Vec<Fiel
         (Some(Type::Integer), Value::Number(number)) => is_integer(number),
         _ => value.is_null() && schema.nullable,
     };
+    if let (false, Some(Type::Integer), Value::Number(number)) = (fits, schema.r#type, value) {
+        // Named by its format where there is one, and judged by its range as well.
+        let format = schema
+            .checks
+            .as_ref()
+            .and_then(|checks| checks.format.as_deref());
+        let (expected, found) = format.map_or(("integer", "number"), |format| (format, "float64"));
+        errors.push(FieldError::type_invalid(
+            path.as_str(),
+            found,
+            format!("{path} in body must be of type {expected}: {found:?}"),
+        ));
+        if let Some(checks) = &schema.checks {
+            enumeration(value, checks, path, errors);
+        }
+        if let Some(text) = format::number(number, schema.r#type, format) {
+            errors.push(nowhere(format!("{text} in {path}")));
+        }
+        return;
+    }
     if !fits {
         let expected = if schema.int_or_string {
             "integer,string"

@@ -1,5 +1,7 @@
 //! Transformed answers: Tables for people, metadata alone for caches.
 
+use std::borrow::Cow;
+
 use rdd_jsonpath::Template;
 use serde_json::{Map, Value, json};
 
@@ -59,13 +61,27 @@ pub fn table(
     objects: &[Value],
     now: Time,
 ) -> Value {
+    let columns = columns(resource);
+    table_of(&columns, version, include, metadata, objects, now)
+}
+
+/// As [`table`], with columns of its own.
+#[must_use]
+pub fn table_of(
+    columns: &[PrinterColumn],
+    version: MetaVersion,
+    include: IncludeObject,
+    metadata: Value,
+    objects: &[Value],
+    now: Time,
+) -> Value {
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
             let mut row = Map::new();
             row.insert(
                 "cells".to_owned(),
-                Value::Array(cells(resource, object, now)),
+                Value::Array(cells(columns, object, now)),
             );
             let shown = match include {
                 IncludeObject::None => Value::Null,
@@ -76,7 +92,7 @@ pub fn table(
             Value::Object(row)
         })
         .collect();
-    document(resource, version, metadata, rows)
+    document(columns, version, metadata, rows)
 }
 
 /// The Table of a bookmark: one row with empty cells.
@@ -88,8 +104,9 @@ pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value) -> V
         _ if matches!(column.cell, Cell::Path(_)) => json!(""),
         _ => json!("<unknown>"),
     };
+    let columns = columns(resource);
     let mut cells = vec![json!("")];
-    cells.extend(columns(resource).iter().map(empty));
+    cells.extend(columns.iter().map(empty));
     let object = json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": version.api_version(),
@@ -97,17 +114,21 @@ pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value) -> V
     });
     let revision = json!({"resourceVersion": metadata["resourceVersion"].clone()});
     document(
-        resource,
+        &columns,
         version,
         revision,
         vec![json!({"cells": cells, "object": object})],
     )
 }
 
-fn document(resource: &Resource, version: MetaVersion, metadata: Value, rows: Vec<Value>) -> Value {
-    let columns = columns(resource);
+fn document(
+    columns: &[PrinterColumn],
+    version: MetaVersion,
+    metadata: Value,
+    rows: Vec<Value>,
+) -> Value {
     let mut definitions = Vec::with_capacity(columns.len() + 1);
-    if leads_with_name(&columns) {
+    if leads_with_name(columns) {
         definitions.push(definition(
             "Name",
             "string",
@@ -154,11 +175,11 @@ fn leads_with_name(columns: &[PrinterColumn]) -> bool {
 }
 
 /// The columns after the name; a type without any shows when it was made.
-fn columns(resource: &Resource) -> Vec<PrinterColumn> {
+fn columns(resource: &Resource) -> Cow<'_, [PrinterColumn]> {
     if !resource.columns.is_empty() {
-        return resource.columns.clone();
+        return Cow::Borrowed(&resource.columns);
     }
-    vec![PrinterColumn {
+    Cow::Owned(vec![PrinterColumn {
         name: "Created At".to_owned(),
         r#type: "date".to_owned(),
         format: String::new(),
@@ -167,13 +188,12 @@ fn columns(resource: &Resource) -> Vec<PrinterColumn> {
             .to_owned(),
         priority: 0,
         cell: Cell::Computed(|object, _| json!(crate::object::meta(object, "creationTimestamp"))),
-    }]
+    }])
 }
 
-fn cells(resource: &Resource, object: &Value, now: Time) -> Vec<Value> {
-    let columns = columns(resource);
+fn cells(columns: &[PrinterColumn], object: &Value, now: Time) -> Vec<Value> {
     let mut cells = Vec::with_capacity(columns.len() + 1);
-    if leads_with_name(&columns) {
+    if leads_with_name(columns) {
         cells.push(json!(crate::object::meta(object, "name")));
     }
     cells.extend(columns.iter().map(|column| match &column.cell {

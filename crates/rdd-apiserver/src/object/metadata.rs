@@ -1,6 +1,6 @@
 //! What all types share: the form and the rules of `metadata`.
 
-use rdd_schema::{FieldError, names};
+use rdd_schema::{AdditionalProperties, FieldError, Schema, names};
 use serde_json::{Map, Value};
 
 use crate::{catalog::Resource, object::Time};
@@ -103,6 +103,61 @@ pub fn decode(object: &mut Value, builtin: bool, kind: &str) -> Result<Vec<Strin
     }
     metadata.remove("selfLink");
     Ok(dropped)
+}
+
+/// As [`decode`] for every whole object inside a custom resource
+/// (`x-kubernetes-embedded-resource`).
+///
+/// # Errors
+/// What Go's decoder says, and where.
+pub fn decode_embedded(value: &mut Value, schema: &Schema) -> Result<Vec<String>, String> {
+    let mut dropped = Vec::new();
+    walk_embedded(value, schema, "", &mut dropped)?;
+    Ok(dropped)
+}
+
+fn walk_embedded(
+    value: &mut Value,
+    schema: &Schema,
+    path: &str,
+    dropped: &mut Vec<String>,
+) -> Result<(), String> {
+    match value {
+        Value::Object(members) => {
+            if schema.embedded_resource
+                && let Some(metadata) = members.remove("metadata")
+            {
+                let shown = metadata.to_string();
+                let mut object = serde_json::json!({"metadata": metadata});
+                let unknown = decode(&mut object, false, "")
+                    .map_err(|text| format!("{path}.metadata: Invalid value: {shown}: {text}"))?;
+                dropped.extend(unknown.iter().map(|field| format!("{path}.{field}")));
+                members.insert("metadata".to_owned(), object["metadata"].take());
+            }
+            for (name, member) in members {
+                let below = match (schema.properties.get(name), &schema.additional_properties) {
+                    (Some(schema), _) => schema,
+                    (None, Some(AdditionalProperties::Schema(schema))) => schema,
+                    _ => continue,
+                };
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                walk_embedded(member, below, &path, dropped)?;
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                if let Some(schema) = &schema.items {
+                    walk_embedded(item, schema, &format!("{path}[{index}]"), dropped)?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn is_empty(form: Form, value: &Value) -> bool {

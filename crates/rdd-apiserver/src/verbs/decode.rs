@@ -317,6 +317,9 @@ pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<S
         rdd_schema::decode(value, &resource.schema, &resource.kind)?;
     }
     unknown.extend(shape(resource, value));
+    if resource.is_custom() {
+        unknown.extend(metadata::decode_embedded(value, &resource.schema)?);
+    }
     Ok(unknown)
 }
 

@@ -26,6 +26,15 @@ pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, ne
             custom: resource.is_custom(),
         },
     );
+    // A Scale of no replicas does not say so, and what nobody says nobody owns.
+    if call.subresource == Some(Subresource::Scale)
+        && let Some(scale) = &resource.scale
+    {
+        let pointer = format!("/{}", scale.spec_replicas.join("/"));
+        if new.pointer(&pointer).and_then(Value::as_i64) == Some(0) {
+            rdd_apply::managed_fields::disown(new, &scale.spec_replicas);
+        }
+    }
 }
 
 /// A PUT that says nothing about managed fields keeps what is stored.

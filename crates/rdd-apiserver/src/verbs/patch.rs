@@ -10,7 +10,7 @@ use rdd_apply::{
     strategic::StrategicError,
 };
 use rdd_schema::{FieldError, FieldErrorKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     catalog::{Resource, Subresource},
@@ -145,16 +145,21 @@ impl Compute for Patch {
         let resource = Arc::clone(&call.resource);
         let current = current.ok_or_else(|| ApiError::not_found(&resource, call.name()))?;
         let mut object = apply_patch(&resource, &self.patch, current)?;
-        if !object.is_object() {
+        if !object.is_object() && !(object.is_array() && resource.is_custom()) {
             return Err(ApiError::patch_not_applicable());
         }
         let patched = object.clone();
-        if matches!(self.patch, Parsed::Strategic(_)) {
+        if let Parsed::Strategic(patch) = &self.patch {
+            rdd_schema::restore(&object, &resource.schema)
+                .map_err(|text| invalid_patch_text(rdd_apply::go(patch), &text))?;
             // It works on the typed object, of which the type is no part.
             object["kind"] = Value::String(resource.kind.clone());
             object["apiVersion"] = Value::String(resource.api_version());
         }
-        check_type(&resource, &mut object)?;
+        if let Some(detail) = array_document(&object) {
+            return Err(invalid_patch(&object, &detail));
+        }
+        self.check_type(call, &mut object)?;
         let unknown = decode::typed_text(&resource, &mut object)
             .map_err(|text| invalid_patch(&patched, &text))?;
         let duplicates: &[String] = match &self.patch {
@@ -194,56 +199,119 @@ impl Compute for Patch {
     }
 }
 
-/// The type may not be patched; a built-in may lose it, since the URL still knows it.
-fn check_type(resource: &Resource, object: &mut Value) -> ApiResult<()> {
-    if !resource.is_custom() {
-        for (key, expected) in [
-            ("kind", resource.kind.clone()),
-            ("apiVersion", resource.api_version()),
-        ] {
-            if object.get(key).is_none_or(Value::is_null) {
-                object[key] = Value::String(expected);
+impl Patch {
+    /// The type may not be patched; a built-in may lose its kind, since the URL still
+    /// knows it.
+    fn check_type(&self, call: &mut Call, object: &mut Value) -> ApiResult<()> {
+        let resource = Arc::clone(&call.resource);
+        if !resource.is_custom() {
+            if object.get("kind").is_none_or(Value::is_null) {
+                object["kind"] = Value::String(resource.kind.clone());
+            }
+            if object.get("apiVersion").is_none_or(Value::is_null) {
+                // Without a version it is of the internal one, which has no fields in JSON.
+                self.all_unknown(call, object)?;
+                *object = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
+                return Ok(());
             }
         }
-    }
-    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (kind, api_version) = (text("kind"), text("apiVersion"));
-    if !resource.is_custom() {
-        return match decode::type_mismatch(resource, kind, api_version) {
-            Some(text) => Err(invalid_patch(object, &text)),
-            None => Ok(()),
-        };
-    }
-    if kind.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "Object 'Kind' is missing in '{object}'"
-        )));
-    }
-    if kind != resource.kind {
-        let error = FieldError::invalid("kind", kind, format!("must be {}", resource.kind));
+        let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (kind, api_version) = (text("kind").to_owned(), text("apiVersion").to_owned());
+        if !resource.is_custom() {
+            return match decode::type_mismatch(&resource, &kind, &api_version) {
+                Some(text) => {
+                    let text = misread(call, object, &kind, &api_version).unwrap_or(text);
+                    Err(invalid_patch(object, &text))
+                }
+                None => Ok(()),
+            };
+        }
+        if kind.is_empty() {
+            let text = format!("Object 'Kind' is missing in '{object}'");
+            return Err(invalid_patch(object, &text));
+        }
         let name = object::meta(object, "name");
-        return Err(ApiError::invalid_kind(
-            kind,
-            &resource.group,
-            name,
-            &[error],
-        ));
+        if kind != resource.kind {
+            let error =
+                FieldError::invalid("kind", kind.as_str(), format!("must be {}", resource.kind));
+            return Err(ApiError::invalid_kind(
+                &kind,
+                &resource.group,
+                name,
+                &[error],
+            ));
+        }
+        let expected = resource.api_version();
+        if api_version != expected {
+            let error = FieldError::invalid(
+                "apiVersion",
+                api_version.as_str(),
+                format!("must be {expected}"),
+            );
+            let refusal = ApiError::invalid(&resource, name, &[error]);
+            self.all_unknown(call, object)?;
+            return Err(refusal);
+        }
+        Ok(())
     }
-    let expected = resource.api_version();
-    if api_version != expected {
-        let error = FieldError::invalid("apiVersion", api_version, format!("must be {expected}"));
-        return Err(ApiError::invalid(
-            resource,
-            object::meta(object, "name"),
-            &[error],
-        ));
+
+    /// No field of a type that nobody knows is known.
+    fn all_unknown(&self, call: &mut Call, object: &Value) -> ApiResult<()> {
+        let custom = call.resource.is_custom();
+        let unknown: Vec<String> = object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !matches!(*name, "apiVersion" | "kind"))
+            .filter(|name| !(custom && *name == "metadata"))
+            .map(|name| format!("unknown field {}", quote(name)))
+            .collect();
+        match self.validation {
+            FieldValidation::Strict if !unknown.is_empty() => {
+                let text = format!("strict decoding error: {}", unknown.join(", "));
+                Err(invalid_patch(object, &text))
+            }
+            FieldValidation::Warn => {
+                call.warn(unknown);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
-    Ok(())
+}
+
+/// What is wrong with an object when it is read as the other built-in type that it names.
+fn misread(call: &Call, object: &Value, kind: &str, api_version: &str) -> Option<String> {
+    let catalog = call.server.catalog.load();
+    let other = catalog
+        .groups()
+        .values()
+        .flat_map(|group| group.versions.values())
+        .flat_map(|version| version.resources.values())
+        .find(|other| {
+            !other.is_custom() && other.kind == kind && other.api_version() == api_version
+        })?;
+    decode::typed_text(other, &mut object.clone()).err()
+}
+
+/// Why a list is no object, in Go's words.
+fn array_document(document: &Value) -> Option<String> {
+    document.is_array().then(|| {
+        "couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value \
+         of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+         \"json:\\\"kind,omitempty\\\"\" }"
+            .to_owned()
+    })
 }
 
 /// A patch whose result does not decode; kind and name stay empty, as upstream.
 fn invalid_patch(patched: &Value, text: &str) -> ApiError {
-    let dump = Value::String(patched.to_string());
+    invalid_patch_text(patched.to_string(), text)
+}
+
+fn invalid_patch_text(dump: String, text: &str) -> ApiError {
+    let dump = Value::String(dump);
     let error = FieldError::new(FieldErrorKind::Invalid, "patch", Some(dump), text);
     ApiError::invalid_kind("", "", "", &[error])
 }

@@ -8,11 +8,11 @@ use rdd_schema::FieldError;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    catalog::{Resource, ScalePaths},
+    catalog::{Resource, ScalePaths, builtin::columns},
     encoding::{
         json,
-        negotiate::{ContentType, content_type},
-        yaml,
+        negotiate::{ContentType, View, content_type},
+        table, yaml,
     },
     http::body::{self, Body},
     object,
@@ -129,7 +129,24 @@ pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
             path.join(".")
         )));
     }
-    Ok(call.document(200, &view(&call.resource, &object)?))
+    answer(call, &view(&call.resource, &object)?)
+}
+
+/// A Scale in the form that the client asked for.
+fn answer(call: &Call, scale: &Value) -> ApiResult<Response<Body>> {
+    let View::Table(version) = call.accepted.view else {
+        return call.answer_object(200, scale);
+    };
+    let metadata = json!({"resourceVersion": object::meta(scale, "resourceVersion")});
+    let table = table::table_of(
+        &columns::scale(),
+        version,
+        table::include_object(&call.query)?,
+        metadata,
+        std::slice::from_ref(scale),
+        call.now,
+    );
+    Ok(call.document(200, &table))
 }
 
 pub(crate) async fn update(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
@@ -140,13 +157,29 @@ pub(crate) async fn update(call: &mut Call, body: Body) -> ApiResult<Response<Bo
         _ => json::parse_trusted(&bytes),
     };
     let scale = scale.map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let kind = scale.get("kind").and_then(Value::as_str).unwrap_or("Scale");
-    if kind != "Scale" {
+    check_type(&scale)?;
+    let name = object::meta(&scale, "name");
+    if !name.is_empty() && name != call.name() {
         return Err(ApiError::bad_request(format!(
-            "expected a Scale, got {kind}"
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
         )));
     }
     run(call, &options, Change::Replace(scale)).await
+}
+
+/// A body may leave its type out; another one is told as kube-apiserver does.
+fn check_type(scale: &Value) -> ApiResult<()> {
+    let text = |key: &str| scale.get(key).and_then(Value::as_str).unwrap_or_default();
+    let fits =
+        matches!(text("kind"), "" | "Scale") && matches!(text("apiVersion"), "" | "autoscaling/v1");
+    if fits {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(
+        "no kind is registered for the type v1.Scale in scheme \
+         \"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781\"",
+    ))
 }
 
 pub(crate) async fn patch(
@@ -186,7 +219,7 @@ async fn run(call: &mut Call, options: &WriteOptions, change: Change) -> ApiResu
     {
         object::set_revision(&mut object, entry.revision);
     }
-    Ok(call.document(200, &view(&call.resource, &object)?))
+    answer(call, &view(&call.resource, &object)?)
 }
 
 struct Scaled {

@@ -54,6 +54,26 @@ fn age_column() -> PrinterColumn {
     })
 }
 
+/// `autoscaling/v1` Scale, what `/scale` shows of any object.
+#[must_use]
+pub fn scale() -> Vec<PrinterColumn> {
+    fn replicas(part: &Value) -> Value {
+        part["replicas"].as_i64().unwrap_or_default().into()
+    }
+    vec![
+        count("Desired", "Number of desired replicas", |scale, _| {
+            replicas(&scale["spec"])
+        }),
+        count("Available", "Number of actual replicas", |scale, _| {
+            replicas(&scale["status"])
+        }),
+        PrinterColumn {
+            r#type: "date".to_owned(),
+            ..age_column()
+        },
+    ]
+}
+
 /// Kinds that show nothing but their age.
 #[must_use]
 pub fn age_only() -> Vec<PrinterColumn> {
