@@ -2,13 +2,13 @@
 //!
 //! Everything is rendered once per catalog snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, header};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha512};
+use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::catalog::{ApiGroup, Catalog, Resource, Subresource, Verb};
 use crate::http::body::Body;
@@ -35,6 +35,8 @@ pub(crate) struct Discovery {
     groups: Value,
     group: BTreeMap<String, Value>,
     resources: BTreeMap<String, Value>,
+    /// The groups that definitions brought.
+    custom: BTreeSet<String>,
     core: Aggregated,
     named: Aggregated,
 }
@@ -92,6 +94,11 @@ impl Discovery {
                 })
                 .collect(),
             resources,
+            custom: named
+                .iter()
+                .filter(|group| !group.builtin)
+                .map(|group| group.name.clone())
+                .collect(),
             core: aggregate(&core),
             named: aggregate(&named),
         }
@@ -103,6 +110,7 @@ impl Discovery {
         request: &Parts,
         query: &Query,
     ) -> Option<Response<Body>> {
+        let custom = matches!(segments, ["apis", group, ..] if self.custom.contains(*group));
         let (found, aggregated) = match segments {
             ["api"] => (core_versions(request), Some(&self.core)),
             ["apis"] => (self.groups.clone(), Some(&self.named)),
@@ -120,7 +128,7 @@ impl Discovery {
         let asked = wanted(request);
         match (asked, aggregated) {
             (Some(version), Some(aggregated)) => Some(aggregated.answer(version, request)),
-            _ => Some(document(request, query, &found)),
+            _ => Some(document(request, query, &found, custom)),
         }
     }
 }
@@ -221,11 +229,10 @@ fn listed(resource: &Resource) -> Vec<Value> {
 
 fn storage_hash(resource: &Resource) -> String {
     use base64::Engine as _;
-    let text = format!(
-        "{}/{}/{}",
-        resource.group, resource.storage.api_version, resource.kind
-    );
-    let hash = Sha512::digest(text.as_bytes());
+    let stored = &resource.storage.api_version;
+    let version = stored.rsplit('/').next().unwrap_or_default();
+    let text = format!("{}/{version}/{}", resource.group, resource.kind);
+    let hash = Sha256::digest(text.as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::Catalog;
 use crate::discovery::Discovery;
-use crate::encoding::negotiate::{Format, Offer, negotiate};
+use crate::encoding::negotiate::{Format, Offer, negotiate, prefers_yaml};
 use crate::encoding::yaml;
 use crate::health::Health;
 use crate::http::body::{self, Body};
@@ -109,10 +109,15 @@ impl Pages for Site {
             .filter(|segment| !segment.is_empty())
             .collect();
         match segments.as_slice() {
-            [] => Some(document(request, query, &root(catalog))),
+            [] => Some(document(request, query, &root(catalog), true)),
             ["healthz" | "livez" | "readyz", ..] => self.health.page(&segments, query),
             ["version"] => Some(only_get(request, || {
-                document(request, query, &self.version.document())
+                if takes_json(&request.headers) {
+                    document(request, query, &self.version.document(), false)
+                } else {
+                    let yaml = prefers_yaml(&request.headers);
+                    response::error(&ApiError::no_representation("application/json"), yaml)
+                }
             })),
             ["openapi", "v2"] => Some(self.rendered(catalog).openapi.v2(request)),
             ["openapi", "v3"] => Some(self.rendered(catalog).openapi.index(request)),
@@ -163,10 +168,28 @@ fn root(catalog: &Catalog) -> Value {
     json!({"paths": paths})
 }
 
-/// A document in the form that the client takes, or the refusal.
-pub(crate) fn document(request: &Parts, query: &Query, document: &Value) -> Response<Body> {
+/// Whether a client takes JSON, where nothing else is to be had.
+fn takes_json(headers: &HeaderMap) -> bool {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or("*/*");
+    accept.split(',').any(|clause| {
+        let media = clause.split(';').next().unwrap_or_default().trim();
+        matches!(media, "" | "*/*" | "application/*" | "application/json")
+    })
+}
+
+/// A document in the form that the client takes, or the refusal, which is worded in
+/// another way where only definitions are served.
+pub(crate) fn document(
+    request: &Parts,
+    query: &Query,
+    document: &Value,
+    custom: bool,
+) -> Response<Body> {
     let offer = Offer {
-        custom: true,
+        custom,
         watch: false,
         collection: false,
         transforms: false,
@@ -181,7 +204,7 @@ pub(crate) fn document(request: &Parts, query: &Query, document: &Value) -> Resp
             response::pretty(&to_json(document)),
         ),
         Ok(_) => response::value(200, document),
-        Err(error) => response::error(&error, false),
+        Err(error) => response::error(&error, prefers_yaml(&request.headers)),
     }
 }
 

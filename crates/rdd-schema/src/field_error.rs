@@ -193,7 +193,10 @@ impl FieldError {
         let mut body = words.to_owned();
         if let Some(value) = &self.value {
             body.push_str(": ");
-            body.push_str(&value.to_string());
+            match value {
+                Value::String(text) => quote(text, &mut body),
+                other => body.push_str(&other.to_string()),
+            }
         }
         if !self.detail.is_empty() {
             body.push_str(": ");
@@ -201,6 +204,32 @@ impl FieldError {
         }
         body
     }
+}
+
+/// Text in double quotes with the escapes of Go's `%q`.
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\r' => out.push_str("\\r"),
+            letter if letter.is_control() && letter.is_ascii() => {
+                out.push_str(&format!("\\x{:02x}", u32::from(letter)));
+            }
+            letter if letter.is_control() => {
+                out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
 }
 
 impl fmt::Display for FieldError {

@@ -302,7 +302,7 @@ fn write_members(members: &Map<String, Value>, indent: usize, out: &mut String) 
         if !std::mem::replace(&mut first, false) {
             pad(indent, out);
         }
-        write_text(key, indent, out);
+        write_text(key, None, out);
         out.push(':');
         match value {
             Value::Object(inner) if !inner.is_empty() => {
@@ -348,7 +348,7 @@ fn pad(indent: usize, out: &mut String) {
 
 fn write_inline(value: &Value, indent: usize, out: &mut String) {
     match value {
-        Value::String(text) => write_text(text, indent, out),
+        Value::String(text) => write_text(text, Some(indent), out),
         Value::Object(_) => out.push_str("{}"),
         Value::Array(_) => out.push_str("[]"),
         other => {
@@ -358,10 +358,44 @@ fn write_inline(value: &Value, indent: usize, out: &mut String) {
     }
 }
 
-fn write_text(text: &str, indent: usize, out: &mut String) {
+/// The column beyond which a value is continued on another line, at a blank.
+const WIDTH: usize = 80;
+
+/// Writes a text without line breaks; blanks far to the right become some where the
+/// text is a value, which goes on at this column.
+fn write_folded(text: &str, indent: Option<usize>, out: &mut String) {
+    let Some(indent) = indent else {
+        out.push_str(text);
+        return;
+    };
+    let line = out.rfind('\n').map_or(0, |at| at + 1);
+    let mut column = out[line..].chars().count();
+    let mut before = None;
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let alone = letter == ' '
+            && before.is_some_and(|before| before != ' ')
+            && letters.peek().is_some_and(|next| *next != ' ');
+        if alone && column > WIDTH {
+            out.push('\n');
+            pad(indent, out);
+            column = indent;
+        } else {
+            out.push(letter);
+            column += 1;
+        }
+        before = Some(letter);
+    }
+}
+
+/// Without an indent the text is a key.
+fn write_text(text: &str, indent: Option<usize>, out: &mut String) {
     if resolve(text).is_some() || text == "<<" || looks_like_date(text) {
         let _ = write!(out, "{text:?}");
-    } else if text.contains('\n') && text.chars().all(|c| c == '\n' || !c.is_control()) {
+    } else if indent.is_some()
+        && text.contains('\n')
+        && text.chars().all(|c| c == '\n' || !c.is_control())
+    {
         let body = text.trim_end_matches('\n');
         let ends = text.len() - body.len();
         let chomp = match ends {
@@ -383,16 +417,18 @@ fn write_text(text: &str, indent: usize, out: &mut String) {
         for line in lines.split('\n') {
             out.push('\n');
             if !line.is_empty() {
-                pad(indent, out);
+                pad(indent.unwrap_or_default(), out);
                 out.push_str(line);
             }
         }
     } else if text.chars().any(char::is_control) {
         out.push_str(&Value::String(text.to_owned()).to_string());
     } else if is_plain(text) {
-        out.push_str(text);
+        write_folded(text, indent, out);
     } else {
-        let _ = write!(out, "'{}'", text.replace('\'', "''"));
+        out.push('\'');
+        write_folded(&text.replace('\'', "''"), indent, out);
+        out.push('\'');
     }
 }
 

@@ -10,6 +10,11 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::{Resource, Subresource, Verb};
 
+/// What kube-apiserver says of these fields of every custom resource.
+const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+const METADATA: &str = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// The document of one group and version.
@@ -113,10 +118,7 @@ fn object_schema(resource: &Resource, references: &str) -> Value {
         fields.entry("type").or_insert_with(|| json!("object"));
         let properties = fields.entry("properties").or_insert_with(|| json!({}));
         if let Some(properties) = properties.as_object_mut() {
-            for (name, text) in [
-                ("apiVersion", "Version of the schema of this object."),
-                ("kind", "Kind of this object."),
-            ] {
+            for (name, text) in [("apiVersion", API_VERSION), ("kind", KIND)] {
                 let property = properties.entry(name).or_insert_with(|| json!({}));
                 property["type"] = json!("string");
                 if property.get("description").is_none() {
@@ -126,7 +128,7 @@ fn object_schema(resource: &Resource, references: &str) -> Value {
             properties.insert(
                 "metadata".to_owned(),
                 json!({
-                    "description": "Standard metadata of the object.",
+                    "description": METADATA,
                     "allOf": [{"$ref": format!("{references}{META}.ObjectMeta")}],
                 }),
             );

@@ -86,6 +86,10 @@ fn parse(resource: &Resource, body: &Bytes, content_type: ContentType) -> ApiRes
     };
     match content_type {
         ContentType::Json => json::parse(body).map_err(|error| {
+            // The type stands beside the number that is too large, and was read before it.
+            if resource.is_custom() && error.to_string().contains("cannot unmarshal number") {
+                return cannot_handle(resource, &error.to_string());
+            }
             unrecognized(&format!(
                 "couldn't get version/kind; json parse error: {error}"
             ))
@@ -223,6 +227,12 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
     } else {
         api_version
     };
+    if kind == resource.kind && is_former_version(&api_version) {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version \
+             ({expected})"
+        )));
+    }
     if let Some(detail) = type_mismatch(resource, &kind, &api_version) {
         let version = api_version.rsplit('/').next().unwrap_or_default();
         return Err(ApiError::bad_request(format!(
@@ -255,6 +265,22 @@ pub(crate) fn type_mismatch(resource: &Resource, kind: &str, api_version: &str) 
         return Some(unknown_conversion(kind, version, resource));
     }
     Some(unregistered(kind, api_version))
+}
+
+/// Versions that kube-apiserver can still read but that nobody serves.
+fn is_former_version(api_version: &str) -> bool {
+    const VERSIONS: &[&str] = &[
+        "admissionregistration.k8s.io/v1alpha1",
+        "admissionregistration.k8s.io/v1beta1",
+        "apiextensions.k8s.io/v1beta1",
+        "apiregistration.k8s.io/v1beta1",
+        "coordination.k8s.io/v1alpha2",
+        "coordination.k8s.io/v1beta1",
+        "events.k8s.io/v1beta1",
+        "rbac.authorization.k8s.io/v1alpha1",
+        "rbac.authorization.k8s.io/v1beta1",
+    ];
+    VERSIONS.contains(&api_version)
 }
 
 /// Kinds that kube-apiserver's scheme knows; others are told apart in the message only.

@@ -137,7 +137,11 @@ fn spec_errors(spec: &Value) -> Vec<FieldError> {
              spec.versions[*].schema instead",
         ));
     }
-    let all = || spec["versions"].clone();
+    // Go shows no versions as an empty list.
+    let all = || match &spec["versions"] {
+        Value::Null => Value::Array(Vec::new()),
+        versions => versions.clone(),
+    };
     if !unique {
         errors.push(FieldError::invalid(
             "spec.versions",
