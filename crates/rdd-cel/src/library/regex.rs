@@ -1,0 +1,216 @@
+//! Patterns. They are RE2's: matching takes time linear in text and pattern, and both
+//! are paid for.
+
+use regex::{Regex, RegexBuilder};
+
+use crate::{
+    budget::{Budget, Error, Result, size, traversal},
+    value::Value,
+};
+
+pub(crate) const DECLARATIONS: &str = "
+matches matches_string string . string : bool
+matches matches string string : bool
+find string_find_string string . string : string
+findAll string_find_all_string string . string : list<string>
+findAll string_find_all_string_int string . string int : list<string>
+";
+
+/// Memory that a compiled pattern may take, in steps. A repetition like `{1000}` makes a
+/// short pattern large; what it takes says how much work a character is.
+const BYTES: [(usize, u64); 4] = [(1 << 15, 1), (1 << 17, 4), (1 << 19, 16), (1 << 20, 32)];
+
+/// Compiling a pattern costs this much, which is about what it takes.
+const COMPILE: u64 = 500;
+
+/// A compiled pattern.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    text: String,
+    regex: Regex,
+    weight: u64,
+}
+
+impl Pattern {
+    /// Compiles a pattern within bounds.
+    pub(crate) fn compile(text: &str) -> Result<Self> {
+        let translated = translate(text);
+        let mut problem = String::new();
+        for (bytes, weight) in BYTES {
+            let built = RegexBuilder::new(&translated).size_limit(bytes).build();
+            match built {
+                Ok(regex) => {
+                    return Ok(Self {
+                        text: text.to_owned(),
+                        regex,
+                        weight,
+                    });
+                }
+                Err(regex::Error::CompiledTooBig(_)) => {
+                    "expression too large".clone_into(&mut problem)
+                }
+                Err(_) => {
+                    "invalid expression".clone_into(&mut problem);
+                    break;
+                }
+            }
+        }
+        Err(Error::new(format!(
+            "error parsing regexp: {problem}: `{text}`"
+        )))
+    }
+
+    /// Whether it is found anywhere in a text.
+    pub(crate) fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// What one pass over a text costs, by cel-go's rule and the real size.
+    fn cost(&self, text: &str) -> u64 {
+        traversal(size(text.len()) + 1)
+            .saturating_mul(size(self.text.len()).div_ceil(4).max(1))
+            .saturating_mul(self.weight)
+    }
+}
+
+/// From Go's dialect: classes are those of ASCII, and brackets within brackets are
+/// characters.
+fn translate(text: &str) -> String {
+    let mut translated = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    let mut class = 0;
+    while let Some(one) = characters.next() {
+        match one {
+            '\\' => {
+                let next = characters.next().unwrap_or('\\');
+                let plain = match next {
+                    'd' => "0-9",
+                    'w' => "0-9A-Za-z_",
+                    's' => r"\t\n\x0C\r ",
+                    'D' => "^0-9",
+                    'W' => "^0-9A-Za-z_",
+                    'S' => r"^\t\n\x0C\r ",
+                    'b' | 'B' => {
+                        translated.push_str("(?-u:\\");
+                        translated.push(next);
+                        translated.push(')');
+                        continue;
+                    }
+                    _ => {
+                        translated.push('\\');
+                        translated.push(next);
+                        continue;
+                    }
+                };
+                if class > 0 && !plain.starts_with('^') {
+                    translated.push_str(plain);
+                } else {
+                    translated.push('[');
+                    translated.push_str(plain);
+                    translated.push(']');
+                }
+            }
+            '[' if class > 0 => {
+                if characters.peek() == Some(&':') {
+                    translated.push('[');
+                    // A named class ends with `:]`.
+                    let mut last = '[';
+                    for inner in characters.by_ref() {
+                        translated.push(inner);
+                        if last == ':' && inner == ']' {
+                            break;
+                        }
+                        last = inner;
+                    }
+                } else {
+                    translated.push_str("\\[");
+                }
+            }
+            '[' => {
+                class = 1;
+                translated.push('[');
+                if characters.peek() == Some(&'^') {
+                    translated.extend(characters.next());
+                }
+                if characters.peek() == Some(&']') {
+                    characters.next();
+                    translated.push_str("\\]");
+                }
+            }
+            ']' if class > 0 => {
+                class = 0;
+                translated.push(']');
+            }
+            '&' | '~' if class > 0 => {
+                translated.push('\\');
+                translated.push(one);
+            }
+            other => translated.push(other),
+        }
+    }
+    translated
+}
+
+/// The pattern that was compiled last: a macro asks for the same one again and again.
+#[derive(Default)]
+pub(crate) struct Recent(Option<Pattern>);
+
+impl Recent {
+    fn get(&mut self, text: &str, budget: &mut Budget) -> Result<&Pattern> {
+        if self.0.as_ref().is_none_or(|known| known.text != text) {
+            budget.spend(COMPILE + size(text.len()))?;
+            self.0 = Some(Pattern::compile(text)?);
+        }
+        self.0.as_ref().ok_or_else(Error::overload)
+    }
+}
+
+/// The declared way in; calls with patterns go through [`call`] instead.
+pub(crate) fn unreached<'a>(
+    _name: &str,
+    _args: &[Value<'a>],
+    _budget: &mut Budget,
+) -> Result<Value<'a>> {
+    Err(Error::overload())
+}
+
+/// Matches or searches; `known` is the pattern if it is a constant.
+pub(crate) fn call<'a>(
+    name: &str,
+    args: &[Value<'a>],
+    known: Option<&Pattern>,
+    recent: &mut Recent,
+    budget: &mut Budget,
+) -> Result<Value<'a>> {
+    let [Value::String(text), Value::String(pattern), rest @ ..] = args else {
+        return Err(Error::overload());
+    };
+    let text = text.as_str();
+    let pattern = match known {
+        Some(pattern) => pattern,
+        None => recent.get(pattern.as_str(), budget)?,
+    };
+    budget.spend(pattern.cost(text))?;
+    match (name, rest) {
+        ("matches", []) => Ok(Value::Bool(pattern.regex.is_match(text))),
+        ("find", []) => Ok(pattern
+            .regex
+            .find(text)
+            .map_or("", |one| one.as_str())
+            .into()),
+        ("findAll", rest) => {
+            let most = match rest {
+                [] => usize::MAX,
+                [Value::Int(most)] => usize::try_from(*most).unwrap_or(usize::MAX),
+                _ => return Err(Error::overload()),
+            };
+            let mut found = Vec::new();
+            for one in pattern.regex.find_iter(text).take(most) {
+                budget.spend(1)?;
+                found.push(Value::from(one.as_str()));
+            }
+            Ok(found.into())
+        }
+        _ => Err(Error::overload()),
+    }
+}
