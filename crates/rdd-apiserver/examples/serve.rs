@@ -49,7 +49,7 @@ async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Erro
         git_version: "v1.36.0".to_owned(),
         git_commit: String::new(),
     };
-    let (catalog, definitions) = crd::served(crd::Options::default());
+    let (catalog, definitions) = crd::served();
     let (server, work) = ApiServer::new(Options {
         store: Arc::clone(&store),
         catalog: Arc::clone(&catalog),

@@ -41,7 +41,7 @@ impl Drop for Server {
 impl Server {
     async fn start(admission: AdmissionChain) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let (catalog, definitions) = crd::served(crd::Options::default());
+        let (catalog, definitions) = crd::served();
         let mut authenticator = Authenticator::default();
         authenticator.add_token("good", Identity::new("alice", "", ["devs"]));
         let (api, work) = ApiServer::new(Options {

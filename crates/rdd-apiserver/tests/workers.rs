@@ -28,7 +28,7 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let (catalog, definitions) = crd::served(crd::Options::default());
+        let (catalog, definitions) = crd::served();
         let (server, work) = ApiServer::new(Options {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),

@@ -85,7 +85,7 @@ struct Checker<'a> {
     inference: Inference,
     locals: Vec<(String, Type)>,
     problems: Vec<Problem>,
-    /// Whether lists may hold values of several types: the arguments of `format`.
+    /// Whether lists may hold values of several types: anywhere in what `format` gets.
     mixed: bool,
 }
 
@@ -235,7 +235,7 @@ impl Checker<'_> {
         };
         let mut name = field.to_owned();
         let found = match &holder {
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.field(field) {
                 Some(field) => {
                     name.clone_from(&field.name);
                     field.declared.r#type.clone()
@@ -321,15 +321,12 @@ impl Checker<'_> {
     }
 
     fn list(&mut self, items: &[(Expr, bool)]) -> Node {
-        let mixed = std::mem::take(&mut self.mixed);
         let mut nodes = Vec::new();
         let mut r#type = None;
         for (item, optional) in items {
             let node = self.node(item);
             let given = self.element(&node.r#type, *optional, item.at);
-            self.mixed = mixed;
             r#type = self.joined(r#type, &given, item.at);
-            self.mixed = false;
             nodes.push((node, *optional));
         }
         let r#type = r#type.unwrap_or_else(|| Type::Param(self.inference.fresh()));
@@ -370,11 +367,10 @@ impl Checker<'_> {
     ) -> Node {
         let member = target.is_some();
         let mut nodes: Vec<Node> = target.map(|target| self.node(target)).into_iter().collect();
-        for arg in args {
-            self.mixed = function.name == "format";
-            nodes.push(self.node(arg));
-            self.mixed = false;
-        }
+        let mixed = self.mixed;
+        self.mixed |= function.name == "format";
+        nodes.extend(args.iter().map(|arg| self.node(arg)));
+        self.mixed = mixed;
         let mut result: Option<Type> = None;
         let mut overloads = Vec::new();
         for overload in &function.overloads {
@@ -406,7 +402,7 @@ impl Checker<'_> {
                 .iter()
                 .map(|node| self.inference.resolve(&node.r#type))
                 .collect();
-            if !types.iter().any(|one| *one == Type::Error) {
+            if !types.contains(&Type::Error) {
                 let shown: Vec<String> = types.iter().map(ToString::to_string).collect();
                 let applied = match shown.split_first() {
                     Some((receiver, rest)) if member => {

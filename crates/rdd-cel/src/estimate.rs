@@ -97,6 +97,8 @@ fn is_scalar(r#type: &Type) -> bool {
         Type::Bool | Type::Double | Type::Duration | Type::Int | Type::Timestamp | Type::Uint => {
             true
         }
+        // Types are names, and values of libraries take a few bytes.
+        Type::Type(_) | Type::Opaque(_) => true,
         Type::Optional(inner) => is_scalar(inner),
         _ => false,
     }

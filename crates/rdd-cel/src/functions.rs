@@ -128,6 +128,11 @@ fn parse(word: &str) -> Type {
         "quantity" => Type::Opaque("kubernetes.Quantity"),
         "semver" => Type::Opaque("kubernetes.Semver"),
         "format" => Type::Opaque("kubernetes.NamedFormat"),
+        "authorizer" => Type::Opaque("kubernetes.authorization.Authorizer"),
+        "pathcheck" => Type::Opaque("kubernetes.authorization.PathCheck"),
+        "groupcheck" => Type::Opaque("kubernetes.authorization.GroupCheck"),
+        "resourcecheck" => Type::Opaque("kubernetes.authorization.ResourceCheck"),
+        "decision" => Type::Opaque("kubernetes.authorization.Decision"),
         other => Type::Param(
             PARAMS
                 .iter()

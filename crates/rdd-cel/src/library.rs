@@ -2,6 +2,7 @@
 
 use crate::functions::Run;
 
+pub(crate) mod authorizer;
 pub(crate) mod collections;
 pub(crate) mod formats;
 pub(crate) mod network;
@@ -27,4 +28,5 @@ pub(crate) const DECLARATIONS: &[(Run, &str)] = &[
     (semver::call, semver::DECLARATIONS),
     (formats::call, formats::DECLARATIONS),
     (optional::call, optional::DECLARATIONS),
+    (authorizer::call, authorizer::DECLARATIONS),
 ];

@@ -385,13 +385,12 @@ impl Run {
             )));
             return Err(Exhausted);
         }
-        self.take(budget.spent()).map_err(|exhausted| {
+        self.take(budget.spent()).inspect_err(|_| {
             self.error(of_type(
                 "validation failed due to running out of cost budget, no further validation rules \
                  will be run"
                     .to_owned(),
             ));
-            exhausted
         })?;
         match result {
             Ok(value) if value.is_true() => return Ok(()),

@@ -60,6 +60,17 @@ impl PartialEq for ObjectType {
     }
 }
 
+impl ObjectType {
+    /// The field of a name; a reserved word may stand for itself after a dot.
+    pub(crate) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.get(name).or_else(|| {
+            self.fields
+                .get(&escape(name)?)
+                .filter(|_| WORDS.contains(&name))
+        })
+    }
+}
+
 /// A field of an object.
 #[derive(Debug)]
 pub struct Field {

@@ -181,10 +181,7 @@ impl ControlPlane {
             authenticator,
             authority,
         } = parts;
-        // Our own definitions' rules are enforced by their controllers' admission.
-        let (catalog, definitions) = crd::served(crd::Options {
-            rules_enforced: vec![rdd_api::names::group::APP.to_owned()],
-        });
+        let (catalog, definitions) = crd::served();
         load_definitions(&*store, &definitions)
             .await
             .context("failed to load the stored definitions")?;

@@ -37,24 +37,15 @@ pub(in crate::catalog) use validation::label_problems;
 /// The finalizer that holds a definition until its objects are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-/// What the caller decides about definitions.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// API groups whose `x-kubernetes-validations` somebody else enforces, so that
-    /// storing them needs no warning.
-    pub rules_enforced: Vec<String>,
-}
-
 /// The catalog of a server without any definition yet, and the keeper of those to come.
 #[must_use]
-pub fn served(options: Options) -> (Arc<CatalogHandle>, Arc<Definitions>) {
+pub fn served() -> (Arc<CatalogHandle>, Arc<Definitions>) {
     let definitions = Arc::new(Definitions::default());
     let keeper = Arc::clone(&definitions);
     let catalog = builtin::catalog(|form| {
         Arc::new(strategy::DefinitionStrategy {
             form,
             definitions: keeper,
-            options,
         })
     });
     let handle = Arc::new(CatalogHandle::new(catalog));

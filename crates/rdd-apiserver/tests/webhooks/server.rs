@@ -45,7 +45,7 @@ impl Server {
 
     pub(crate) async fn with(admission: AdmissionChain, services: Services) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let (catalog, definitions) = crd::served(crd::Options::default());
+        let (catalog, definitions) = crd::served();
         let (api, work) = ApiServer::new(Options {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),

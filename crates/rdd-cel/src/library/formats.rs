@@ -106,7 +106,7 @@ fn problems(format: &str, text: &str, budget: &mut Budget) -> Result<Vec<String>
             "does not match the UUID format",
         ),
         "byte" => unless(
-            time::base64(text).is_some() && text.len() % 4 == 0,
+            time::base64(text).is_some() && text.len().is_multiple_of(4),
             "invalid base64",
         ),
         "date" => unless(time::date(text).is_some(), "invalid date"),

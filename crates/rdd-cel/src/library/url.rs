@@ -37,7 +37,7 @@ impl Url {
         if text.bytes().any(|one| one < b' ' || one == 0x7f) {
             return Err(failed("net/url: invalid control character in URL"));
         }
-        let (scheme, rest) = scheme(text).map_err(|why| failed(why))?;
+        let (scheme, rest) = scheme(text).map_err(&failed)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut url = Self {
             scheme: scheme.to_ascii_lowercase(),

@@ -279,7 +279,9 @@ impl Judge {
             self.errors.push(FieldError::forbidden(field, problem));
         }
         self.total = self.total.saturating_add(cost);
-        self.costs.push((cost, field.to_owned()));
+        if cost > 0 {
+            self.costs.push((cost, field.to_owned()));
+        }
     }
 
     fn finish(mut self, path: &str) -> Vec<FieldError> {

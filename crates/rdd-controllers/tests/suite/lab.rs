@@ -77,7 +77,7 @@ impl Lab {
     async fn new() -> Self {
         let failing = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
         let store: Arc<dyn Store> = failing.clone();
-        let (catalog, definitions) = crd::served(crd::Options::default());
+        let (catalog, definitions) = crd::served();
         let (server, work) = ApiServer::new(rdd_apiserver::Options {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rdd_schema::{FieldError, Schema};
+use rdd_cel::rules::{Findings, RuleTree};
+use rdd_schema::{FieldError, FieldErrorKind, Schema};
 use serde_json::Value;
 
 use super::embedded;
@@ -17,6 +18,8 @@ pub(super) struct CustomStrategy {
     pub(super) schema: Arc<Schema>,
     /// That of the version in which objects are stored, where it is another one.
     pub(super) storage_schema: Option<Arc<Schema>>,
+    /// The rules of the schema, if it has any.
+    pub(super) rules: Option<Arc<RuleTree>>,
 }
 
 impl Strategy for CustomStrategy {
@@ -48,7 +51,7 @@ impl Strategy for CustomStrategy {
     fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
         let mut errors = rdd_schema::validate(object, &self.schema, "");
         errors.extend(embedded::errors(object, &self.schema));
-        errors
+        self.with_rules(errors, object, None)
     }
 
     fn validate_update(
@@ -58,11 +61,21 @@ impl Strategy for CustomStrategy {
         old: &Value,
     ) -> Vec<FieldError> {
         if cx.subresource == Some(Subresource::Status) {
-            return self.validate_status(object, old);
+            let errors = self.validate_status(object, old);
+            return self.with_rules(errors, object, Some(old));
         }
         let mut errors = rdd_schema::validate_update(object, old, &self.schema, "");
         errors.extend(embedded::errors(object, &self.schema));
-        errors
+        self.with_rules(errors, object, Some(old))
+    }
+
+    /// Rules that values break which did not change. They are run once more, since
+    /// validation has no way to warn.
+    fn warnings(&self, _cx: &WriteContext<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        match old {
+            Some(_) => self.rule_findings(object, old).warnings,
+            None => Vec::new(),
+        }
     }
 
     /// Conversion None: what the stored version does not know is not kept.
@@ -76,6 +89,37 @@ impl Strategy for CustomStrategy {
 }
 
 impl CustomStrategy {
+    /// Adds what the rules find. They run only over values of the right form.
+    fn with_rules(
+        &self,
+        mut errors: Vec<FieldError>,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Vec<FieldError> {
+        if self.rules.is_none() {
+            return errors;
+        }
+        if rdd_schema::blocks_rules(&errors) {
+            errors.push(FieldError::new(
+                FieldErrorKind::Invalid,
+                "<nil>",
+                Some(Value::Null),
+                "some validation rules were not checked because the object was invalid; correct \
+                 the existing errors to complete validation",
+            ));
+        } else {
+            errors.extend(self.rule_findings(object, old).errors);
+        }
+        errors
+    }
+
+    fn rule_findings(&self, object: &Value, old: Option<&Value>) -> Findings {
+        match &self.rules {
+            Some(rules) => rules.validate(&self.schema, object, old),
+            None => Findings::default(),
+        }
+    }
+
     /// Only the subtree counts, and its errors are worded as if it were the whole; only
     /// the fields are named from the root.
     fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {

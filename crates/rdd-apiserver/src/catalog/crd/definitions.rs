@@ -248,7 +248,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::crd::{Options, served};
+    use crate::catalog::crd::served;
 
     fn definition(plural: &str, kind: &str, uid: &str) -> Value {
         json!({
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_definition_is_served_at_once_and_gone_at_once() {
-        let (catalog, definitions) = served(Options::default());
+        let (catalog, definitions) = served();
         let name = "alphas.example.com";
         definitions.observe(name, Some(&definition("alphas", "Alpha", "1")), Revision(5));
         assert_eq!(kind(&catalog, "alphas").as_deref(), Some("Alpha"));
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_clash_is_not_served_until_the_name_is_free() {
-        let (catalog, definitions) = served(Options::default());
+        let (catalog, definitions) = served();
         let (alphas, betas) = ("alphas.example.com", "betas.example.com");
         definitions.observe(
             alphas,
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_status_write_does_not_retire_the_resource_but_a_new_schema_does() {
-        let (catalog, definitions) = served(Options::default());
+        let (catalog, definitions) = served();
         let name = "alphas.example.com";
         let mut object = definition("alphas", "Alpha", "1");
         definitions.observe(name, Some(&object), Revision(1));

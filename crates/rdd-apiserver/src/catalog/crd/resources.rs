@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rdd_cel::rules::RuleTree;
 use rdd_jsonpath::Template;
 use rdd_schema::{ParseError, Schema};
 use serde_json::Value;
@@ -51,6 +52,19 @@ pub(super) fn of(
         let schema = Arc::new(schema);
         schemas.push((document, Arc::clone(&schema)));
         Ok(schema)
+    };
+    // So are its rules compiled.
+    let mut compiled: Vec<(Arc<Schema>, Option<Arc<RuleTree>>)> = Vec::new();
+    let mut rules_of = |schema: &Arc<Schema>| {
+        let known = compiled
+            .iter()
+            .find(|(known, _)| Arc::ptr_eq(known, schema));
+        if let Some((_, rules)) = known {
+            return rules.clone();
+        }
+        let rules = RuleTree::compile(schema).map(Arc::new);
+        compiled.push((Arc::clone(schema), rules.clone()));
+        rules
     };
     let conversion = Conversion::read(&spec["conversion"]).map(Arc::new);
     let mut resources = Vec::new();
@@ -107,6 +121,7 @@ pub(super) fn of(
             origin: Origin::Custom(origin.clone()),
             conversion: conversion.clone(),
             strategy: Arc::new(CustomStrategy {
+                rules: rules_of(&schema),
                 schema,
                 storage_schema,
             }),

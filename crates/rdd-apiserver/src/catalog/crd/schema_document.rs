@@ -98,17 +98,6 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// Whether the document holds rules in CEL.
-pub(super) fn has_rules(node: &Value) -> bool {
-    match node {
-        Value::Object(members) => {
-            members.contains_key("x-kubernetes-validations") || members.values().any(has_rules)
-        }
-        Value::Array(items) => items.iter().any(has_rules),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

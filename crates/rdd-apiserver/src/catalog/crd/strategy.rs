@@ -6,9 +6,7 @@ use rdd_schema::FieldError;
 use rdd_store::Revision;
 use serde_json::{Value, json};
 
-use super::{
-    FINALIZER, Options, conditions, definitions::Definitions, schema_document, validation,
-};
+use super::{FINALIZER, conditions, definitions::Definitions, schema_document, validation};
 use crate::{
     catalog::{Strategy, Subresource, WriteContext, builtin::zero::Form},
     object::{finalizers, is_deleting, metadata_mut},
@@ -18,7 +16,6 @@ use crate::{
 pub(super) struct DefinitionStrategy {
     pub(super) form: Arc<Form>,
     pub(super) definitions: Arc<Definitions>,
-    pub(super) options: Options,
 }
 
 impl Strategy for DefinitionStrategy {
@@ -113,21 +110,10 @@ impl Strategy for DefinitionStrategy {
         if unchanged || cx.subresource.is_some() {
             return Vec::new();
         }
-        let mut warnings: Vec<String> = rdd_schema::crd::unknown_formats(&all_schemas(spec))
+        rdd_schema::crd::unknown_formats(&all_schemas(spec))
             .into_iter()
             .map(|format| format!("unrecognized format {format:?}"))
-            .collect();
-        let group = spec["group"].as_str().unwrap_or_default();
-        let enforced = self.options.rules_enforced.iter().any(|one| one == group);
-        let mut versions = spec["versions"].as_array().into_iter().flatten();
-        if !enforced && versions.any(|version| schema_document::has_rules(&version["schema"])) {
-            warnings.push(
-                "x-kubernetes-validations is stored but not enforced: this server does not \
-                 evaluate the rules of custom resources"
-                    .to_owned(),
-            );
-        }
-        warnings
+            .collect()
     }
 
     /// A definition that is to be deleted always goes through

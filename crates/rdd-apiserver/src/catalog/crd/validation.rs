@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rdd_schema::{FieldError, FieldErrorKind, names};
+use rdd_schema::{FieldError, FieldErrorKind, Schema, names};
 use serde_json::Value;
 
 use super::{
@@ -34,6 +34,15 @@ const SELECTABLE_MAX: usize = 8;
 
 /// The most characters in a deprecation warning.
 const DEPRECATION_MAX: usize = 256;
+
+/// The errors of a schema; its rules are judged once the rest is in order.
+fn schema_errors(document: &Value, path: &str, has_status: bool) -> Vec<FieldError> {
+    let errors = rdd_schema::crd::validate_document(document, path, has_status);
+    match Schema::parse(document) {
+        Ok(schema) if errors.is_empty() => rdd_cel::rules::problems(&schema, path),
+        _ => errors,
+    }
+}
 
 /// The errors of a new definition.
 pub(super) fn create(object: &Value) -> Vec<FieldError> {
@@ -166,7 +175,7 @@ fn spec_errors(spec: &Value) -> Vec<FieldError> {
                 .iter()
                 .any(|version| has_subresource(version, "status"));
             let path = "spec.validation.openAPIV3Schema";
-            errors.extend(rdd_schema::crd::validate_document(schema, path, any_status));
+            errors.extend(schema_errors(schema, path, any_status));
         }
         if versions.subresources {
             subresource_errors(first, "spec", &mut errors);
@@ -251,9 +260,7 @@ fn version_errors(versions: &Versions<'_>, index: usize, errors: &mut Vec<FieldE
     {
         let path = format!("{path}.schema.openAPIV3Schema");
         let has_status = has_subresource(version, "status");
-        errors.extend(rdd_schema::crd::validate_document(
-            schema, &path, has_status,
-        ));
+        errors.extend(schema_errors(schema, &path, has_status));
     }
     if !versions.subresources {
         subresource_errors(version, &path, errors);
