@@ -10,7 +10,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use rdd_admission::AdmissionChain;
 use rdd_apiserver::{
     ApiServer, Identity, Options,
-    auth::{Authenticator, MastersOnly},
+    auth::{Authenticator, Rbac},
     catalog::crd,
     health::Health,
     http::serve::{Security, serve},
@@ -54,7 +54,7 @@ async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Erro
         store: Arc::clone(&store),
         catalog: Arc::clone(&catalog),
         authenticator,
-        authorizer: Arc::new(MastersOnly),
+        authorizer: Arc::new(Rbac::new(Arc::clone(&store))),
         admission: AdmissionChain::default(),
         services: rdd_apiserver::Services::default(),
         pages: Arc::new(Site::new(version, Health::new())),

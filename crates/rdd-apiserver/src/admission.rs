@@ -34,6 +34,8 @@ mod matching;
 mod review;
 mod webhooks;
 
+pub(crate) use matching::LabelSelector;
+
 pub(crate) use configurations::Configurations;
 
 /// What has no say about itself: configurations and policies are judged by no webhook,

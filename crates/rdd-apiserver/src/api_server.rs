@@ -164,9 +164,14 @@ impl Inner {
     /// Lets the request through or answers its 403.
     pub(crate) async fn authorize(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
         match self.authorizer.authorize(attributes).await {
-            Decision::Allow => Ok(()),
+            Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) => Err(authorize::denial(attributes, &reason)),
         }
+    }
+
+    /// Who decides.
+    pub(crate) fn authorizer(&self) -> &dyn Authorizer {
+        &*self.authorizer
     }
 
     /// An update that creates needs the right to create, too.

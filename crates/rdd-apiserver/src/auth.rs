@@ -2,6 +2,12 @@
 
 pub mod authenticate;
 pub mod authorize;
+mod escalation;
+mod impersonate;
+pub mod rbac;
 
 pub use authenticate::{Authenticator, Identity};
 pub use authorize::{Attributes, Authorizer, Decision, MastersOnly};
+pub(crate) use escalation::check as check_escalation;
+pub(crate) use impersonate::impersonate;
+pub use rbac::Rbac;

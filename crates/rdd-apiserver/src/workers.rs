@@ -23,6 +23,7 @@ use crate::{
     object,
 };
 
+mod aggregation;
 mod api_services;
 mod definitions;
 mod feed;
@@ -73,12 +74,15 @@ pub async fn load_definitions(store: &dyn Store, definitions: &Definitions) -> R
 }
 
 impl Workers {
-    /// Creates what every control plane begins with: its four Namespaces. Safe to repeat.
+    /// Creates what every control plane begins with: its four Namespaces, and the roles
+    /// that Kubernetes brings along. Safe to repeat.
     ///
     /// # Errors
     /// When the server refuses.
     pub async fn create_start_objects(&self) -> Result<(), kube::Error> {
-        namespaces::create_initial(&self.front_door()).await
+        let front_door = self.front_door();
+        namespaces::create_initial(&front_door).await?;
+        aggregation::create_initial(&front_door).await
     }
 
     /// Works until `stop`, or until the store closes.
@@ -90,6 +94,7 @@ impl Workers {
         let definitions = definitions::Worker::new(&self, Arc::clone(&front_door));
         let namespaces = namespaces::Worker::new(&self, Arc::clone(&front_door));
         let garbage = garbage::Worker::new(&self, Arc::clone(&front_door));
+        let aggregation = aggregation::Worker::new(&self, Arc::clone(&front_door));
         let api_services = api_services::Worker::new(&self, front_door);
         let feed = feed::Feed {
             store: Arc::clone(&self.store),
@@ -97,6 +102,7 @@ impl Workers {
             definitions: definitions.inbox(),
             namespaces: namespaces.inbox(),
             garbage: garbage.inbox(),
+            aggregation: aggregation.inbox(),
         };
         tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -104,6 +110,7 @@ impl Workers {
             () = definitions.run() => Ok(()),
             () = namespaces.run() => Ok(()),
             () = garbage.run() => Ok(()),
+            () = aggregation.run() => Ok(()),
             () = api_services.run() => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use rdd_admission::{
 };
 use rdd_apiserver::{
     ApiServer, Identity, Options,
-    auth::{Authenticator, MastersOnly},
+    auth::{Authenticator, Rbac},
     catalog::crd,
     http::{
         body::Body,
@@ -48,7 +48,7 @@ impl Server {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),
             authenticator,
-            authorizer: Arc::new(MastersOnly),
+            authorizer: Arc::new(Rbac::new(Arc::clone(&store))),
             admission,
             services: rdd_apiserver::Services::default(),
             pages: Arc::new(NoPages),
@@ -521,4 +521,150 @@ async fn bodies_are_bounded_in_size_and_depth() {
     )
     .await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+/// No condition may take longer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
+const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
+
+fn role(name: &str, rules: Value) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": name}, "rules": rules,
+    })
+}
+
+fn binding(name: &str, kind: &str, role: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
+    })
+}
+
+impl Server {
+    /// As alice, who has no rights of her own; `headers` come in pairs.
+    async fn as_alice(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (StatusCode, Value) {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .header("authorization", "Bearer good");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.to_string())))
+            .expect("a request");
+        match self.api.router().oneshot(request).await {
+            Ok(answer) => read(answer).await,
+            Err(never) => match never {},
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_right_counts_from_the_answer_to_its_creation_to_that_to_its_deletion() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let reads = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]);
+    for _ in 0..20 {
+        let list = server.as_alice(Method::GET, CONFIG_MAPS, &[], Value::Null);
+        assert_eq!(list.await.0, StatusCode::FORBIDDEN);
+        server
+            .call(Method::POST, ROLES, role("r", reads.clone()))
+            .await;
+        server
+            .call(Method::POST, BINDINGS, binding("b", "Role", "r"))
+            .await;
+        let list = server.as_alice(Method::GET, CONFIG_MAPS, &[], Value::Null);
+        assert_eq!(list.await.0, StatusCode::OK);
+        server
+            .call(Method::DELETE, &format!("{ROLES}/r"), Value::Null)
+            .await;
+        let list = server
+            .as_alice(Method::GET, CONFIG_MAPS, &[], Value::Null)
+            .await;
+        assert_eq!(
+            list.1["message"],
+            "configmaps is forbidden: User \"alice\" cannot list resource \"configmaps\" in API \
+             group \"\" in the namespace \"default\": RBAC: role.rbac.authorization.k8s.io \"r\" \
+             not found"
+        );
+        server
+            .call(Method::DELETE, &format!("{BINDINGS}/b"), Value::Null)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn the_roles_that_kubernetes_brings_are_put_together_and_can_be_bound() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let begin = std::time::Instant::now();
+    loop {
+        let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/admin";
+        let (_, admin) = server.call(Method::GET, path, Value::Null).await;
+        let rules = admin["rules"].to_string();
+        if rules.contains("configmaps") && rules.contains("rolebindings") {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{admin}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let (status, _) = server
+        .call(Method::POST, BINDINGS, binding("b", "ClusterRole", "admin"))
+        .await;
+    assert_eq!(status, StatusCode::CREATED);
+    let list = server.as_alice(Method::GET, CONFIG_MAPS, &[], Value::Null);
+    assert_eq!(list.await.0, StatusCode::OK);
+    // What she holds she may give on; more she may not.
+    let secrets = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
+    let given = server.as_alice(Method::POST, ROLES, &[], role("mine", secrets));
+    assert_eq!(given.await.0, StatusCode::CREATED);
+    let all = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+    let (status, refused) = server
+        .as_alice(Method::POST, ROLES, &[], role("all", all))
+        .await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(
+        refused["message"]
+            .to_string()
+            .contains("permissions not currently held"),
+        "{refused}"
+    );
+    let elsewhere = "/api/v1/namespaces/kube-system/configmaps";
+    let list = server.as_alice(Method::GET, elsewhere, &[], Value::Null);
+    assert_eq!(list.await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn nobody_acts_as_somebody_else_without_the_right_to() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let list = |headers: &'static [(&str, &str)]| {
+        server.as_alice(Method::GET, CONFIG_MAPS, headers, Value::Null)
+    };
+    let (status, refused) = list(&[("impersonate-user", "bob")]).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        refused["message"],
+        "users \"bob\" is forbidden: User \"alice\" cannot impersonate resource \"users\" in API \
+         group \"\" at the cluster scope"
+    );
+    let masters = &[
+        ("impersonate-user", "alice"),
+        ("impersonate-group", "system:masters"),
+    ];
+    assert_eq!(list(masters).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(
+        list(&[("impersonate-group", "system:masters")]).await.0,
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
 }

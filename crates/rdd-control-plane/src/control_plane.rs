@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
 use rdd_admission::{AdmissionChain, Admit};
-use rdd_apiserver::auth::{Authenticator, MastersOnly};
+use rdd_apiserver::auth::{Authenticator, Rbac};
 use rdd_apiserver::catalog::crd;
 use rdd_apiserver::health::Health;
 use rdd_apiserver::http::serve::{Security, serve};
@@ -199,7 +199,7 @@ impl ControlPlane {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),
             authenticator,
-            authorizer: Arc::new(MastersOnly),
+            authorizer: Arc::new(Rbac::new(Arc::clone(&store))),
             admission: AdmissionChain::default(),
             services: rdd_apiserver::Services::default(),
             pages: Arc::new(site),

@@ -227,7 +227,7 @@ fn covers_resource(pattern: &str, resource: &str, subresource: &str) -> bool {
 
 /// A label selector in its long form.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LabelSelector(Vec<Requirement>);
+pub(crate) struct LabelSelector(Vec<Requirement>);
 
 #[derive(Clone, Debug)]
 struct Requirement {
@@ -247,7 +247,8 @@ enum Operator {
 }
 
 impl LabelSelector {
-    pub(super) fn read(selector: &Value) -> Self {
+    /// Reads `matchLabels` and `matchExpressions`.
+    pub(crate) fn read(selector: &Value) -> Self {
         let labels = selector["matchLabels"].as_object().into_iter().flatten();
         let mut requirements: Vec<Requirement> = labels
             .map(|(key, value)| Requirement {
@@ -279,7 +280,8 @@ impl LabelSelector {
         self.0.is_empty()
     }
 
-    pub(super) fn accepts(&self, labels: Option<&Map<String, Value>>) -> bool {
+    /// Whether an object with these labels is selected.
+    pub(crate) fn accepts(&self, labels: Option<&Map<String, Value>>) -> bool {
         self.0.iter().all(|one| {
             let value = labels
                 .and_then(|labels| labels.get(&one.key))

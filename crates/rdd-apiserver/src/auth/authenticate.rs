@@ -13,6 +13,8 @@ use crate::status::{ApiError, ApiResult};
 
 /// The group of the almighty.
 pub const MASTERS: &str = "system:masters";
+/// The group of everyone who has shown nothing.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The group of everyone who has shown who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
@@ -59,7 +61,7 @@ impl Identity {
         Self {
             name: "system:anonymous".to_owned(),
             uid: String::new(),
-            groups: vec!["system:unauthenticated".to_owned()],
+            groups: vec![UNAUTHENTICATED.to_owned()],
             extra: BTreeMap::new(),
         }
     }

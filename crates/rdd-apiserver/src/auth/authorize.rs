@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 
 use crate::{
-    auth::authenticate::{AUTHENTICATED, Identity, MASTERS},
+    auth::{
+        authenticate::{AUTHENTICATED, Identity, MASTERS},
+        rbac::rules::Rule,
+    },
     http::request_info::{RequestInfo, ResourceRequest},
     status::{ApiError, Denied},
 };
@@ -24,8 +27,8 @@ pub struct Attributes<'a> {
 /// An authorizer's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Go ahead.
-    Allow,
+    /// Go ahead, and by whose word; may be empty.
+    Allow(String),
     /// Not by me, and why; the reason may be empty.
     Deny(String),
 }
@@ -35,6 +38,32 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync + 'static {
     /// Judges one request.
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// What somebody may do in a namespace, as far as rules can say.
+    async fn rights(&self, identity: &Identity, namespace: &str) -> Rights;
+
+    /// The rules of a role, which must not be given to others by who lacks them.
+    async fn role(&self, namespace: &str, kind: &str, name: &str) -> Option<Vec<Rule>>;
+}
+
+/// The rules that somebody holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Of all roles bound to them.
+    pub rules: Vec<Rule>,
+    /// Why there may be more.
+    pub problems: Vec<String>,
+}
+
+impl<'a> Attributes<'a> {
+    /// The namespace that bindings must lie in to count.
+    #[must_use]
+    pub fn namespace(&self) -> &'a str {
+        match self.request {
+            RequestInfo::Path { .. } => "",
+            RequestInfo::Resource(request) => &request.namespace,
+        }
+    }
 }
 
 /// Lets `system:masters` do everything, every known user find out what there is,
@@ -54,7 +83,7 @@ impl Authorizer for MastersOnly {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let identity = attributes.identity;
         if identity.is_in(MASTERS) {
-            return Decision::Allow;
+            return Decision::Allow(String::new());
         }
         let RequestInfo::Path { path, .. } = attributes.request else {
             return Decision::Deny(String::new());
@@ -71,11 +100,27 @@ impl Authorizer for MastersOnly {
         let public = PUBLIC.contains(&path.as_str());
         let discovery = identity.is_in(AUTHENTICATED) && DISCOVERY.iter().any(|root| below(root));
         if public || discovery {
-            Decision::Allow
+            Decision::Allow(String::new())
         } else {
             Decision::Deny(String::new())
         }
     }
+
+    async fn rights(&self, _: &Identity, _: &str) -> Rights {
+        Self::RIGHTS
+    }
+
+    async fn role(&self, _: &str, _: &str, _: &str) -> Option<Vec<Rule>> {
+        None
+    }
+}
+
+impl MastersOnly {
+    /// Rules that nobody wrote.
+    const RIGHTS: Rights = Rights {
+        rules: Vec::new(),
+        problems: Vec::new(),
+    };
 }
 
 /// The 403 for what was asked.

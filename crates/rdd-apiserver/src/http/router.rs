@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     api_server::Inner,
-    auth::{Attributes, Identity},
+    auth::{self, Attributes, Identity},
     catalog::{Catalog, Resource, Subresource, Verb},
     encoding::negotiate::{self, Offer},
     http::{
@@ -147,6 +147,7 @@ async fn route(
         Some(identity) => identity,
         None => server.authenticator.authenticate(&parts.headers)?,
     };
+    let identity = auth::impersonate(server.authorizer(), identity, &parts.headers).await?;
     let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
     let selected = query.get("fieldSelector").and_then(selected_name);
     let verb = match &info {

@@ -145,7 +145,8 @@ impl Compute for Patch {
         let resource = Arc::clone(&call.resource);
         let current = current.ok_or_else(|| ApiError::not_found(&resource, call.name()))?;
         let mut object = apply_patch(&resource, &self.patch, current)?;
-        if !object.is_object() && !(object.is_array() && resource.is_custom()) {
+        let list_of_custom = object.is_array() && resource.is_custom();
+        if !object.is_object() && !list_of_custom {
             return Err(ApiError::patch_not_applicable());
         }
         let patched = object.clone();

@@ -19,6 +19,7 @@ use rdd_store::{Entry, Expect, Key};
 use serde_json::Value;
 
 use crate::{
+    auth,
     catalog::Resource,
     http::body::Body,
     object::{self, Time, canonical, is_deleting, metadata},
@@ -147,6 +148,7 @@ async fn change(
     .await?;
     check_revision(&resource, &name, &new, &entry)?;
     metadata::restore(&mut new, &old);
+    auth::check_escalation(call, &new, Some(&old)).await?;
     {
         let cx = call.write_context();
         resource.strategy.prepare_update(&cx, &mut new, &old);
@@ -386,6 +388,7 @@ async fn insert(
     call.server.check_namespace(call, &new).await?;
     call.admit(Phase::Mutating, operation, &mut new, None, &options.given)
         .await?;
+    auth::check_escalation(call, &new, None).await?;
     let given = object::meta(&new, "resourceVersion").to_owned();
     if let Some(metadata) = object::metadata_mut(&mut new) {
         metadata.remove("resourceVersion");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rdd_store::{Change, ChangeKind, KeyRange, ReadAt, Store};
 
-use super::{Error, definitions, garbage, namespaces};
+use super::{Error, aggregation, definitions, garbage, namespaces};
 use crate::{catalog::crd::Definitions, object};
 
 /// Where CustomResourceDefinitions are kept.
@@ -20,6 +20,7 @@ pub(super) struct Feed {
     pub(super) definitions: definitions::Inbox,
     pub(super) namespaces: namespaces::Inbox,
     pub(super) garbage: garbage::Inbox,
+    pub(super) aggregation: aggregation::Inbox,
 }
 
 impl Feed {
@@ -62,6 +63,7 @@ impl Feed {
                 }
                 self.definitions.removed(key);
                 self.namespaces.removed(key);
+                self.aggregation.changed(key);
                 if let Some(previous) = previous {
                     self.garbage.removed(previous);
                 }
@@ -78,6 +80,7 @@ impl Feed {
             self.push_group(name);
         }
         self.namespaces.changed(key);
+        self.aggregation.changed(key);
         self.garbage.put(entry, previous);
     }
 

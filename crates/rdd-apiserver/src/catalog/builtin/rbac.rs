@@ -1,7 +1,4 @@
-//! Roles and their bindings.
-//!
-//! They are kept and judged as Kubernetes does, but no authorizer of this server reads
-//! them yet, which every write is told.
+//! Roles and their bindings; [`crate::auth::rbac`] decides by them.
 
 use std::sync::Arc;
 
@@ -40,15 +37,6 @@ impl Strategy for RoleStrategy {
         _old: &Value,
     ) -> Vec<FieldError> {
         self.validate(object)
-    }
-
-    fn warnings(
-        &self,
-        cx: &WriteContext<'_>,
-        _object: &Value,
-        _old: Option<&Value>,
-    ) -> Vec<String> {
-        vec![not_enforced(cx)]
     }
 
     fn name_errors(&self, name: &str, _prefix: bool) -> Vec<String> {
@@ -160,15 +148,6 @@ impl Strategy for BindingStrategy {
         errors
     }
 
-    fn warnings(
-        &self,
-        cx: &WriteContext<'_>,
-        _object: &Value,
-        _old: Option<&Value>,
-    ) -> Vec<String> {
-        vec![not_enforced(cx)]
-    }
-
     fn name_errors(&self, name: &str, _prefix: bool) -> Vec<String> {
         names::path_segment(name)
     }
@@ -241,10 +220,6 @@ impl BindingStrategy {
             )),
         }
     }
-}
-
-fn not_enforced(cx: &WriteContext<'_>) -> String {
-    format!("{} is stored but not enforced", cx.resource.qualified())
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
