@@ -2,7 +2,11 @@
 //! libraries of Kubernetes, since limits are part of what users see; where those count
 //! less than the work that is done here, the work counts.
 
-use crate::{budget::traversal, syntax::FoldKind, value::Value};
+use crate::{
+    budget::traversal,
+    syntax::FoldKind,
+    value::{Map, Value},
+};
 
 /// Making a list.
 pub(crate) const LIST: u64 = 10;
@@ -38,6 +42,31 @@ pub(crate) fn fold_step(kind: FoldKind) -> u64 {
     }
 }
 
+/// Reading a value from JSON. Bytes are decoded then, and a long text may be looked at
+/// to see whether it is what its format says.
+pub(crate) fn reached(value: &Value<'_>) -> u64 {
+    match value {
+        Value::Bytes(_) => traversal(value.size()),
+        Value::String(_) => value.size() / 1000,
+        Value::Optional(Some(inner)) => reached(inner),
+        _ => 0,
+    }
+}
+
+/// Listing the entries of a map.
+pub(crate) fn entries(map: &Map<'_>) -> u64 {
+    crate::budget::size(map.len()) / 10
+}
+
+/// Ordering values, each of which is compared with a logarithm of the others.
+pub(crate) fn sorting(values: &[(Value<'_>, Value<'_>)]) -> u64 {
+    let all = values
+        .iter()
+        .fold(0_u64, |sum, (by, _)| sum.saturating_add(by.size()));
+    let rounds = u64::from(values.len().checked_ilog2().unwrap_or(0)) + 1;
+    (all / 10).saturating_mul(rounds)
+}
+
 /// A call, without its arguments.
 pub(crate) fn call(name: &str, args: &[Value<'_>]) -> u64 {
     let size = |index: usize| args.get(index).map_or(0, Value::size);
@@ -45,8 +74,15 @@ pub(crate) fn call(name: &str, args: &[Value<'_>]) -> u64 {
         "startsWith" | "endsWith" => traversal(size(1)),
         "@in" => match args.get(1) {
             Some(Value::List(list)) => crate::budget::size(list.len()),
+            _ => 1 + size(0) / 100,
+        },
+        "_[_]" | "_[?_]" => match args.get(1) {
+            Some(Value::String(_)) => 1 + size(1) / 100,
             _ => 1,
         },
+        "getScheme" | "getHost" | "getHostname" | "getPort" | "getEscapedPath" | "getQuery" => {
+            1 + size(0) / 10
+        }
         "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => traversal(size(0).min(size(1))),
         "_+_" => match args.first() {
             Some(Value::String(_) | Value::Bytes(_)) => traversal(size(0) + size(1)),

@@ -152,7 +152,16 @@ impl Checker<'_> {
                     value = self.joined(value, &given, entry.value.at);
                     nodes.push((one, two, entry.optional));
                 }
-                let key = key.unwrap_or_else(|| Type::Param(self.inference.fresh()));
+                // Only simple values are keys. Types of keys must not grow: each may
+                // hold all that its value holds.
+                let key = key.map(|key| self.inference.resolve(&key));
+                let key = match key {
+                    None => Type::Param(self.inference.fresh()),
+                    Some(Type::List(_) | Type::Map(..) | Type::Optional(_) | Type::Type(_)) => {
+                        Type::Dyn
+                    }
+                    Some(key) => key,
+                };
                 let value = value.unwrap_or_else(|| Type::Param(self.inference.fresh()));
                 typed(
                     Type::Map(Arc::new(key), Arc::new(value)),
@@ -304,12 +313,12 @@ impl Checker<'_> {
         let Some(before) = before else {
             return Some(next.clone());
         };
-        let mut trial = self.inference.clone();
-        if trial.fits(&before, next) {
-            self.inference = trial;
+        let mark = self.inference.mark();
+        if self.inference.fits(&before, next) {
             let dynamic = before.is_dyn() || next.is_dyn();
             return Some(if dynamic { Type::Dyn } else { before });
         }
+        self.inference.back(mark);
         if !self.mixed {
             let (before, next) = (
                 self.inference.resolve(&before),
@@ -377,16 +386,18 @@ impl Checker<'_> {
             if overload.member != member || overload.params.len() != nodes.len() {
                 continue;
             }
-            let mut trial = self.inference.clone();
-            let params: Vec<usize> = (0..overload.generics).map(|_| trial.fresh()).collect();
+            let mark = self.inference.mark();
+            let params: Vec<usize> = (0..overload.generics)
+                .map(|_| self.inference.fresh())
+                .collect();
             let fits = overload.params.iter().zip(&nodes).all(|(param, node)| {
                 let wanted = instantiate(param, &params);
-                trial.fits(&wanted, &node.r#type)
+                self.inference.fits(&wanted, &node.r#type)
             });
             if !fits {
+                self.inference.back(mark);
                 continue;
             }
-            self.inference = trial;
             overloads.push(overload);
             let given = self
                 .inference

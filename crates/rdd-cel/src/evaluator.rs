@@ -92,6 +92,7 @@ impl<'a> Machine<'a, '_> {
                 let mut values = BTreeMap::new();
                 for (key, value, optional) in entries {
                     let (key, value) = (self.node(key)?, self.node(value)?);
+                    self.budget.spend(key.size() / 100)?;
                     let value = match (value, optional) {
                         (Value::Optional(None), true) => continue,
                         (Value::Optional(Some(inner)), true) => (*inner).clone(),
@@ -147,13 +148,17 @@ impl<'a> Machine<'a, '_> {
             other => (other, false),
         };
         let Value::Map(map) = holder else {
-            return match how {
-                Access::Test | Access::Optional | Access::Read => Err(Error::overload()),
-            };
+            return Err(Error::overload());
         };
+        if how == Access::Test {
+            return Ok(Value::Bool(map.has(field)));
+        }
         let found = map.field(field);
+        if let Some(found) = &found {
+            self.budget.spend(charge::reached(found))?;
+        }
         match how {
-            Access::Test => Ok(Value::Bool(found.is_some())),
+            Access::Test => Err(Error::overload()),
             Access::Read if !optional => {
                 found.ok_or_else(|| Error::new(format!("no such key: {field}")))
             }
@@ -187,7 +192,11 @@ impl<'a> Machine<'a, '_> {
                 self.budget,
             );
         }
-        (function.run)(function.name, &values, self.budget)
+        let value = (function.run)(function.name, &values, self.budget)?;
+        if function.name == "_[_]" {
+            self.budget.spend(charge::reached(&value))?;
+        }
+        Ok(value)
     }
 
     fn fold(&mut self, fold: &'a FoldNode) -> Result<Value<'a>> {
@@ -199,6 +208,7 @@ impl<'a> Machine<'a, '_> {
             Value::List(list) => {
                 for index in 0..list.len() {
                     let Some(item) = list.get(index) else { break };
+                    self.budget.spend(charge::reached(&item))?;
                     let key = Value::Int(i64::try_from(index).unwrap_or(i64::MAX));
                     if fold.pairs {
                         self.locals.push(key.clone());
@@ -212,6 +222,7 @@ impl<'a> Machine<'a, '_> {
                 }
             }
             Value::Map(map) => {
+                self.budget.spend(charge::entries(map))?;
                 for (key, value) in map.entries() {
                     let item = if fold.pairs {
                         self.locals.push(key.clone());
@@ -229,6 +240,9 @@ impl<'a> Machine<'a, '_> {
                 }
             }
             _ => return Err(Error::overload()),
+        }
+        if fold.kind == FoldKind::SortBy {
+            self.budget.spend(charge::sorting(&result.sorted))?;
         }
         result.finish(fold.kind)
     }
@@ -278,6 +292,7 @@ impl<'a> Machine<'a, '_> {
             }
             FoldKind::Map => {
                 let value = self.node(&fold.body)?;
+                self.budget.spend(key.size() / 100)?;
                 insert(&mut result.entries, &key, value)?;
             }
             FoldKind::MapEntry => {
@@ -285,7 +300,7 @@ impl<'a> Machine<'a, '_> {
                     return Err(Error::overload());
                 };
                 for (key, value) in map.entries() {
-                    self.budget.spend(1)?;
+                    self.budget.spend(1 + key.size() / 100)?;
                     insert(&mut result.entries, &key, value)?;
                 }
             }

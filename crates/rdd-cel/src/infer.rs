@@ -5,9 +5,18 @@ use std::sync::Arc;
 use crate::types::Type;
 
 /// What is known about type parameters so far.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Inference {
     found: Vec<Option<Type>>,
+    /// Which parameters were found, in order.
+    trail: Vec<usize>,
+}
+
+/// A moment of an inference to which it may be taken back.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark {
+    found: usize,
+    trail: usize,
 }
 
 impl Inference {
@@ -15,6 +24,22 @@ impl Inference {
     pub(crate) fn fresh(&mut self) -> usize {
         self.found.push(None);
         self.found.len() - 1
+    }
+
+    /// Now.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            found: self.found.len(),
+            trail: self.trail.len(),
+        }
+    }
+
+    /// Forgets what was learned since.
+    pub(crate) fn back(&mut self, mark: Mark) {
+        for index in self.trail.drain(mark.trail..) {
+            self.found[index] = None;
+        }
+        self.found.truncate(mark.found);
     }
 
     /// The type with all that is known filled in; the rest stays open.
@@ -35,7 +60,7 @@ impl Inference {
     }
 
     /// Whether a value of the second type may stand where the first is wanted. What is
-    /// learned is kept, also when the answer is no: try on a copy.
+    /// learned is kept, also when the answer is no: go back to a mark then.
     pub(crate) fn fits(&mut self, wanted: &Type, given: &Type) -> bool {
         let (wanted, given) = (self.resolve(wanted), self.resolve(given));
         match (&wanted, &given) {
@@ -45,6 +70,7 @@ impl Inference {
                     return false;
                 }
                 self.found[*index] = Some(other.clone());
+                self.trail.push(*index);
                 true
             }
             (Type::Dyn | Type::Error, _) | (_, Type::Dyn | Type::Error) => true,

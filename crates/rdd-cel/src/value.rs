@@ -261,6 +261,15 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Whether there is a textual key.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match &self.entries {
+            Entries::Json(entries) => entries.contains_key(name),
+            Entries::Owned(entries) => entries.contains_key(&Key::from(name)),
+        }
+    }
+
     /// The value of a textual key.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<Value<'a>> {
@@ -410,6 +419,7 @@ impl<'a> Value<'a> {
             Self::Bytes(bytes) => size(bytes.len()),
             Self::List(list) => size(list.len()),
             Self::Map(map) => size(map.len()),
+            Self::Url(url) => size(url.len()),
             Self::Cidr(IpAddr::V4(_), _) | Self::Ip(IpAddr::V4(_)) => 4,
             Self::Cidr(IpAddr::V6(_), _) | Self::Ip(IpAddr::V6(_)) => 16,
             _ => 1,
@@ -444,7 +454,10 @@ impl<'a> Value<'a> {
             }
             (Self::Null, Self::Null) => true,
             (Self::Bool(left), Self::Bool(right)) => left == right,
-            (Self::Bytes(left), Self::Bytes(right)) => left == right,
+            (Self::Bytes(left), Self::Bytes(right)) => {
+                budget.spend(size(left.len().max(right.len())) / 10)?;
+                left == right
+            }
             (Self::Timestamp(left), Self::Timestamp(right)) => left == right,
             (Self::Duration(left), Self::Duration(right)) => left == right,
             (Self::Type(left), Self::Type(right)) => left == right,
@@ -505,7 +518,10 @@ impl<'a> Value<'a> {
                 None => write!(text, "{value}").map_err(|_| Error::overload())?,
             },
             Self::Int(value) => write!(text, "{value}").map_err(|_| Error::overload())?,
-            other => write!(text, "{other:?}").map_err(|_| Error::overload())?,
+            other => {
+                budget.spend(other.size())?;
+                write!(text, "{other:?}").map_err(|_| Error::overload())?;
+            }
         }
         Ok(())
     }

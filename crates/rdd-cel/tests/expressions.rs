@@ -185,7 +185,14 @@ fn evaluation_fails_with_the_words_of_kubernetes() {
 fn nothing_escapes_the_budget() {
     let many: Vec<usize> = (0..5000).collect();
     let long = "a".repeat(1_000_000);
-    let this = json!({"l": many, "s": long, "words": vec!["aaaaaaaaaa"; 5000]});
+    let keys: serde_json::Map<String, Json> = many
+        .iter()
+        .map(|index| (format!("k{index}"), json!(1)))
+        .collect();
+    let this = json!({
+        "l": many, "s": long, "words": vec!["aaaaaaaaaa"; 5000], "m": keys,
+        "path": format!("/{}", "a".repeat(1_000_000)),
+    });
     for expression in [
         "self.l.all(x, self.l.all(y, self.l.all(z, x + y + z >= 0)))",
         "self.l.map(x, self.l.map(y, x + y)).size() > 0",
@@ -201,6 +208,11 @@ fn nothing_escapes_the_budget() {
         "self.l.all(x, self.words == self.words)",
         "self.l.all(x, x in self.l) && self.l.all(x, !(-1 in self.l))",
         "sets.equivalent(self.l, self.l)",
+        "self.l.all(x, self.m.exists(k, true))",
+        "self.l.all(x, !(self.s in self.m)) && self.l.all(x, {self.s: 1} != {})",
+        "self.l.sortBy(x, self.s).size() > 0",
+        "self.l.all(x, self.s.findAll('.*b|a').size() > 0)",
+        "optional.of(url(self.path)).optMap(u, self.l.all(x, u.getEscapedPath() != '')).value()",
         "self.l.distinct().size() == 5000",
         "lists.range(100000000).size() > 0",
         "self.l.all(x, '%s'.format([self.l]) != '')",
@@ -305,6 +317,15 @@ fn deep_nesting_is_refused_and_what_is_allowed_fits_the_stack() {
         let nested = format!("{}true{}", "[1].all(x, ".repeat(90), ")".repeat(90));
         check(&nested, &Json::Null);
         let lists = format!("{}1{} != []", "[".repeat(90), "]".repeat(90));
+        // The type of each level must not be twice as large as that of the next.
+        let twice = format!(
+            "{}1{} != {{}}",
+            "optional.of(1).optMap(a, {1: ".repeat(20),
+            "}).value()".repeat(20)
+        );
+        check(&twice, &Json::Null);
+        let many = vec!["[] == []"; 4000].join(" && ");
+        check(&many, &Json::Null);
         check(&lists.replace("!= []", ".size() == 1"), &Json::Null);
     });
 }

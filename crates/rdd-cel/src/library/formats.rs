@@ -1,6 +1,6 @@
 //! Named formats and what is wrong with a text by them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rdd_schema::names;
 
@@ -49,8 +49,11 @@ const DNS1035: &str = "a DNS-1035 label must consist of lower case alphanumeric 
                        character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
                        '[a-z]([-a-z0-9]*[a-z0-9])?')";
 
-const UUID: &str =
-    "^[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}$";
+static UUID: LazyLock<Option<Pattern>> = LazyLock::new(|| {
+    let hex = "[0-9a-fA-F]";
+    let text = format!("^{hex}{{8}}-?{hex}{{4}}-?{hex}{{4}}-?{hex}{{4}}-?{hex}{{12}}$");
+    Pattern::compile(&text).ok()
+});
 
 fn named(name: &str) -> Option<&'static str> {
     NAMES.iter().find(|known| **known == name).copied()
@@ -102,7 +105,7 @@ fn problems(format: &str, text: &str, budget: &mut Budget) -> Result<Vec<String>
             Err(error) => vec![error.to_string()],
         },
         "uuid" => unless(
-            Pattern::compile(UUID)?.is_match(text),
+            UUID.as_ref().is_some_and(|uuid| uuid.is_match(text)),
             "does not match the UUID format",
         ),
         "byte" => unless(

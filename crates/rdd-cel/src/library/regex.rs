@@ -18,10 +18,10 @@ findAll string_find_all_string_int string . string int : list<string>
 
 /// Memory that a compiled pattern may take, in steps. A repetition like `{1000}` makes a
 /// short pattern large; what it takes says how much work a character is.
-const BYTES: [(usize, u64); 4] = [(1 << 15, 1), (1 << 17, 4), (1 << 19, 16), (1 << 20, 32)];
+const BYTES: [(usize, u64); 4] = [(1 << 15, 1), (1 << 17, 8), (1 << 19, 64), (1 << 20, 256)];
 
 /// Compiling a pattern costs this much, which is about what it takes.
-const COMPILE: u64 = 500;
+const COMPILE: u64 = 2000;
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ pub(crate) struct Recent(Option<Pattern>);
 impl Recent {
     fn get(&mut self, text: &str, budget: &mut Budget) -> Result<&Pattern> {
         if self.0.as_ref().is_none_or(|known| known.text != text) {
-            budget.spend(COMPILE + size(text.len()))?;
+            budget.spend(COMPILE + 10 * size(text.len()))?;
             self.0 = Some(Pattern::compile(text)?);
         }
         self.0.as_ref().ok_or_else(Error::overload)
@@ -206,7 +206,8 @@ pub(crate) fn call<'a>(
             };
             let mut found = Vec::new();
             for one in pattern.regex.find_iter(text).take(most) {
-                budget.spend(1)?;
+                // Each search may look at all the rest before it finds something short.
+                budget.spend(1 + size(text.len() - one.start()) / 1000)?;
                 found.push(Value::from(one.as_str()));
             }
             Ok(found.into())

@@ -17,6 +17,9 @@ minor semver_minor semver . : int
 patch semver_patch semver . : int
 ";
 
+/// The most characters of a version, so that comparing two costs next to nothing.
+const LENGTH_MAX: usize = 1024;
+
 /// A version; what was built does not count for its order.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -26,6 +29,9 @@ pub struct Version {
 
 impl Version {
     fn parse(text: &str, normalise: bool) -> Option<Self> {
+        if text.len() > LENGTH_MAX {
+            return None;
+        }
         let text = if normalise {
             text.trim_start_matches('v')
         } else {

@@ -44,6 +44,9 @@ getMilliseconds timestamp_to_milliseconds_with_tz timestamp . string : int
 getMilliseconds duration_to_milliseconds duration . : int
 ";
 
+/// No time or duration is longer: reading one takes no time to speak of.
+const LENGTH_MAX: usize = 256;
+
 /// Times lie between the years 1 and 9999.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
@@ -150,6 +153,9 @@ pub(crate) fn arithmetic<'a>(name: &str, left: &Value<'a>, right: &Value<'a>) ->
 
 /// A time as RFC 3339 writes it.
 pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
+    if text.len() > LENGTH_MAX {
+        return None;
+    }
     let separated = text
         .as_bytes()
         .get(10)
@@ -160,12 +166,18 @@ pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
 
 /// Midnight of a day.
 pub(crate) fn date(text: &str) -> Option<Timestamp> {
+    if text.len() > LENGTH_MAX {
+        return None;
+    }
     let date: Date = text.parse().ok()?;
     Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// A duration as Go writes it (`1h30m`), with days and weeks besides.
 pub(crate) fn duration(text: &str) -> Option<i64> {
+    if text.len() > LENGTH_MAX {
+        return None;
+    }
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

@@ -85,6 +85,11 @@ impl Url {
         Ok(url)
     }
 
+    /// Characters of all parts.
+    pub(crate) fn len(&self) -> usize {
+        self.scheme.len() + self.host.len() + self.path.len() + self.query.len()
+    }
+
     fn hostname(&self) -> &str {
         if let Some(inner) = self.host.strip_prefix('[') {
             return inner.split_once(']').map_or(inner, |(host, _)| host);
