@@ -1,8 +1,10 @@
-//! Who judges a write: the rules of this process, and the webhooks that clients configured.
+//! Who judges a write: the rules of this process, and the policies and webhooks that
+//! clients configured.
 //!
 //! ```text
 //! Call::admit ─▶ mutating:   rules ─▶ webhooks by name ─▶ again, for those that others changed after
-//!            └─▶ validating: rules ─▶ webhooks side by side, the first refusal in order wins
+//!            └─▶ validating: rules ─▶ policies ─▶ webhooks side by side; the first refusal
+//!                            in order wins
 //!
 //! write of a configuration ─▶ Configurations::observe ─▶ snapshot ◀─ store.changes
 //! ```
@@ -30,7 +32,9 @@ use crate::{
 };
 
 mod configurations;
+pub(crate) mod expressions;
 mod matching;
+mod policies;
 mod review;
 mod webhooks;
 
@@ -138,9 +142,7 @@ impl Call {
         let server = Arc::clone(&self.server);
         let admission = &server.admission;
         let rules = admission.rules();
-        let configured = tokio::time::timeout_at(self.deadline, admission.configurations.current())
-            .await
-            .map_err(|_| ApiError::deadline())?;
+        let configured = admission.configurations.current(self.deadline).await?;
         let resource = &self.resource;
         let sub_resource = self.subresource.map_or("", Subresource::as_str);
         let asked = GroupVersionResource {
@@ -152,7 +154,11 @@ impl Call {
             Phase::Mutating => &configured.mutating,
             Phase::Validating => &configured.validating,
         };
-        let exempt = resource.group == EXEMPT_GROUP || webhooks.is_empty();
+        let policies = match phase {
+            Phase::Mutating => &[],
+            Phase::Validating => configured.policies.as_slice(),
+        };
+        let exempt = resource.group == EXEMPT_GROUP || (webhooks.is_empty() && policies.is_empty());
         if exempt && !rules.wants(phase, &asked, sub_resource, operation) {
             return Ok(());
         }
@@ -169,20 +175,27 @@ impl Call {
             warnings: Vec::new(),
         };
         let before = question.request.object.clone();
-        match phase {
-            Phase::Mutating if exempt => question.ask_rules(&rules, phase).await?,
-            Phase::Mutating => webhooks::mutate(&mut question, &rules, webhooks).await?,
-            Phase::Validating => {
-                question.ask_rules(&rules, phase).await?;
-                if !exempt {
-                    webhooks::validate(&mut question, webhooks).await?;
+        let asked = async {
+            match phase {
+                Phase::Mutating if exempt => question.ask_rules(&rules, phase).await,
+                Phase::Mutating => webhooks::mutate(&mut question, &rules, webhooks).await,
+                Phase::Validating => {
+                    question.ask_rules(&rules, phase).await?;
+                    if exempt {
+                        return Ok(());
+                    }
+                    policies::judge(&mut question, policies).await?;
+                    webhooks::validate(&mut question, webhooks).await
                 }
             }
-        }
+        };
+        let judged = asked.await;
         let Question {
             request, warnings, ..
         } = question;
+        // Who refuses may warn as well.
         self.warn(warnings);
+        judged?;
         if phase == Phase::Mutating {
             self.take(object, &before, request.object)?;
         }
@@ -209,9 +222,10 @@ impl Call {
             Some(Subresource::Scale) => kind("autoscaling", "v1", "Scale"),
             _ => kind_of(&self.resource),
         };
-        let name = match (operation, old) {
-            (Operation::Create, _) | (_, None) => object::meta(object, "name"),
-            (_, Some(old)) => object::meta(old, "name"),
+        let name = match operation {
+            Operation::Create => object::meta(object, "name"),
+            // Empty for a collection, whose objects are not named in the request.
+            _ => self.name(),
         };
         // A Namespace is in itself, as far as requests go.
         let namespace = match self.namespace() {

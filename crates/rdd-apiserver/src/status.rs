@@ -423,6 +423,23 @@ impl ApiError {
         error
     }
 
+    /// An admission policy denies, for this reason.
+    #[must_use]
+    pub fn policy_denied(resource: &Resource, name: &str, text: &str, reason: &str) -> Self {
+        let mut error = Self::forbidden(resource, name, text).causes(vec![Cause {
+            message: text.to_owned(),
+            ..Cause::default()
+        }]);
+        error.0.code = match reason {
+            "Unauthorized" => 401,
+            "Forbidden" => 403,
+            "RequestEntityTooLarge" => 413,
+            _ => 422,
+        };
+        error.0.reason = Cow::Owned(reason.to_owned());
+        error
+    }
+
     /// A webhook denies; `status` is what it says about it, or null. Codes that are no
     /// refusal become 400.
     #[must_use]

@@ -12,7 +12,7 @@ mod list;
 mod managed;
 mod patch;
 pub(crate) mod scale;
-mod served;
+pub(crate) mod served;
 mod update;
 mod watch;
 mod write;

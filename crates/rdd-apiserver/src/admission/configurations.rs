@@ -13,18 +13,25 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use rdd_store::{ChangeKind, KeyRange, ReadAt, Revision, Store};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::matching::{Criteria, items};
+use super::{
+    expressions::{self, Conditions},
+    matching::{Criteria, items},
+    policies::{Binding, InForce, Policy},
+};
 use crate::{
     object,
     outbound::{Endpoint, Services},
+    status::{ApiError, ApiResult},
 };
 
 /// Where webhook configurations and policies are kept.
 const KEYS: &str = "/registry/admissionregistration.k8s.io/";
 const MUTATING: &str = "mutatingwebhookconfigurations";
 const VALIDATING: &str = "validatingwebhookconfigurations";
+const POLICIES: &str = "validatingadmissionpolicies";
+const BINDINGS: &str = "validatingadmissionpolicybindings";
 
 /// How long to wait before the store is read again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
@@ -36,6 +43,8 @@ pub(crate) struct Snapshot {
     pub(super) mutating: Vec<Arc<Webhook>>,
     /// By configuration and place in it.
     pub(super) validating: Vec<Arc<Webhook>>,
+    /// By name; those that no binding names are left out.
+    pub(super) policies: Vec<InForce>,
 }
 
 /// One webhook of one configuration.
@@ -45,8 +54,7 @@ pub(super) struct Webhook {
     /// As messages name it.
     pub(super) name: String,
     pub(super) criteria: Criteria,
-    /// It has conditions beyond the criteria.
-    pub(super) conditional: bool,
+    pub(super) conditions: Conditions,
     /// That it cannot be asked is a refusal.
     pub(super) fails_closed: bool,
     /// It may be asked in a dry run.
@@ -73,6 +81,8 @@ struct State {
     objects: BTreeMap<String, (Revision, Option<Value>)>,
     /// How far the change stream has told.
     told: Revision,
+    /// Compiled once, by key and revision.
+    policies: HashMap<(String, Revision), Arc<Policy>>,
     /// Connections outlive changes that do not concern them.
     endpoints: HashMap<String, Arc<Endpoint>>,
 }
@@ -87,13 +97,16 @@ impl Configurations {
         }
     }
 
-    /// What is in force. Waits until the store has been read once.
-    pub(super) async fn current(&self) -> Arc<Snapshot> {
+    /// What is in force, once the store has been read.
+    pub(super) async fn current(&self, deadline: Instant) -> ApiResult<Arc<Snapshot>> {
         if !*self.loaded.borrow() {
+            let mut loaded = self.loaded.subscribe();
             // The sender lives as long as this does.
-            let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+            let _ = tokio::time::timeout_at(deadline, loaded.wait_for(|loaded| *loaded))
+                .await
+                .map_err(|_| ApiError::deadline())?;
         }
-        Arc::clone(&self.snapshot.read())
+        Ok(Arc::clone(&self.snapshot.read()))
     }
 
     /// Takes note of a write by this process: `object` is absent when it is gone.
@@ -190,13 +203,9 @@ impl Configurations {
     fn publish(&self, state: &mut State) {
         let mut endpoints = HashMap::new();
         let mut webhooks = |plural: &str| -> Vec<Arc<Webhook>> {
-            let prefix = format!("{KEYS}{plural}/");
-            let configurations = state
-                .objects
-                .range(prefix.clone()..)
-                .take_while(|(key, _)| key.starts_with(&prefix));
-            configurations
-                .filter_map(|(key, (_, object))| Some((key, object.as_ref()?)))
+            state
+                .objects(plural)
+                .map(|(key, _, object)| (key, object))
                 .flat_map(|(key, object)| {
                     items(object, "webhooks")
                         .enumerate()
@@ -214,12 +223,49 @@ impl Configurations {
                 })
                 .collect()
         };
+        let (mutating, validating) = (webhooks(MUTATING), webhooks(VALIDATING));
         let snapshot = Snapshot {
-            mutating: webhooks(MUTATING),
-            validating: webhooks(VALIDATING),
+            mutating,
+            validating,
+            policies: state.policies_in_force(),
         };
         state.endpoints = endpoints;
         *self.snapshot.write() = Arc::new(snapshot);
+    }
+}
+
+impl State {
+    fn objects(&self, plural: &str) -> impl Iterator<Item = (&String, Revision, &Value)> {
+        let prefix = format!("{KEYS}{plural}/");
+        self.objects
+            .range(prefix.clone()..)
+            .take_while(move |(key, _)| key.starts_with(&prefix))
+            .filter_map(|(key, (revision, object))| Some((key, *revision, object.as_ref()?)))
+    }
+
+    fn policies_in_force(&mut self) -> Vec<InForce> {
+        let mut bindings: HashMap<String, Vec<Arc<Binding>>> = HashMap::new();
+        for (_, _, object) in self.objects(BINDINGS) {
+            let binding = Binding::read(object);
+            let of_policy = bindings.entry(binding.policy.clone()).or_default();
+            of_policy.push(Arc::new(binding));
+        }
+        let mut compiled = HashMap::new();
+        let mut in_force = Vec::new();
+        for (key, revision, object) in self.objects(POLICIES) {
+            let id = (key.clone(), revision);
+            let policy = match self.policies.get(&id) {
+                Some(policy) => Arc::clone(policy),
+                None => Arc::new(Policy::read(object)),
+            };
+            if let Some(bindings) = bindings.remove(&policy.name) {
+                let policy = Arc::clone(&policy);
+                in_force.push(InForce { policy, bindings });
+            }
+            compiled.insert(id, policy);
+        }
+        self.policies = compiled;
+        in_force
     }
 }
 
@@ -238,7 +284,7 @@ impl Webhook {
             id,
             name: text("name").to_owned(),
             criteria: Criteria::read(webhook, "rules"),
-            conditional: items(webhook, "matchConditions").next().is_some(),
+            conditions: Conditions::read(&expressions::of_webhooks(), webhook),
             fails_closed: text("failurePolicy") != "Ignore",
             dry_runs: matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
             reinvoked: text("reinvocationPolicy") == "IfNeeded",

@@ -56,6 +56,23 @@ impl Criteria {
         Ok(takes.then_some(found))
     }
 
+    /// As [`Criteria::meant`], for criteria that mean everything when they have no rules.
+    pub(super) async fn narrowed(
+        &self,
+        subject: &Subject<'_>,
+    ) -> ApiResult<Option<GroupVersionResource>> {
+        if !self.rules.is_empty() {
+            return self.meant(subject).await;
+        }
+        let excluded = self.find(&self.exclude, subject).is_some();
+        if excluded || !self.takes_object(subject.request) {
+            return Ok(None);
+        }
+        let takes =
+            self.namespace.is_everything() || subject.namespace_fits(&self.namespace).await?;
+        Ok(takes.then(|| subject.request.resource.clone()))
+    }
+
     fn find(&self, rules: &[Rule], subject: &Subject<'_>) -> Option<GroupVersionResource> {
         let request = subject.request;
         if rules

@@ -1,6 +1,6 @@
 //! In which order webhooks are asked, and what follows from their answers.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
 use rdd_admission::{AdmissionChain, AdmissionRequest, GroupVersionResource, Phase};
@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::{
     Question,
     configurations::Webhook,
+    expressions::{Purse, Scope},
     kind_of,
     matching::Subject,
+    policies::described,
     review::{self, Judgement, Outcome, Patch, PatchProblem},
     settle,
 };
@@ -160,21 +162,52 @@ async fn meant(
     let Some(resource) = webhook.criteria.meant(&subject).await? else {
         return Ok(None);
     };
+    let asked = seen_as(call, request, &resource).await?;
+    if webhook.conditions.is_empty() {
+        return Ok(Some(asked));
+    }
+    let described = described(&asked);
+    let scope = Scope {
+        object: &asked.object,
+        old_object: &asked.old_object,
+        request: &described,
+        namespace: &Value::Null,
+        params: &Value::Null,
+        variables: &[],
+        known: RefCell::default(),
+    };
+    match webhook.conditions.hold(&scope, &mut Purse::of_conditions()) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(text) if webhook.fails_closed => {
+            return Err(ApiError::forbidden(&call.resource, &request.name, &text));
+        }
+        Err(_) => return Ok(None),
+    }
+    Ok(Some(asked))
+}
+
+/// The request as if it had been made in this version of the resource.
+pub(super) async fn seen_as(
+    call: &Call,
+    request: &AdmissionRequest,
+    resource: &GroupVersionResource,
+) -> ApiResult<AdmissionRequest> {
     let mut asked = request.clone();
     asked.uid = uuid::Uuid::new_v4().to_string();
-    if resource != request.resource {
+    if *resource != request.resource {
         for object in [&mut asked.object, &mut asked.old_object] {
             let given = std::mem::take(object);
-            *object = converted(call, &request.resource, &resource, given).await?;
+            *object = converted(call, &request.resource, resource, given).await?;
         }
-        if let Some(target) = served(call, &resource)
+        if let Some(target) = served(call, resource)
             && call.subresource != Some(Subresource::Scale)
         {
             asked.kind = kind_of(&target);
         }
-        asked.resource = resource;
+        asked.resource = resource.clone();
     }
-    Ok(Some(asked))
+    Ok(asked)
 }
 
 async fn ask(
@@ -188,10 +221,6 @@ async fn ask(
             "admission webhook {:?} does not support dry run",
             webhook.name
         ))));
-    }
-    if webhook.conditional {
-        let text = "its matchConditions cannot be evaluated".to_owned();
-        return Err(Unanswered::Failed(text));
     }
     let body = review::question(asked, webhook.review_version).map_err(|error| {
         Unanswered::Failed(format!("could not create admission objects: {error}"))

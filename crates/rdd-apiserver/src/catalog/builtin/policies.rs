@@ -2,20 +2,25 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use rdd_cel::{Environment, Type};
 use rdd_schema::{FieldError, names};
 use serde_json::{Value, json};
 
 use super::{
     rules::{
-        FAILURE_POLICIES, MATCH_POLICIES, bump_generation, condition_errors, default_match, fill,
-        list, one_of, rule_errors, selector_errors, text, texts,
+        self, FAILURE_POLICIES, MATCH_POLICIES, bump_generation, default_match, fill, list, one_of,
+        rule_errors, selector_errors, text, texts,
     },
     zero::Form,
 };
-use crate::catalog::{Strategy, Subresource, WriteContext, crd::label_problems};
+use crate::{
+    admission::expressions,
+    catalog::{Strategy, Subresource, WriteContext, crd::label_problems},
+};
 
 /// The reasons that a broken rule may give.
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
+const CONDITION_STATUSES: &[&str] = &["False", "True", "Unknown"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 const NOT_FOUND_ACTIONS: &[&str] = &["Allow", "Deny"];
 const ANNOTATIONS_MAX: usize = 20;
@@ -120,9 +125,13 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
             }
         }
     }
-    condition_errors(spec, "spec.matchConditions", &mut errors);
+    let mut environment = expressions::of_policies(spec.get("paramKind").is_some());
+    rules::condition_errors(spec, "spec.matchConditions", &environment, &mut errors);
     for (index, variable) in list(spec, "variables").enumerate() {
-        variable_errors(variable, &format!("spec.variables[{index}]"), &mut errors);
+        let base = format!("spec.variables[{index}]");
+        let r#type = variable_errors(variable, &base, &environment, &mut errors);
+        let name = format!("variables.{}", text(variable, "name"));
+        environment = environment.with(&name, r#type);
     }
     let empty = |field: &str| list(spec, field).next().is_none();
     if empty("validations") && empty("auditAnnotations") {
@@ -136,9 +145,9 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
     }
     for (index, validation) in list(spec, "validations").enumerate() {
         let base = format!("spec.validations[{index}]");
-        validation_errors(validation, &base, &mut errors);
+        validation_errors(validation, &base, &environment, &mut errors);
     }
-    annotation_errors(object, &mut errors);
+    annotation_errors(object, &environment, &mut errors);
     errors
 }
 
@@ -204,7 +213,13 @@ fn matching_errors(matching: &Value, base: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn variable_errors(variable: &Value, base: &str, errors: &mut Vec<FieldError>) {
+/// The type of a variable, beside what is wrong with it.
+fn variable_errors(
+    variable: &Value,
+    base: &str,
+    environment: &Environment,
+    errors: &mut Vec<FieldError>,
+) -> Type {
     let name = text(variable, "name");
     let at = format!("{base}.name");
     if name.trim().is_empty() {
@@ -217,6 +232,9 @@ fn variable_errors(variable: &Value, base: &str, errors: &mut Vec<FieldError>) {
         ));
     }
     expression_given(variable, "expression", base, errors);
+    let at = format!("{base}.expression");
+    let source = text(variable, "expression");
+    expressions::check(environment, source, &[], &at, errors).unwrap_or(Type::Dyn)
 }
 
 /// Whether CEL takes the word as an identifier.
@@ -261,12 +279,24 @@ fn expression_given(owner: &Value, field: &str, base: &str, errors: &mut Vec<Fie
     }
 }
 
-fn validation_errors(validation: &Value, base: &str, errors: &mut Vec<FieldError>) {
+fn validation_errors(
+    validation: &Value,
+    base: &str,
+    environment: &Environment,
+    errors: &mut Vec<FieldError>,
+) {
     let blank = |field: &str| {
         let given = text(validation, field);
         !given.is_empty() && given.trim().is_empty()
     };
     expression_given(validation, "expression", base, errors);
+    for (field, wanted) in [
+        ("expression", Type::Bool),
+        ("messageExpression", Type::String),
+    ] {
+        let (source, at) = (text(validation, field), format!("{base}.{field}"));
+        expressions::check(environment, source, &[wanted], &at, errors);
+    }
     for field in ["messageExpression", "message"] {
         if blank(field) {
             errors.push(FieldError::invalid(
@@ -287,7 +317,7 @@ fn validation_errors(validation: &Value, base: &str, errors: &mut Vec<FieldError
     one_of(validation, "reason", base, REASONS, errors);
 }
 
-fn annotation_errors(object: &Value, errors: &mut Vec<FieldError>) {
+fn annotation_errors(object: &Value, environment: &Environment, errors: &mut Vec<FieldError>) {
     let spec = &object["spec"];
     let policy = text(&object["metadata"], "name");
     let count = list(spec, "auditAnnotations").count();
@@ -306,6 +336,10 @@ fn annotation_errors(object: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(format!("{base}.key"), key, problem));
         }
         expression_given(annotation, "valueExpression", &base, errors);
+        let source = text(annotation, "valueExpression");
+        let at = format!("{base}.valueExpression");
+        let wanted = [Type::String, Type::Null];
+        expressions::check(environment, source, &wanted, &at, errors);
         if !seen.insert(key) {
             errors.push(FieldError::duplicate(format!("{base}.key"), key));
         }
@@ -323,7 +357,76 @@ fn status_errors(object: &Value) -> Vec<FieldError> {
             }
         }
     }
+    let mut seen = HashSet::new();
+    for (index, condition) in list(&object["status"], "conditions").enumerate() {
+        let base = format!("status.conditions[{index}]");
+        condition_errors(condition, &base, &mut errors);
+        let r#type = text(condition, "type");
+        if !seen.insert(r#type) {
+            errors.push(FieldError::duplicate(format!("{base}.type"), r#type));
+        }
+    }
     errors
+}
+
+/// What is wrong with a condition of a status.
+fn condition_errors(condition: &Value, base: &str, errors: &mut Vec<FieldError>) {
+    const REASON_MAX: usize = 1024;
+    const MESSAGE_MAX: usize = 32 * 1024;
+    let at = |field: &str| format!("{base}.{field}");
+    let r#type = text(condition, "type");
+    for problem in names::qualified_name(r#type) {
+        errors.push(FieldError::invalid(at("type"), r#type, problem));
+    }
+    let status = text(condition, "status");
+    if !CONDITION_STATUSES.contains(&status) {
+        errors.push(FieldError::not_supported(
+            at("status"),
+            status,
+            CONDITION_STATUSES,
+        ));
+    }
+    if let Some(generation) = condition["observedGeneration"].as_i64()
+        && generation < 0
+    {
+        errors.push(FieldError::invalid(
+            at("observedGeneration"),
+            generation,
+            "must be greater than or equal to zero",
+        ));
+    }
+    if text(condition, "lastTransitionTime").is_empty() {
+        errors.push(FieldError::required(at("lastTransitionTime"), ""));
+    }
+    let reason = text(condition, "reason");
+    if reason.is_empty() {
+        errors.push(FieldError::required(at("reason"), ""));
+    } else if !is_reason(reason) {
+        errors.push(FieldError::invalid(
+            at("reason"),
+            reason,
+            "a condition reason must start with alphabetic character, optionally followed by a \
+             string of alphanumeric characters or '_,:', and must end with an alphanumeric \
+             character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB', \
+              or 'ReasonA:ReasonB', regex used for validation is \
+             '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')",
+        ));
+    }
+    for (field, most) in [("reason", REASON_MAX), ("message", MESSAGE_MAX)] {
+        if text(condition, field).len() > most {
+            errors.push(FieldError::too_long(at(field), most));
+        }
+    }
+}
+
+fn is_reason(reason: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = reason.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.last().is_some_and(|byte| word(*byte))
+        && bytes
+            .iter()
+            .all(|byte| word(*byte) || matches!(byte, b',' | b':'))
 }
 
 fn binding_errors(object: &Value) -> Vec<FieldError> {

@@ -3,8 +3,11 @@
 
 use std::collections::HashSet;
 
+use rdd_cel::{Environment, Type};
 use rdd_schema::{FieldError, names};
 use serde_json::{Map, Value, json};
+
+use crate::admission::expressions;
 
 /// The most match conditions of one webhook or policy.
 const CONDITIONS_MAX: usize = 64;
@@ -214,9 +217,14 @@ pub(super) fn selector_errors(selector: &Value, base: &str, errors: &mut Vec<Fie
     }
 }
 
-/// What is wrong with the match conditions at the path `base`, apart from what their
-/// expressions say.
-pub(super) fn condition_errors(owner: &Value, base: &str, errors: &mut Vec<FieldError>) {
+/// What is wrong with the match conditions at the path `base`; their expressions may
+/// name what `environment` knows.
+pub(super) fn condition_errors(
+    owner: &Value,
+    base: &str,
+    environment: &Environment,
+    errors: &mut Vec<FieldError>,
+) {
     let count = list(owner, "matchConditions").count();
     if count > CONDITIONS_MAX {
         errors.push(FieldError::too_many(base, count, CONDITIONS_MAX));
@@ -224,9 +232,12 @@ pub(super) fn condition_errors(owner: &Value, base: &str, errors: &mut Vec<Field
     let mut seen = HashSet::new();
     for (index, condition) in list(owner, "matchConditions").enumerate() {
         let at = |field: &str| format!("{base}[{index}].{field}");
-        if text(condition, "expression").trim().is_empty() {
+        let expression = text(condition, "expression");
+        if expression.trim().is_empty() {
             errors.push(FieldError::required(at("expression"), ""));
         }
+        let place = at("expression");
+        expressions::check(environment, expression, &[Type::Bool], &place, errors);
         let name = text(condition, "name");
         if name.is_empty() {
             errors.push(FieldError::required(at("name"), ""));

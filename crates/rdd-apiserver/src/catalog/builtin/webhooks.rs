@@ -12,10 +12,13 @@ use super::{
     },
     zero::Form,
 };
-use crate::catalog::{
-    Strategy, WriteContext,
-    client_config::{self, SERVICE_PORT},
-    crd::label_problems,
+use crate::{
+    admission::expressions,
+    catalog::{
+        Strategy, WriteContext,
+        client_config::{self, SERVICE_PORT},
+        crd::label_problems,
+    },
 };
 
 /// How long a webhook may take where nothing is said.
@@ -179,7 +182,12 @@ impl WebhookStrategy {
             );
         }
         client_config::errors(&webhook["clientConfig"], &at("clientConfig"), errors);
-        condition_errors(webhook, &at("matchConditions"), errors);
+        condition_errors(
+            webhook,
+            &at("matchConditions"),
+            &expressions::of_webhooks(),
+            errors,
+        );
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 mod bed;
 mod conversion;
+mod policies;
 mod server;
 
 use bed::{Bed, Reply, Shown, allow, patch, respond};
@@ -117,7 +118,7 @@ async fn updates_and_deletions_are_put_before_webhooks_too() {
             json!(["UPDATE", "a", "PatchOptions", "w", "v"]),
             json!(["DELETE", "a", "DeleteOptions", null, "w"]),
             json!(["CREATE", "b", "CreateOptions", "v", null]),
-            json!(["DELETE", "b", "DeleteOptions", null, "v"]),
+            json!(["DELETE", null, "DeleteOptions", null, "v"]),
         ]
     );
 }

@@ -1,0 +1,404 @@
+//! ValidatingAdmissionPolicies, where bindings put them into force.
+
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
+
+use rdd_admission::{AdmissionRequest, GroupVersionResource};
+use rdd_cel::Type;
+use rdd_store::ReadAt;
+use serde_json::Value;
+
+use super::{
+    Question,
+    expressions::{self, Conditions, Expression, Purse, Scope},
+    matching::{Criteria, LabelSelector, Subject, items, labels},
+    webhooks::seen_as,
+};
+use crate::{
+    catalog::Resource,
+    status::{ApiError, ApiResult},
+    verbs::{call::Call, convert, served, store_error},
+};
+
+/// The longest message that an expression may make.
+const MESSAGE_MAX: usize = 5 * 1024;
+
+/// One policy.
+pub(super) struct Policy {
+    pub(super) name: String,
+    criteria: Criteria,
+    fails_closed: bool,
+    param_kind: Option<(String, String)>,
+    conditions: Conditions,
+    variables: Vec<(String, Expression)>,
+    validations: Vec<Validation>,
+}
+
+struct Validation {
+    expression: Expression,
+    message: String,
+    message_expression: Option<Expression>,
+    reason: String,
+}
+
+/// One binding.
+pub(super) struct Binding {
+    name: String,
+    pub(super) policy: String,
+    criteria: Option<Criteria>,
+    params: Option<ParamRef>,
+    denies: bool,
+    warns: bool,
+    audits: bool,
+}
+
+struct ParamRef {
+    name: String,
+    namespace: String,
+    selector: LabelSelector,
+    /// That there is none is a refusal.
+    required: bool,
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_owned()
+}
+
+impl Policy {
+    pub(super) fn read(object: &Value) -> Self {
+        let spec = &object["spec"];
+        let kind = &spec["paramKind"];
+        let param_kind = kind
+            .is_object()
+            .then(|| (text(kind, "apiVersion"), text(kind, "kind")));
+        let mut environment = expressions::of_policies(param_kind.is_some());
+        let conditions = Conditions::read(&environment, spec);
+        let mut variables = Vec::new();
+        for variable in items(spec, "variables") {
+            let name = format!("variables.{}", text(variable, "name"));
+            let expression = Expression::new(&environment, &text(variable, "expression"), &[]);
+            environment = environment.with(&name, expression.result());
+            variables.push((name, expression));
+        }
+        let validations = items(spec, "validations").map(|validation| {
+            let message = text(validation, "messageExpression");
+            Validation {
+                expression: Expression::new(
+                    &environment,
+                    &text(validation, "expression"),
+                    &[Type::Bool],
+                ),
+                message: text(validation, "message").trim().to_owned(),
+                message_expression: (!message.is_empty())
+                    .then(|| Expression::new(&environment, &message, &[Type::String])),
+                reason: match text(validation, "reason") {
+                    reason if reason.is_empty() => "Invalid".to_owned(),
+                    reason => reason,
+                },
+            }
+        });
+        Self {
+            name: text(&object["metadata"], "name"),
+            criteria: Criteria::read(&spec["matchConstraints"], "resourceRules"),
+            fails_closed: spec["failurePolicy"] != "Ignore",
+            validations: validations.collect(),
+            param_kind,
+            conditions,
+            variables,
+        }
+    }
+
+    /// What the rules say about a write with this param: every refusal in order.
+    fn judge(&self, scope: &Scope<'_>) -> Vec<Refusal> {
+        let mut purse = Purse::of_policy();
+        let failed = |text: String| self.fails_closed.then(|| Refusal::invalid(text));
+        // Made anew, so that what conditions and rules borrow lives as long as this.
+        let scope = Scope {
+            object: scope.object,
+            old_object: scope.old_object,
+            request: scope.request,
+            namespace: scope.namespace,
+            params: scope.params,
+            variables: &self.variables,
+            known: RefCell::default(),
+        };
+        match self.conditions.hold(&scope, &mut purse) {
+            Ok(true) => {}
+            Ok(false) => return Vec::new(),
+            Err(text) => return failed(text).into_iter().collect(),
+        }
+        let mut refusals = Vec::new();
+        for validation in &self.validations {
+            match validation.expression.evaluate(&scope, &mut purse) {
+                Ok(value) if value.is_true() => {}
+                Ok(_) => refusals.push(Refusal {
+                    message: validation.message(&scope, &mut purse),
+                    reason: validation.reason.clone(),
+                }),
+                Err(text) => refusals.extend(failed(text)),
+            }
+        }
+        refusals
+    }
+}
+
+impl Validation {
+    fn message<'a>(&'a self, scope: &Scope<'a>, purse: &mut Purse) -> String {
+        let made = self.message_expression.as_ref().and_then(|expression| {
+            let value = expression.evaluate(scope, purse).ok()?;
+            let text = value.as_str()?.trim().to_owned();
+            let fits = !text.is_empty() && text.len() <= MESSAGE_MAX && !text.contains('\n');
+            fits.then_some(text)
+        });
+        made.unwrap_or_else(|| {
+            if self.message.is_empty() {
+                format!("failed expression: {}", self.expression.source())
+            } else {
+                self.message.clone()
+            }
+        })
+    }
+}
+
+impl Binding {
+    pub(super) fn read(object: &Value) -> Self {
+        let spec = &object["spec"];
+        let acts = |action: &str| items(spec, "validationActions").any(|one| one == action);
+        let reference = &spec["paramRef"];
+        Self {
+            name: text(&object["metadata"], "name"),
+            policy: text(spec, "policyName"),
+            criteria: spec
+                .get("matchResources")
+                .map(|matching| Criteria::read(matching, "resourceRules")),
+            params: reference.is_object().then(|| ParamRef {
+                name: text(reference, "name"),
+                namespace: text(reference, "namespace"),
+                selector: LabelSelector::read(&reference["selector"]),
+                required: reference["parameterNotFoundAction"] == "Deny",
+            }),
+            denies: acts("Deny"),
+            warns: acts("Warn"),
+            audits: acts("Audit"),
+        }
+    }
+}
+
+/// One rule that is broken.
+struct Refusal {
+    message: String,
+    reason: String,
+}
+
+impl Refusal {
+    fn invalid(message: String) -> Self {
+        Self {
+            message,
+            reason: "Invalid".to_owned(),
+        }
+    }
+}
+
+/// A policy with its bindings.
+pub(super) struct InForce {
+    pub(super) policy: Arc<Policy>,
+    pub(super) bindings: Vec<Arc<Binding>>,
+}
+
+/// Judges a write by every policy that is in force; the first refusal wins.
+pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> ApiResult<()> {
+    let mut warnings = Vec::new();
+    let mut denied: Option<(String, String)> = None;
+    for InForce { policy, bindings } in policies {
+        let subject = Subject::new(question.call, &question.request);
+        let resource = match policy.criteria.meant(&subject).await {
+            Ok(None) => continue,
+            Ok(Some(resource)) => resource,
+            Err(error) => {
+                let text = format!(
+                    "ValidatingAdmissionPolicy '{}' denied request: failed to configure policy: \
+                     {error}",
+                    policy.name
+                );
+                deny(&mut denied, policy.fails_closed, text, "Invalid");
+                continue;
+            }
+        };
+        for binding in bindings {
+            let told = |text: &str| {
+                format!(
+                    "ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {text}",
+                    policy.name, binding.name
+                )
+            };
+            let refusals = match ask(&subject, policy, binding, &resource).await {
+                Ok(refusals) => refusals,
+                Err(error) => {
+                    let text = told(&format!("failed to configure binding: {error}"));
+                    deny(&mut denied, policy.fails_closed, text, "Invalid");
+                    continue;
+                }
+            };
+            for Refusal { message, reason } in refusals {
+                if binding.audits {
+                    tracing::info!(
+                        policy = %policy.name, binding = %binding.name, %message,
+                        "a write breaks an admission policy"
+                    );
+                }
+                if binding.warns {
+                    warnings.push(format!(
+                        "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': \
+                         {message}",
+                        policy.name, binding.name
+                    ));
+                }
+                deny(&mut denied, binding.denies, told(&message), &reason);
+            }
+        }
+    }
+    question.warn(warnings);
+    let Some((message, reason)) = denied else {
+        return Ok(());
+    };
+    let resource = &question.call.resource;
+    let name = match question.request.name.as_str() {
+        "" => "Unknown",
+        name => name,
+    };
+    Err(ApiError::policy_denied(resource, name, &message, &reason))
+}
+
+fn deny(denied: &mut Option<(String, String)>, denies: bool, message: String, reason: &str) {
+    if denies && denied.is_none() {
+        *denied = Some((message, reason.to_owned()));
+    }
+}
+
+/// What a policy says under a binding, for every param.
+///
+/// # Errors
+/// Why the binding cannot be used.
+async fn ask(
+    subject: &Subject<'_>,
+    policy: &Policy,
+    binding: &Binding,
+    resource: &GroupVersionResource,
+) -> ApiResult<Vec<Refusal>> {
+    if let Some(criteria) = &binding.criteria
+        && criteria.narrowed(subject).await?.is_none()
+    {
+        return Ok(Vec::new());
+    }
+    let params = params(subject, policy, binding).await?;
+    if params.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = seen_as(subject.call, subject.request, resource).await?;
+    let request = described(&asked);
+    let namespace = subject.namespace().await?.unwrap_or(&Value::Null);
+    let mut refusals = Vec::new();
+    for params in &params {
+        refusals.extend(policy.judge(&Scope {
+            object: &asked.object,
+            old_object: &asked.old_object,
+            request: &request,
+            namespace,
+            params,
+            variables: &[],
+            known: RefCell::new(BTreeMap::new()),
+        }));
+    }
+    Ok(refusals)
+}
+
+/// `request` as expressions see it: without the objects.
+pub(super) fn described(request: &AdmissionRequest) -> Value {
+    let mut described = serde_json::to_value(request).unwrap_or_default();
+    if let Some(members) = described.as_object_mut() {
+        for field in ["object", "oldObject", "uid"] {
+            members.remove(field);
+        }
+        if !request.sub_resource.is_empty() {
+            let subresource = request.sub_resource.as_str().into();
+            members.insert("requestSubResource".to_owned(), subresource);
+        }
+    }
+    described
+}
+
+/// The params of a binding: null where the policy or the binding has none.
+async fn params(
+    subject: &Subject<'_>,
+    policy: &Policy,
+    binding: &Binding,
+) -> ApiResult<Vec<Value>> {
+    let (Some((api_version, kind)), Some(reference)) = (&policy.param_kind, &binding.params) else {
+        return Ok(vec![Value::Null]);
+    };
+    let call = subject.call;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let catalog = call.server.catalog.load();
+    let resource = catalog
+        .resource_of_kind(group, version, kind)
+        .cloned()
+        .ok_or_else(|| {
+            let described = format!("{api_version}, Kind={kind}");
+            ApiError::bare(format!("paramKind kind `{described}` not known"))
+        })?;
+    let namespace = place(&resource, reference, &subject.request.namespace)?;
+    let found = find(call, &resource, reference, namespace).await?;
+    if found.is_empty() && reference.required {
+        return Err(ApiError::bare(
+            "no params found for policy binding with `Deny` parameterNotFoundAction",
+        ));
+    }
+    Ok(found)
+}
+
+/// The Namespace in which params are looked for.
+fn place<'a>(
+    resource: &Resource,
+    reference: &'a ParamRef,
+    request: &'a str,
+) -> ApiResult<Option<&'a str>> {
+    match (resource.is_namespaced(), reference.namespace.as_str()) {
+        (false, "") => Ok(None),
+        (false, _) => Err(ApiError::bare(
+            "paramRef.namespace must not be provided for a cluster-scoped `paramKind`",
+        )),
+        (true, "") if request.is_empty() => Err(ApiError::bare(
+            "cannot use namespaced paramRef in policy binding that matches cluster-scoped \
+             resources",
+        )),
+        (true, "") => Ok(Some(request)),
+        (true, namespace) => Ok(Some(namespace)),
+    }
+}
+
+/// Read from the store as of now: a param that was just written counts.
+async fn find(
+    call: &Call,
+    resource: &Resource,
+    reference: &ParamRef,
+    namespace: Option<&str>,
+) -> ApiResult<Vec<Value>> {
+    let store = &call.server.store;
+    let mut entries = if reference.name.is_empty() {
+        let range = resource.range(namespace);
+        let page = store.list(&range, ReadAt::Latest, None).await;
+        page.map_err(store_error)?.entries
+    } else {
+        let key = resource.key(namespace, &reference.name);
+        let entry = store.get(&key).await.map_err(store_error)?;
+        entry.into_iter().collect()
+    };
+    convert::entries(&call.server, resource, &mut entries, call.deadline).await?;
+    let mut found = Vec::new();
+    for entry in &entries {
+        let object = served::value(resource, entry)?;
+        if !reference.name.is_empty() || reference.selector.accepts(labels(&object)) {
+            found.push(object);
+        }
+    }
+    Ok(found)
+}
