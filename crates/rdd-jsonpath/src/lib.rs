@@ -6,4 +6,4 @@
 
 mod template;
 
-pub use template::{ParseError, Template, show};
+pub use template::{DEPTH_MAX, ParseError, TEXT_MAX, Template, show};

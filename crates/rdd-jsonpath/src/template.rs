@@ -3,7 +3,21 @@
 //! Fields, `['…']`, indexes, slices, `[*]`, `..`, filters `[?(@.a=="b")]`, unions,
 //! quoted text and `{range …}{end}`.
 
+use std::{cell::Cell, collections::HashSet};
+
 use serde_json::Value;
+
+/// Longest text that is read, in bytes.
+pub const TEXT_MAX: usize = 64 * 1024;
+
+/// Ranges and filters that may stand in one another.
+pub const DEPTH_MAX: usize = 16;
+
+/// Values that [`Template::find`] visits at most; what lies beyond is not found.
+const FIND_VISITS: usize = 100_000;
+
+/// Values that [`Template::render`] visits at most; what lies beyond is not shown.
+const RENDER_VISITS: usize = 10_000_000;
 
 /// The crate's results.
 type Result<T, E = ParseError> = std::result::Result<T, E>;
@@ -26,12 +40,19 @@ enum Node {
 
 #[derive(Clone, Debug)]
 enum Step {
+    Root,
     Field(String),
     Every,
     Recursive,
     Index(Option<i64>, Option<i64>, bool),
     Union(Vec<Step>),
-    Filter(Vec<Step>, Option<(String, Value)>),
+    Filter(Vec<Step>, Option<(&'static str, Operand)>),
+}
+
+#[derive(Clone, Debug)]
+enum Operand {
+    Literal(Value),
+    Path(Vec<Step>),
 }
 
 impl Template {
@@ -44,7 +65,8 @@ impl Template {
     /// Reads `{.a.b}`, and also `.a.b` and `a.b` as kubectl does.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// What is wrong with the text, also when it is longer than [`TEXT_MAX`] or nested
+    /// deeper than [`DEPTH_MAX`].
     pub fn parse(text: &str) -> Result<Self> {
         let text = if text.contains('{') {
             text.to_owned()
@@ -53,16 +75,31 @@ impl Template {
         } else {
             format!("{{.{text}}}")
         };
+        if text.len() > TEXT_MAX {
+            return Err(bad("the text is too long"));
+        }
         let mut rest = text.as_str();
-        let nodes = nodes(&mut rest, false)?;
+        let nodes = nodes(&mut rest, 0)?;
         Ok(Self(nodes))
+    }
+
+    /// Reads the one path of a printer column, without its braces: `.a.b`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and when the text is anything but one path.
+    pub fn parse_path(text: &str) -> Result<Self> {
+        let template = Self::parse(&format!("{{{text}}}"))?;
+        match template.0.as_slice() {
+            [Node::Path(_)] => Ok(template),
+            _ => Err(bad("not a single path")),
+        }
     }
 
     /// The template filled from a document.
     #[must_use]
     pub fn render(&self, document: &Value) -> String {
         let mut out = String::new();
-        render(&self.0, document, document, &mut out);
+        Walk::new(document, RENDER_VISITS).render(&self.0, document, &mut out);
         out
     }
 
@@ -70,34 +107,8 @@ impl Template {
     #[must_use]
     pub fn find<'a>(&self, document: &'a Value) -> Vec<&'a Value> {
         match self.0.as_slice() {
-            [Node::Path(steps)] => walk(steps, vec![document]),
+            [Node::Path(steps)] => Walk::new(document, FIND_VISITS).walk(steps, document),
             _ => Vec::new(),
-        }
-    }
-}
-
-fn render(nodes: &[Node], root: &Value, current: &Value, out: &mut String) {
-    for node in nodes {
-        match node {
-            Node::Text(text) => out.push_str(text),
-            Node::Path(steps) => {
-                let start = if matches!(steps.first(), Some(Step::Field(name)) if name == "$") {
-                    root
-                } else {
-                    current
-                };
-                let steps = match steps.first() {
-                    Some(Step::Field(name)) if name == "$" => &steps[1..],
-                    _ => steps,
-                };
-                let found: Vec<String> = walk(steps, vec![start]).into_iter().map(show).collect();
-                out.push_str(&found.join(" "));
-            }
-            Node::Range(steps, body) => {
-                for item in walk(steps, vec![current]) {
-                    render(body, root, item, out);
-                }
-            }
         }
     }
 }
@@ -112,67 +123,168 @@ pub fn show(value: &Value) -> String {
     }
 }
 
-fn walk<'a>(steps: &[Step], mut values: Vec<&'a Value>) -> Vec<&'a Value> {
-    for step in steps {
-        values = values
-            .into_iter()
-            .flat_map(|value| apply(step, value))
-            .collect();
-    }
-    values
+/// One evaluation. It ends after a number of visits: unions, ranges and filters in
+/// one another multiply, and whoever may write a definition may write those.
+struct Walk<'a> {
+    root: &'a Value,
+    visits: Cell<usize>,
 }
 
-fn apply<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
-    let children = |value: &'a Value| -> Vec<&'a Value> {
-        match value {
-            Value::Array(items) => items.iter().collect(),
-            Value::Object(fields) => fields.values().collect(),
-            _ => Vec::new(),
+impl<'a> Walk<'a> {
+    fn new(root: &'a Value, visits: usize) -> Self {
+        Self {
+            root,
+            visits: Cell::new(visits),
+        }
+    }
+
+    /// Whether one more value may be looked at.
+    fn visit(&self) -> bool {
+        let left = self.visits.get();
+        self.visits.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    fn render(&self, nodes: &[Node], current: &'a Value, out: &mut String) {
+        for node in nodes {
+            if !self.visit() {
+                return;
+            }
+            match node {
+                Node::Text(text) => out.push_str(text),
+                Node::Path(steps) => {
+                    let found = self.walk(steps, current);
+                    let found: Vec<String> = found.into_iter().map(show).collect();
+                    out.push_str(&found.join(" "));
+                }
+                Node::Range(steps, body) => {
+                    for item in self.walk(steps, current) {
+                        self.render(body, item, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn walk(&self, steps: &[Step], start: &'a Value) -> Vec<&'a Value> {
+        let mut values = vec![start];
+        for step in steps {
+            let mut found = Vec::new();
+            if matches!(step, Step::Recursive) {
+                self.descend(values, &mut found);
+            } else {
+                for value in values {
+                    self.apply(step, value, &mut found);
+                }
+            }
+            values = found;
+        }
+        values
+    }
+
+    /// The containers here and below that hold something, parents first, each once.
+    fn descend(&self, mut stack: Vec<&'a Value>, found: &mut Vec<&'a Value>) {
+        let mut seen = HashSet::new();
+        stack.reverse();
+        while let Some(value) = stack.pop() {
+            if !self.visit() {
+                return;
+            }
+            let below = children(value);
+            if below.is_empty() || !seen.insert(std::ptr::from_ref(value)) {
+                continue;
+            }
+            found.push(value);
+            stack.extend(below.into_iter().rev());
+        }
+    }
+
+    fn apply(&self, step: &Step, value: &'a Value, found: &mut Vec<&'a Value>) {
+        if !self.visit() {
+            return;
+        }
+        match step {
+            Step::Root => found.push(self.root),
+            Step::Field(name) => found.extend(value.get(name)),
+            Step::Every => found.extend(children(value).into_iter().take_while(|_| self.visit())),
+            Step::Recursive => self.descend(vec![value], found),
+            Step::Index(from, to, slice) => {
+                let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                found.extend(
+                    indexed(items, *from, *to, *slice)
+                        .iter()
+                        .take_while(|_| self.visit()),
+                );
+            }
+            Step::Union(steps) => {
+                for step in steps {
+                    self.apply(step, value, found);
+                }
+            }
+            Step::Filter(path, test) => {
+                let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                for item in items {
+                    if !self.visit() {
+                        return;
+                    }
+                    if self.passes(item, path, test.as_ref()) {
+                        found.push(item);
+                    }
+                }
+            }
+        }
+    }
+
+    fn passes(
+        &self,
+        item: &'a Value,
+        path: &[Step],
+        test: Option<&(&'static str, Operand)>,
+    ) -> bool {
+        let left = self.walk(path, item);
+        let Some(left) = left.first() else {
+            return false;
+        };
+        match test {
+            None => true,
+            Some((operator, Operand::Literal(right))) => compare(left, operator, right),
+            Some((operator, Operand::Path(right))) => {
+                let right = self.walk(right, item);
+                right
+                    .first()
+                    .is_some_and(|right| compare(left, operator, right))
+            }
+        }
+    }
+}
+
+fn children(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(fields) => fields.values().collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn indexed(items: &[Value], from: Option<i64>, to: Option<i64>, slice: bool) -> &[Value] {
+    let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let absolute = |index: i64| {
+        if index < 0 {
+            index.saturating_add(length)
+        } else {
+            index
         }
     };
-    match step {
-        Step::Field(name) => value.get(name).into_iter().collect(),
-        Step::Every => children(value),
-        Step::Recursive => {
-            let mut all = vec![value];
-            for child in children(value) {
-                all.extend(apply(&Step::Recursive, child));
-            }
-            all
-        }
-        Step::Index(from, to, slice) => {
-            let Value::Array(items) = value else {
-                return Vec::new();
-            };
-            let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-            let absolute =
-                |index: i64| if index < 0 { index + length } else { index }.clamp(0, length);
-            if *slice {
-                let (from, to) = (absolute(from.unwrap_or(0)), absolute(to.unwrap_or(length)));
-                let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
-                return items.get(range).unwrap_or_default().iter().collect();
-            }
-            let index = from.unwrap_or(0);
-            let index = if index < 0 { index + length } else { index };
-            usize::try_from(index)
-                .ok()
-                .and_then(|index| items.get(index))
-                .into_iter()
-                .collect()
-        }
-        Step::Union(steps) => steps.iter().flat_map(|step| apply(step, value)).collect(),
-        Step::Filter(path, test) => children(value)
-            .into_iter()
-            .filter(|item| {
-                let found = walk(path, vec![item]);
-                match test {
-                    None => !found.is_empty(),
-                    Some((operator, wanted)) => found
-                        .first()
-                        .is_some_and(|found| compare(found, operator, wanted)),
-                }
-            })
-            .collect(),
+    let (from, to) = if slice {
+        let clamped = |index: i64| absolute(index).clamp(0, length);
+        (clamped(from.unwrap_or(0)), clamped(to.unwrap_or(length)))
+    } else {
+        let from = absolute(from.unwrap_or(0));
+        (from, from.saturating_add(1))
+    };
+    match (usize::try_from(from), usize::try_from(to)) {
+        (Ok(from), Ok(to)) => items.get(from..to).unwrap_or_default(),
+        _ => &[],
     }
 }
 
@@ -195,7 +307,9 @@ fn bad(text: &str) -> ParseError {
     ParseError(text.to_owned())
 }
 
-fn nodes(rest: &mut &str, inside: bool) -> Result<Vec<Node>> {
+fn nodes(rest: &mut &str, depth: usize) -> Result<Vec<Node>> {
+    let inside = depth > 0;
+    check_depth(depth)?;
     let mut nodes = Vec::new();
     loop {
         let Some(start) = rest.find('{') else {
@@ -222,8 +336,8 @@ fn nodes(rest: &mut &str, inside: bool) -> Result<Vec<Node>> {
             };
         }
         if let Some(path) = action.strip_prefix("range ") {
-            let steps = steps(path.trim())?;
-            nodes.push(Node::Range(steps, self::nodes(rest, true)?));
+            let steps = steps(path.trim(), 0)?;
+            nodes.push(Node::Range(steps, self::nodes(rest, depth + 1)?));
         } else if let Some(quote) = action
             .chars()
             .next()
@@ -231,9 +345,16 @@ fn nodes(rest: &mut &str, inside: bool) -> Result<Vec<Node>> {
         {
             nodes.push(Node::Text(unescape(action.trim_matches(quote))));
         } else {
-            nodes.push(Node::Path(steps(action)?));
+            nodes.push(Node::Path(steps(action, 0)?));
         }
     }
+}
+
+fn check_depth(depth: usize) -> Result<()> {
+    if depth > DEPTH_MAX {
+        return Err(bad("nested too deeply"));
+    }
+    Ok(())
 }
 
 /// Where the action ends, quotes respected.
@@ -255,11 +376,12 @@ fn unescape(text: &str) -> String {
     text.replace("\\n", "\n").replace("\\t", "\t")
 }
 
-fn steps(text: &str) -> Result<Vec<Step>> {
+fn steps(text: &str, depth: usize) -> Result<Vec<Step>> {
+    check_depth(depth)?;
     let mut steps = Vec::new();
     let mut rest = text;
     if let Some(behind) = rest.strip_prefix('$') {
-        steps.push(Step::Field("$".to_owned()));
+        steps.push(Step::Root);
         rest = behind;
     }
     rest = rest.strip_prefix('@').unwrap_or(rest);
@@ -274,7 +396,7 @@ fn steps(text: &str) -> Result<Vec<Step>> {
             rest = field(behind, &mut steps);
         } else if rest.starts_with('[') {
             let end = bracket(rest).ok_or_else(|| bad("unterminated array"))?;
-            steps.push(subscript(&rest[1..end])?);
+            steps.push(subscript(&rest[1..end], depth)?);
             rest = &rest[end + 1..];
         } else {
             rest = field(rest, &mut steps);
@@ -333,44 +455,88 @@ fn bracket(text: &str) -> Option<usize> {
     None
 }
 
-fn subscript(text: &str) -> Result<Step> {
+/// Calls back at every character outside quotes, with the brackets open there.
+fn outside_quotes(text: &str, mut each: impl FnMut(usize, usize) -> bool) {
+    let (mut depth, mut quote) = (0_usize, None);
+    for (index, letter) in text.char_indices() {
+        match (quote, letter) {
+            (Some(open), _) if open == letter => quote = None,
+            (Some(_), _) => continue,
+            (None, '"' | '\'') => quote = Some(letter),
+            (None, '[' | '(') => depth += 1,
+            (None, ']' | ')') => depth = depth.saturating_sub(1),
+            (None, _) => {
+                if each(index, depth) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The parts between commas that stand outside quotes and brackets.
+fn parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    outside_quotes(text, |index, depth| {
+        if depth == 0 && text[index..].starts_with(',') {
+            parts.push(&text[start..index]);
+            start = index + 1;
+        }
+        false
+    });
+    parts.push(&text[start..]);
+    parts
+}
+
+fn filter(text: &str, depth: usize) -> Result<Step> {
+    let mut found = None;
+    outside_quotes(text, |index, depth| {
+        if depth == 0 {
+            found = ["==", "!=", "<=", ">=", "<", ">"]
+                .into_iter()
+                .find(|operator| text[index..].starts_with(operator))
+                .map(|operator| (index, operator));
+        }
+        found.is_some()
+    });
+    let Some((index, operator)) = found else {
+        return Ok(Step::Filter(steps(text.trim(), depth + 1)?, None));
+    };
+    let left = steps(text[..index].trim(), depth + 1)?;
+    let right = text[index + operator.len()..].trim();
+    let right = if right.starts_with(['@', '$', '.']) {
+        Operand::Path(steps(right, depth + 1)?)
+    } else {
+        Operand::Literal(literal(right))
+    };
+    Ok(Step::Filter(left, Some((operator, right))))
+}
+
+fn subscript(text: &str, depth: usize) -> Result<Step> {
+    check_depth(depth)?;
     let text = text.trim();
-    if let Some(filter) = text
+    let mut parts = parts(text);
+    if parts.len() > 1 {
+        return parts
+            .drain(..)
+            .map(|part| subscript(part, depth + 1))
+            .collect::<Result<_>>()
+            .map(Step::Union);
+    }
+    if let Some(test) = text
         .strip_prefix("?(")
         .and_then(|rest| rest.strip_suffix(')'))
     {
-        for operator in ["==", "!=", "<=", ">=", "<", ">"] {
-            if let Some((left, right)) = filter.split_once(operator) {
-                return Ok(Step::Filter(
-                    steps(left.trim())?,
-                    Some((operator.to_owned(), literal(right.trim()))),
-                ));
-            }
-        }
-        return Ok(Step::Filter(steps(filter.trim())?, None));
+        return filter(test, depth);
     }
     if text == "*" {
         return Ok(Step::Every);
     }
     if text.starts_with(['"', '\'']) {
-        let names = text.split(',').map(|name| {
-            let name = name.trim();
-            // Backslashes are as good as inside plain names.
-            Step::Field(name.trim_matches(['"', '\'']).replace('\\', ""))
-        });
-        let mut names: Vec<Step> = names.collect();
-        return Ok(if names.len() == 1 {
-            names.remove(0)
-        } else {
-            Step::Union(names)
-        });
-    }
-    if text.contains(',') {
-        return text
-            .split(',')
-            .map(subscript)
-            .collect::<Result<_>>()
-            .map(Step::Union);
+        // Backslashes are as good as inside plain names.
+        let name = text.trim_matches(['"', '\'']).replace('\\', "");
+        return Ok(Step::Field(name));
     }
     let number = |text: &str| -> Result<Option<i64>> {
         let text = text.trim();
@@ -437,5 +603,142 @@ mod tests {
         }
         assert!(Template::parse("{.a").is_err());
         assert!(Template::parse("{range .a}").is_err());
+    }
+
+    #[test]
+    fn quotes_protect_operators_and_commas() {
+        let document = json!({
+            "items": [{"a": "x==y", "n": 1}, {"a": "z", "n": 2}],
+            "names": {"a,b": "both", "c": "one"},
+            "want": "z",
+        });
+        for (template, wanted) in [
+            ("{.items[?(@.a!=\"x==y\")].n}", "2"),
+            ("{.items[?(@.a==\"x==y\")].n}", "1"),
+            ("{.items[?(@['a']=='z')].n}", "2"),
+            ("{.items[?(@.a==$.want)].n}", "2"),
+            ("{.names['a,b']}", "both"),
+            ("{.names['a,b','c']}", "both one"),
+            ("{.items[0,1].n}", "1 2"),
+            ("{.names[?(@.x)]}", ""),
+        ] {
+            let rendered = Template::parse(template).map(|parsed| parsed.render(&document));
+            assert_eq!(rendered.ok().as_deref(), Some(wanted), "{template}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_the_document_wherever_a_path_is_looked_for() {
+        let document = json!({"a": {"b": 1}});
+        let template = Template::parse("{$.a.b}").expect("a path");
+        assert_eq!(template.find(&document), [&json!(1)]);
+        assert_eq!(template.render(&document), "1");
+    }
+
+    #[test]
+    fn a_descent_finds_every_container_once() {
+        let document = json!({"status": "up", "a": {"status": "down", "a": {"status": "off"}}});
+        let found = |text: &str| {
+            let template = Template::parse(text).expect("a path");
+            template.find(&document).len()
+        };
+        assert_eq!(found("{..status}"), 3);
+        assert_eq!(found("{..a..status}"), 2);
+        assert_eq!(found("{........status}"), 3);
+    }
+
+    #[test]
+    fn a_column_is_one_single_path() {
+        assert!(Template::parse_path(".spec.size").is_ok());
+        assert!(Template::parse_path(".conditions[?(@.type==\"Ready\")].status").is_ok());
+        for text in [
+            ".a}{.b",
+            ".a} and {.b",
+            ".a}{range .b}{.c}{end}{.d",
+            "range .a}{end",
+        ] {
+            assert!(Template::parse_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_and_length_are_bounded() {
+        let many = 20_000;
+        let ranges = format!("{{.a}}{}", "{range .b}".repeat(many / 4));
+        let filters = format!("{{.a{}", "[?(@.b".repeat(many / 3));
+        let closed = format!("{{.a{}{}}}", "[?(@.b".repeat(500), ")]".repeat(500));
+        let long = format!("{{{}}}", ".a".repeat(TEXT_MAX));
+        for text in [ranges, filters, closed, long] {
+            assert!(Template::parse(&text).is_err());
+        }
+    }
+
+    #[test]
+    fn what_multiplies_ends() {
+        let mut document = json!([1]);
+        for _ in 0..60 {
+            document = json!([document, 1]);
+        }
+        let unions = format!("{{{}}}", "[0,0,0,0]".repeat(50));
+        let descents = format!("{{{}}}", "..[0,1]".repeat(60));
+        let filters = format!("{{..{}{}}}", "[?(@..".repeat(10), "*)]".repeat(10));
+        for text in [unions, descents, filters] {
+            if let Ok(template) = Template::parse(&text) {
+                assert!(template.find(&document).len() <= FIND_VISITS, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn random_texts_are_read_or_refused() {
+        const WORDS: &[&str] = &[
+            "{",
+            "}",
+            "[",
+            "]",
+            "(",
+            ")",
+            "?(",
+            "@",
+            "$",
+            ".",
+            "..",
+            "*",
+            "a",
+            "b",
+            "0",
+            "-1",
+            ":",
+            ",",
+            "'",
+            "\"",
+            "\\",
+            "==",
+            "<",
+            "range ",
+            "{end}",
+            "\u{e4}",
+            " ",
+            "{range .a}",
+            "[?(@.a==1)]",
+            "9223372036854775807",
+            "-9223372036854775808",
+        ];
+        let document = json!({"a": [1, {"b": [[], {}, "c"]}], "b": {"a": null}});
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for _ in 0..20_000 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                // xorshift64
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let count = u64::try_from(WORDS.len()).unwrap_or(1);
+                text.push_str(WORDS[usize::try_from(state % count).unwrap_or(0)]);
+            }
+            if let Ok(template) = Template::parse(&text) {
+                let _ = (template.find(&document), template.render(&document));
+            }
+        }
     }
 }

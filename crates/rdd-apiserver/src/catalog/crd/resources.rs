@@ -184,8 +184,7 @@ fn selectable_fields_of(version: &Value) -> Vec<SelectableField> {
 
 /// Paths that cannot be read are accepted in definitions, and show nothing.
 fn cell(path: &str) -> Cell {
-    let template = format!("{{{path}}}");
-    Cell::Path(Template::parse(&template).unwrap_or_else(|_| Template::nothing()))
+    Cell::Path(Template::parse_path(path).unwrap_or_else(|_| Template::nothing()))
 }
 
 /// The columns after the name: those of the definition, else the age.
