@@ -10,7 +10,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use rdd_admission::AdmissionChain;
 use rdd_apiserver::{
     ApiServer, Identity, Options,
-    auth::{Authenticator, Rbac},
+    auth::{Authenticator, Issuer, Rbac},
     catalog::crd,
     health::Health,
     http::serve::{Security, serve},
@@ -36,6 +36,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let file = arguments.next().ok_or("--token-file needs a file")?;
         authenticator.add_token_file(&std::fs::read_to_string(file)?)?;
     }
+    // Tokens of ServiceAccounts end with this process: so does the store.
+    let issuer = Issuer::new(&Issuer::generate()?)?;
+    authenticator.set_issuer(Arc::new(issuer));
     let runtime = runtime::Builder::new_multi_thread()
         .thread_stack_size(rdd_apiserver::WORKER_STACK)
         .enable_all()

@@ -5,9 +5,11 @@ pub mod authorize;
 mod escalation;
 mod impersonate;
 pub mod rbac;
+pub mod service_account;
 
 pub use authenticate::{Authenticator, Identity};
 pub use authorize::{Attributes, Authorizer, Decision, MastersOnly};
 pub(crate) use escalation::check as check_escalation;
 pub(crate) use impersonate::impersonate;
 pub use rbac::Rbac;
+pub use service_account::Issuer;

@@ -98,6 +98,8 @@ pub enum Subresource {
     Scale,
     /// `/finalize`: update of a Namespace's `spec.finalizers`.
     Finalize,
+    /// `/token`: create of a token of a ServiceAccount.
+    Token,
 }
 
 impl Subresource {
@@ -108,13 +110,14 @@ impl Subresource {
             Self::Status => "status",
             Self::Scale => "scale",
             Self::Finalize => "finalize",
+            Self::Token => "token",
         }
     }
 
     /// The subresource of this path segment.
     #[must_use]
     pub fn parse(segment: &str) -> Option<Self> {
-        [Self::Status, Self::Scale, Self::Finalize]
+        [Self::Status, Self::Scale, Self::Finalize, Self::Token]
             .into_iter()
             .find(|subresource| subresource.as_str() == segment)
     }

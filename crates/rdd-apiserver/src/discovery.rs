@@ -189,6 +189,10 @@ fn subresource(resource: &Resource, subresource: Subresource) -> (Value, Vec<&'s
             kind(&resource.group, &resource.version, &resource.kind),
             vec!["update"],
         ),
+        Subresource::Token => (
+            kind("authentication.k8s.io", "v1", "TokenRequest"),
+            vec!["create"],
+        ),
     }
 }
 

@@ -137,12 +137,14 @@ impl Pages for Site {
 
 fn root(catalog: &Catalog) -> Value {
     let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
         "/api",
         "/apis",
         "/healthz",
         "/livez",
         "/openapi/v2",
         "/openapi/v3",
+        "/openid/v1/jwks",
         "/readyz",
         "/version",
     ]

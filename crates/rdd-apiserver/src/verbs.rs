@@ -11,8 +11,10 @@ mod get;
 mod list;
 mod managed;
 mod patch;
+mod review;
 pub(crate) mod scale;
 pub(crate) mod served;
+mod token;
 mod update;
 mod watch;
 mod write;
@@ -37,6 +39,10 @@ pub(crate) async fn run(mut call: Call, verb: Verb, body: Body) -> ApiResult<Res
         Verb::Get => get::get(&call).await,
         Verb::List => list::list(&call).await,
         Verb::Watch => watch::watch(&call).await,
+        Verb::Create if call.subresource == Some(Subresource::Token) => {
+            token::create(&mut call, body).await
+        }
+        Verb::Create if review::is_review(&call.resource) => review::create(&mut call, body).await,
         Verb::Create => create::create(&mut call, body).await,
         Verb::Update => update::update(&mut call, body).await,
         Verb::Patch => patch::patch(&mut call, body).await,

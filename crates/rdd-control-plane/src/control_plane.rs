@@ -132,6 +132,8 @@ impl ControlPlane {
         let pki = pki::prepare(&instance.path(PathKey::TlsDir), &options.tls_names)?;
         let tokens = Tokens::new();
         let mut authenticator = Authenticator::default();
+        let issuer = pki::token_issuer(&instance.path(PathKey::TlsDir))?;
+        authenticator.set_issuer(Arc::new(issuer));
         if let Some(file) = &options.token_file {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("failed to read the token file {}", file.display()))?;

@@ -78,6 +78,30 @@ pub(crate) fn prepare(folder: &Path, names: &[String]) -> Result<Pki> {
     })
 }
 
+/// The key that signs tokens of ServiceAccounts: what is there, or a new one. Tokens
+/// outlive a restart.
+pub(crate) fn token_issuer(folder: &Path) -> Result<rdd_apiserver::auth::Issuer> {
+    use rdd_apiserver::auth::Issuer;
+    let file = folder.join("service-account.key");
+    let key = match fs::read(&file) {
+        Ok(key) => key,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = Issuer::generate().context("failed to generate a key")?;
+            write_private(&file, &key)?;
+            key
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read {}", file.display()));
+        }
+    };
+    Issuer::new(&key).with_context(|| {
+        format!(
+            "failed to use {}; remove it to have it made again, which ends all tokens of ServiceAccounts",
+            file.display()
+        )
+    })
+}
+
 fn authority_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "rdd");

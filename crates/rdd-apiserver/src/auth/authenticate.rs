@@ -7,9 +7,14 @@ use std::{
 
 use http::{HeaderMap, header};
 use rdd_admission::UserInfo;
+use rdd_store::Store;
 use sha2::{Digest, Sha256};
 
-use crate::status::{ApiError, ApiResult};
+use crate::{
+    auth::service_account::{AUDIENCE, Issuer},
+    object::Time,
+    status::{ApiError, ApiResult},
+};
 
 /// The group of the almighty.
 pub const MASTERS: &str = "system:masters";
@@ -89,6 +94,7 @@ impl Identity {
 #[derive(Clone, Debug, Default)]
 pub struct Authenticator {
     tokens: HashMap<[u8; 32], Arc<Identity>>,
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// A line of a token file that cannot be read.
@@ -138,14 +144,28 @@ impl Authenticator {
         Ok(())
     }
 
+    /// Also knows the tokens that this issuer signs.
+    pub fn set_issuer(&mut self, issuer: Arc<Issuer>) {
+        self.issuer = Some(issuer);
+    }
+
+    /// Who signs tokens of ServiceAccounts, if anybody.
+    pub(crate) fn issuer(&self) -> Option<&Issuer> {
+        self.issuer.as_deref()
+    }
+
     /// Who sent these headers. Nobody is anonymous who shows a credential: a bad one is refused.
     ///
     /// # Errors
     /// 401.
-    pub fn authenticate(&self, headers: &HeaderMap) -> ApiResult<Arc<Identity>> {
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        store: &Arc<dyn Store>,
+    ) -> ApiResult<Arc<Identity>> {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return match websocket_token(headers) {
-                Some(token) => self.token(&token?),
+                Some(token) => self.token(&token?, store).await,
                 None => Ok(Arc::new(Identity::anonymous())),
             };
         };
@@ -155,14 +175,29 @@ impl Authenticator {
             // Another scheme is no credential of ours.
             return Ok(Arc::new(Identity::anonymous()));
         }
-        self.token(token.trim())
+        self.token(token.trim(), store).await
     }
 
-    fn token(&self, token: &str) -> ApiResult<Arc<Identity>> {
-        self.tokens
-            .get(&hash(token))
-            .cloned()
-            .ok_or_else(ApiError::unauthorized)
+    async fn token(&self, token: &str, store: &Arc<dyn Store>) -> ApiResult<Arc<Identity>> {
+        match self.holder(token, store, Time::now()).await {
+            Some((holder, audiences)) if audiences.iter().any(|one| one == AUDIENCE) => Ok(holder),
+            _ => Err(ApiError::unauthorized()),
+        }
+    }
+
+    /// Who holds a token, and for whom it is meant.
+    pub(crate) async fn holder(
+        &self,
+        token: &str,
+        store: &Arc<dyn Store>,
+        now: Time,
+    ) -> Option<(Arc<Identity>, Vec<String>)> {
+        if let Some(identity) = self.tokens.get(&hash(token)) {
+            return Some((Arc::clone(identity), vec![AUDIENCE.to_owned()]));
+        }
+        let issuer = self.issuer.as_ref().filter(|_| Issuer::knows(token))?;
+        let claims = issuer.verify(token, store, now).await?;
+        Some((Arc::new(claims.identity), claims.audiences))
     }
 }
 
@@ -214,7 +249,13 @@ fn csv(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use rdd_store::MemoryStore;
+
     use super::*;
+
+    fn store() -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new())
+    }
 
     fn bearer(value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -222,17 +263,19 @@ mod tests {
         headers
     }
 
-    #[test]
-    fn a_token_file_names_users_and_groups() {
+    #[tokio::test]
+    async fn a_token_file_names_users_and_groups() {
         let mut authenticator = Authenticator::default();
         let file = "t1,admin,admin-uid,\"system:masters,ops\"\n\nt2,alice,alice-uid\n";
         authenticator.add_token_file(file).expect("valid");
         let admin = authenticator
-            .authenticate(&bearer("Bearer t1"))
+            .authenticate(&bearer("Bearer t1"), &store())
+            .await
             .expect("known");
         assert_eq!(admin.groups, [MASTERS, "ops", AUTHENTICATED]);
         let alice = authenticator
-            .authenticate(&bearer("bearer t2"))
+            .authenticate(&bearer("bearer t2"), &store())
+            .await
             .expect("known");
         assert_eq!(
             (alice.name.as_str(), alice.uid.as_str()),
@@ -247,13 +290,16 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_bad_token_is_refused_and_none_is_anonymous() {
+    #[tokio::test]
+    async fn a_bad_token_is_refused_and_none_is_anonymous() {
         let authenticator = Authenticator::default();
-        let refused = authenticator.authenticate(&bearer("Bearer nope"));
+        let refused = authenticator
+            .authenticate(&bearer("Bearer nope"), &store())
+            .await;
         assert_eq!(refused.expect_err("unknown").code(), 401);
         let nobody = authenticator
-            .authenticate(&HeaderMap::new())
+            .authenticate(&HeaderMap::new(), &store())
+            .await
             .expect("anonymous");
         assert_eq!(nobody.name, "system:anonymous");
     }

@@ -25,6 +25,7 @@ mod lease;
 mod namespace;
 mod policies;
 mod rbac;
+mod reviews;
 mod rules;
 mod secret;
 mod service_account;
@@ -123,6 +124,9 @@ pub fn catalog(definition: impl FnOnce(Arc<zero::Form>) -> Arc<dyn Strategy>) ->
     {
         catalog.insert(resource);
     }
+    for resource in reviews() {
+        catalog.insert(resource);
+    }
     catalog.insert(lease());
     catalog.insert(custom_resource_definition(definition));
     catalog
@@ -171,6 +175,7 @@ fn core() -> Vec<Resource> {
         &document.form,
     )));
     let service_accounts = Resource {
+        subresources: vec![Subresource::Token],
         delete_returns_object: true,
         columns: columns::age_only(),
         ..namespaced("serviceaccounts", "ServiceAccount", &["sa"]).resource(document, strategy)
@@ -354,6 +359,68 @@ fn admission() -> [Resource; 4] {
             binding,
             bound,
             columns::policy_binding(),
+        ),
+    ]
+}
+
+fn reviews() -> [Resource; 6] {
+    let declare = |group, plural, kind, scope, document: Document| {
+        let strategy = Arc::new(reviews::ReviewStrategy(Arc::clone(&document.form)));
+        let declaration = Declaration {
+            group,
+            plural,
+            kind,
+            short_names: &[],
+            scope,
+        };
+        Resource {
+            verbs: &[Verb::Create],
+            ..declaration.resource(document, strategy)
+        }
+    };
+    let (authentication, authorization) = ("authentication.k8s.io", "authorization.k8s.io");
+    [
+        declare(
+            authentication,
+            "tokenreviews",
+            "TokenReview",
+            Scope::Cluster,
+            Document::token_review(),
+        ),
+        declare(
+            authentication,
+            "selfsubjectreviews",
+            "SelfSubjectReview",
+            Scope::Cluster,
+            Document::self_subject_review(),
+        ),
+        declare(
+            authorization,
+            "subjectaccessreviews",
+            "SubjectAccessReview",
+            Scope::Cluster,
+            Document::subject_access_review(),
+        ),
+        declare(
+            authorization,
+            "selfsubjectaccessreviews",
+            "SelfSubjectAccessReview",
+            Scope::Cluster,
+            Document::self_subject_access_review(),
+        ),
+        declare(
+            authorization,
+            "localsubjectaccessreviews",
+            "LocalSubjectAccessReview",
+            Scope::Namespaced,
+            Document::local_subject_access_review(),
+        ),
+        declare(
+            authorization,
+            "selfsubjectrulesreviews",
+            "SelfSubjectRulesReview",
+            Scope::Cluster,
+            Document::self_subject_rules_review(),
         ),
     ]
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     api_server::Inner,
-    auth::{self, Attributes, Identity},
+    auth::{self, Attributes, Identity, Issuer},
     catalog::{Catalog, Resource, Subresource, Verb},
     encoding::negotiate::{self, Offer},
     http::{
@@ -24,7 +24,7 @@ use crate::{
         request_info::{Query, RequestInfo, ResourceRequest},
         response,
     },
-    object::Time,
+    object::{self, Time},
     options,
     status::{ApiError, ApiResult},
     verbs::{
@@ -145,7 +145,12 @@ async fn route(
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let identity = match identity {
         Some(identity) => identity,
-        None => server.authenticator.authenticate(&parts.headers)?,
+        None => {
+            let authenticator = &server.authenticator;
+            authenticator
+                .authenticate(&parts.headers, &server.store)
+                .await?
+        }
     };
     let identity = auth::impersonate(server.authorizer(), identity, &parts.headers).await?;
     let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
@@ -173,6 +178,11 @@ async fn route(
     let catalog = server.catalog.load();
     let request = match info {
         RequestInfo::Path { .. } => {
+            if let Some(issuer) = server.authenticator.issuer()
+                && let Some(page) = issuer_page(issuer, &parts)
+            {
+                return Ok(page);
+            }
             let page = server.pages.page(&catalog, &parts, &query);
             return page.ok_or_else(|| unknown_path(&catalog, parts.uri.path()));
         }
@@ -229,6 +239,24 @@ async fn route(
     tokio::time::timeout_at(deadline, run)
         .await
         .unwrap_or_else(|_| Err(ApiError::deadline()))
+}
+
+/// Where others learn to check tokens of ServiceAccounts (OpenID Connect Discovery 1.0).
+fn issuer_page(issuer: &Issuer, parts: &Parts) -> Option<Response<Body>> {
+    let (kind, document) = match parts.uri.path().trim_end_matches('/') {
+        "/.well-known/openid-configuration" => {
+            let host = parts.headers.get(header::HOST)?.to_str().ok()?;
+            ("application/json", issuer.configuration(host))
+        }
+        "/openid/v1/jwks" => ("application/jwk-set+json", issuer.key_set()),
+        _ => return None,
+    };
+    let mut answer = response::bytes(200, kind, object::to_json(&document));
+    answer.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
+    Some(answer)
 }
 
 /// The name that a field selector fixes, without parsing all of it: authorisation comes first.
@@ -311,6 +339,10 @@ fn endpoint(
             return Err(ApiError::unknown_resource());
         }
     }
+    if !custom && !collection && resource.verbs == [Verb::Create] {
+        // Questions are not kept, so that none has a path.
+        return Err(ApiError::unknown_resource());
+    }
     let subresource = match request.subresource.as_str() {
         "" => None,
         segment => match Subresource::parse(segment).filter(|one| resource.has(*one)) {
@@ -330,6 +362,7 @@ fn endpoint(
                 matches!(verb, Verb::Get | Verb::Update | Verb::Patch)
             }
             Subresource::Finalize => verb == Verb::Update,
+            Subresource::Token => verb == Verb::Create,
         };
         return if allowed {
             Ok((verb, Some(subresource)))

@@ -212,6 +212,7 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, reference: &st
         let mut item = maker.item(resource.is_namespaced(), true);
         let methods: &[&str] = match subresource {
             Subresource::Finalize => &["put"],
+            Subresource::Token => &["post"],
             _ => &["get", "put", "patch"],
         };
         for method in methods {

@@ -250,7 +250,9 @@ impl Patch {
                 format!("must be {expected}"),
             );
             let refusal = ApiError::invalid(&resource, name, &[error]);
-            self.all_unknown(call, object)?;
+            if !resource.served_api_versions.contains(&api_version) {
+                self.all_unknown(call, object)?;
+            }
             return Err(refusal);
         }
         Ok(())

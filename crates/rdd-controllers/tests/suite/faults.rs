@@ -47,7 +47,9 @@ impl FailingStore {
     fn judge(&self) -> Result<()> {
         let one_in = self.one_in.load(Ordering::Relaxed);
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        if one_in == 0 || !call.is_multiple_of(one_in) {
+        // Scattered: at every fifth call, a step that takes five would fail for ever.
+        let scattered = call.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        if one_in == 0 || !scattered.is_multiple_of(one_in) {
             return Ok(());
         }
         self.failed.fetch_add(1, Ordering::Relaxed);

@@ -154,6 +154,48 @@ impl Document {
     pub fn api_service() -> Self {
         Self::read(include_str!("schemas/apiservice.json"))
     }
+
+    /// SubjectAccessReview.
+    #[must_use]
+    pub fn subject_access_review() -> Self {
+        Self::read(include_str!("schemas/subjectaccessreview.json"))
+    }
+
+    /// LocalSubjectAccessReview.
+    #[must_use]
+    pub fn local_subject_access_review() -> Self {
+        Self::read(include_str!("schemas/localsubjectaccessreview.json"))
+    }
+
+    /// SelfSubjectAccessReview.
+    #[must_use]
+    pub fn self_subject_access_review() -> Self {
+        Self::read(include_str!("schemas/selfsubjectaccessreview.json"))
+    }
+
+    /// SelfSubjectRulesReview.
+    #[must_use]
+    pub fn self_subject_rules_review() -> Self {
+        Self::read(include_str!("schemas/selfsubjectrulesreview.json"))
+    }
+
+    /// SelfSubjectReview.
+    #[must_use]
+    pub fn self_subject_review() -> Self {
+        Self::read(include_str!("schemas/selfsubjectreview.json"))
+    }
+
+    /// TokenReview.
+    #[must_use]
+    pub fn token_review() -> Self {
+        Self::read(include_str!("schemas/tokenreview.json"))
+    }
+
+    /// TokenRequest.
+    #[must_use]
+    pub fn token_request() -> Self {
+        Self::read(include_str!("schemas/tokenrequest.json"))
+    }
 }
 
 /// Puts definitions in the place of references to them.
