@@ -318,8 +318,10 @@ pub struct Resource {
     /// Where objects are kept.
     pub storage: StorageForm,
     /// Every `apiVersion` in which the same objects are served, this one included.
-    /// Managed-field entries of others are converted or dropped.
     pub served_api_versions: Vec<String>,
+    /// Every `apiVersion` that there is, served or not: managed-field entries of others
+    /// are dropped.
+    pub api_versions: Vec<String>,
     /// Table columns after `Name`; empty means `Name` and `Created At` (built-ins).
     pub columns: Vec<PrinterColumn>,
     /// Fields for field selectors.

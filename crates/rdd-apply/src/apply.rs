@@ -38,7 +38,7 @@ pub struct Apply<'a> {
     /// Fields that this endpoint never owns.
     pub reset_fields: &'a [Vec<String>],
     /// Every `apiVersion` in which the object can be had.
-    pub served_api_versions: &'a [String],
+    pub api_versions: &'a [String],
     /// What an object of this type prints with nothing set; an empty object for custom resources.
     pub blank: &'a Value,
     /// The current time in RFC 3339, seconds, UTC.
@@ -124,7 +124,7 @@ impl<'a> Apply<'a> {
             api_version: self.api_version,
             subresource: self.subresource,
             reset_fields: self.reset_fields,
-            served_api_versions: self.served_api_versions,
+            api_versions: self.api_versions,
             blank: self.blank,
             now: self.now,
             custom: self.custom,

@@ -34,7 +34,7 @@ pub struct Update<'a> {
     /// Fields that this endpoint never owns.
     pub reset_fields: &'a [Vec<String>],
     /// Every `apiVersion` in which the object can be had.
-    pub served_api_versions: &'a [String],
+    pub api_versions: &'a [String],
     /// What an object of this type prints with nothing set; an empty object for custom resources.
     pub blank: &'a Value,
     /// The current time in RFC 3339, seconds, UTC.
@@ -282,8 +282,7 @@ impl Managed {
     /// Custom resources refuse such entries instead.
     pub(crate) fn check_versions(&mut self, update: &Update<'_>) -> Result<(), UnknownVersion> {
         let known = |version: &str| {
-            version == update.api_version
-                || update.served_api_versions.iter().any(|one| one == version)
+            version == update.api_version || update.api_versions.iter().any(|one| one == version)
         };
         if update.custom
             && let Some(entry) = self

@@ -251,7 +251,14 @@ pub(crate) static OBJECT_META: LazyLock<Schema> = LazyLock::new(|| {
             ("controller", of(Type::Boolean)),
             ("kind", of(Type::String)),
             ("name", of(Type::String)),
-            ("uid", of(Type::String)),
+            (
+                "uid",
+                // What is missing is the zero value of Go, by which validation refuses it.
+                Schema {
+                    default: Some(Value::String(String::new())),
+                    ..of(Type::String)
+                },
+            ),
         ])
     };
     let mut owners = list(owner, ListType::Map, &["uid"]);

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::go_time::time_error;
 use crate::structural::Schema;
 
 /// Checks the JSON types of an object of a built-in kind; `metadata` is not looked at.
@@ -119,31 +120,14 @@ fn check(value: &Value, node: &Value, owner: &str, path: &str) -> Result<(), Str
 fn string(value: &str, node: &Value) -> Result<(), String> {
     match (text(node, "x-go-type"), text(node, "format")) {
         ("v1.Time", _) if value.parse::<jiff::Timestamp>().is_err() => {
-            Err(bad_time(value, "2006-01-02T15:04:05Z07:00"))
+            Err(time_error(value, false))
         }
-        ("v1.MicroTime", _) if !is_micro_time(value) => {
-            Err(bad_time(value, "2006-01-02T15:04:05.000000Z07:00"))
-        }
+        ("v1.MicroTime", _) if !is_micro_time(value) => Err(time_error(value, true)),
         (_, "byte") => base64_error(value).map_or(Ok(()), |at| {
             Err(format!("illegal base64 data at input byte {at}"))
         }),
         _ => Ok(()),
     }
-}
-
-fn bad_time(value: &str, layout: &str) -> String {
-    let (text, rest) = match value.split_once('T') {
-        Some((date, _)) if date.parse::<jiff::civil::Date>().is_ok() && value.contains('.') => {
-            let at = value.find('.').unwrap_or_default();
-            (&value[at..], ".000000")
-        }
-        Some((date, time)) if date.parse::<jiff::civil::Date>().is_ok() => {
-            let at = value.len() - time.len() + time.len().min(8);
-            (value.get(at..).unwrap_or_default(), ".000000")
-        }
-        _ => (value, "2006"),
-    };
-    format!("parsing time {value:?} as {layout:?}: cannot parse {text:?} as {rest:?}")
 }
 
 /// A moment with exactly six digits of the second.

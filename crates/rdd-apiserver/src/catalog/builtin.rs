@@ -94,7 +94,8 @@ impl Declaration<'_> {
                 ttl: None,
                 history: true,
             },
-            served_api_versions: vec![version],
+            served_api_versions: vec![version.clone()],
+            api_versions: vec![version],
             columns: Vec::new(),
             selectable_fields: Vec::new(),
             create_on_update: false,
@@ -235,6 +236,7 @@ fn events() -> [Resource; 2] {
     let core = Resource {
         storage: storage.clone(),
         served_api_versions: both.clone(),
+        api_versions: both.clone(),
         create_on_update: true,
         selectable_fields: core_fields,
         columns: columns::event(),
@@ -244,7 +246,8 @@ fn events() -> [Resource; 2] {
     let strategy = Arc::new(event::EventsEventStrategy(Arc::clone(&document.form)));
     let named = Resource {
         storage,
-        served_api_versions: both,
+        served_api_versions: both.clone(),
+        api_versions: both,
         create_on_update: true,
         selectable_fields: fields("regarding", "reportingController"),
         columns: columns::event(),

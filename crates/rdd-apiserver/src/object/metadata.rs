@@ -277,16 +277,8 @@ fn check_time(value: &mut Value, place: &str) -> Result<(), String> {
             *value = Value::String(Time::new(time).to_string());
             Ok(())
         }
-        Err(_) => Err(time_error(text)),
+        Err(_) => Err(rdd_schema::time_error(text, false)),
     }
-}
-
-/// Go's complaint about a time, as far as its first field: which is where nearly all fail.
-fn time_error(text: &str) -> String {
-    let quoted = crate::object::quote(text);
-    format!(
-        "parsing time {quoted} as \"2006-01-02T15:04:05Z07:00\": cannot parse {quoted} as \"2006\""
-    )
 }
 
 fn check_list(

@@ -20,7 +20,7 @@ pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, ne
             api_version: &api_version,
             subresource: call.subresource.map_or("", Subresource::as_str),
             reset_fields: &reset,
-            served_api_versions: &resource.served_api_versions,
+            api_versions: &resource.api_versions,
             blank: &resource.strategy.blank(),
             now: &now,
             custom: resource.is_custom(),

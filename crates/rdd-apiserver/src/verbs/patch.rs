@@ -391,7 +391,7 @@ impl Compute for Applied {
             subresource: call.subresource.map_or("", Subresource::as_str),
             force: self.force,
             reset_fields: &reset,
-            served_api_versions: &resource.served_api_versions,
+            api_versions: &resource.api_versions,
             blank: &resource.strategy.blank(),
             now: &now,
             custom: resource.is_custom(),

@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine, alphabet,
+    engine::{GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+};
 use serde_json::{Map, Value};
 
 /// How the objects of a type are written; made from its schema document.
@@ -190,11 +193,14 @@ fn respell_time(text: &mut String, digits: usize) {
 
 /// Base64 without line breaks.
 fn respell_bytes(text: &mut String) {
-    if text.contains(['\n', '\r']) {
-        let joined: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-        if let Ok(bytes) = STANDARD.decode(&joined) {
-            *text = STANDARD.encode(bytes);
-        }
+    // Go reads over line breaks and over bits behind the last byte.
+    const READER: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
+    let joined: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+    if let Ok(bytes) = READER.decode(&joined) {
+        *text = STANDARD.encode(bytes);
     }
 }
 

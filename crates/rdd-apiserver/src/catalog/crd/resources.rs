@@ -39,6 +39,10 @@ pub(super) fn of(
         .clone()
         .map(|version| api_version(group, text(version, "name")))
         .collect();
+    let api_versions: Vec<String> = versions
+        .iter()
+        .map(|version| api_version(group, text(version, "name")))
+        .collect();
     // Versions mostly share one schema; it is read once.
     let mut schemas: Vec<(&Value, Arc<Schema>)> = Vec::new();
     let mut read = |document| -> Result<Arc<Schema>, ParseError> {
@@ -111,6 +115,7 @@ pub(super) fn of(
                 history: true,
             },
             served_api_versions: served_api_versions.clone(),
+            api_versions: api_versions.clone(),
             columns: columns_of(version),
             selectable_fields: selectable_fields_of(version),
             create_on_update: false,
