@@ -515,26 +515,64 @@ fn shared(references: &str) -> BTreeMap<String, Value> {
     schemas
 }
 
-/// Takes away what the older form cannot say.
+/// Takes away what the older form cannot say. The keys of `properties` are names of
+/// fields and no keywords: a field may well be called `default`.
 fn reduce(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            for name in ["nullable", "anyOf", "oneOf", "not", "default"] {
-                fields.remove(name);
-            }
-            if let Some(Value::Array(all)) = fields.remove("allOf")
-                && let Some(reference) = all.first().and_then(|one| one.get("$ref")).cloned()
-            {
-                fields.insert("$ref".to_owned(), reference);
-            }
-            if fields.get("x-kubernetes-int-or-string").is_some()
-                || fields.get("x-kubernetes-preserve-unknown-fields").is_some()
-            {
-                fields.remove("type");
-            }
-            fields.values_mut().for_each(reduce);
+    let Value::Object(keywords) = schema else {
+        return;
+    };
+    for keyword in ["nullable", "anyOf", "oneOf", "not", "default"] {
+        keywords.remove(keyword);
+    }
+    if let Some(Value::Array(all)) = keywords.remove("allOf")
+        && let Some(reference) = all.first().and_then(|one| one.get("$ref")).cloned()
+    {
+        keywords.insert("$ref".to_owned(), reference);
+    }
+    if keywords.contains_key("x-kubernetes-int-or-string")
+        || keywords.contains_key("x-kubernetes-preserve-unknown-fields")
+    {
+        keywords.remove("type");
+    }
+    if let Some(Value::Object(properties)) = keywords.get_mut("properties") {
+        properties.values_mut().for_each(reduce);
+    }
+    for keyword in ["items", "additionalProperties"] {
+        if let Some(below) = keywords.get_mut(keyword) {
+            reduce(below);
         }
-        Value::Array(items) => items.iter_mut().for_each(reduce),
-        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_named_like_keywords_stay_in_the_older_form() {
+        let field = json!({"type": "string"});
+        let named = json!({
+            "default": field, "nullable": field, "not": field, "anyOf": field, "oneOf": field,
+            "allOf": field, "x-kubernetes-int-or-string": field, "type": field,
+        });
+        let mut schema = json!({
+            "type": "object",
+            "default": {},
+            "properties": {
+                "spec": {"type": "object", "nullable": true, "properties": named},
+                "list": {"type": "array", "items": {"type": "string", "default": "a"}},
+                "map": {"type": "object", "additionalProperties": {"allOf": [{"$ref": "#/x"}]}},
+            },
+        });
+        reduce(&mut schema);
+        let expect = json!({
+            "type": "object",
+            "properties": {
+                "spec": {"type": "object", "properties": named},
+                "list": {"type": "array", "items": {"type": "string"}},
+                "map": {"type": "object", "additionalProperties": {"$ref": "#/x"}},
+            },
+        });
+        assert_eq!(schema, expect);
     }
 }
