@@ -25,6 +25,7 @@ mod health;
 mod lease;
 mod manager;
 mod selection;
+mod watch_backoff;
 
 pub use admission::JoinAdmission;
 pub use context::Context;
@@ -35,3 +36,4 @@ pub use error::{Error, Result};
 pub use lease::Terms;
 pub use manager::{Deadlines, Manager, Options, Role, start};
 pub use selection::{Selected, Selection, UnknownController};
+pub use watch_backoff::{WatchBackoff, watch_backoff};

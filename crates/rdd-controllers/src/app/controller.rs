@@ -23,7 +23,7 @@ use super::verdict::{self, Known};
 use crate::world::World;
 
 /// The pause before a pass that the API refused is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(250);
 
 /// What can wake the loop.
 enum Input {
@@ -55,11 +55,11 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
     let client = context.client();
     let apps: Api<App> = Api::all(client.clone());
     let app_only = watcher::Config::default().fields(&format!("metadata.name={}", names::APP));
-    let mut app_events = pin!(watcher(apps, app_only).default_backoff());
+    let mut app_events = pin!(watcher(apps, app_only).backoff(rdd_manager::watch_backoff()));
     let maps: Api<ConfigMap> = Api::namespaced(client, names::RDD_NAMESPACE);
     let map_only = watcher::Config::default()
         .fields(&format!("metadata.name={}", names::DISCOVERY_CONFIG_MAP));
-    let mut map_events = pin!(watcher(maps, map_only).default_backoff());
+    let mut map_events = pin!(watcher(maps, map_only).backoff(rdd_manager::watch_backoff()));
 
     let machine = Arc::clone(&context.world().machine);
     let stopping = context.stopping();
@@ -368,7 +368,7 @@ async fn remove_namespace(client: kube::Client, app: &App) -> anyhow::Result<()>
         .any(|owner| {
             owner.controller == Some(true) && Some(&owner.uid) == app.metadata.uid.as_ref()
         });
-    if !ours {
+    if !ours || namespace.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
     let params = DeleteParams {

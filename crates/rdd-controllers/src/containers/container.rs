@@ -143,7 +143,8 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
 fn run(context: Context<World>) -> BoxFuture<'static, anyhow::Result<()>> {
     Box::pin(async move {
         let api: Api<Container> = Api::all(context.client());
-        let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut events =
+            pin!(watcher(api, watcher::Config::default()).backoff(rdd_manager::watch_backoff()));
         // Whatever existed before is judged after the gate opens.
         let mut waiting = Vec::new();
         let stopping = context.stopping();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use rdd_api::{App, Container, condition, names};
 use rdd_machine::Machine as _;
 use rdd_store::Store as _;
@@ -231,14 +231,22 @@ async fn delete_app(lab: &Lab) {
 
 /// Nothing is left of the App, its machine and its mirrors.
 async fn everything_goes(lab: &Lab) {
-    lab.eventually("the App and its mirrors are gone", || async {
-        let app = lab
-            .apps()
-            .get_opt(names::APP)
-            .await
-            .expect("the server works");
-        let left = app.is_some() || lab.machine.is_running().await || mirror_exists(lab).await;
-        (!left).then_some(())
+    lab.eventually("the App is gone", || async {
+        let app = lab.apps().get_opt(names::APP).await;
+        app.expect("the server works").is_none().then_some(())
+    })
+    .await;
+    lab.eventually("the machine is stopped", || async {
+        (!lab.machine.is_running().await).then_some(())
+    })
+    .await;
+    let containers: Api<Container> = Api::all(lab.client.clone());
+    lab.eventually("the mirror is gone", || async {
+        let list = containers.list(&ListParams::default()).await;
+        list.expect("the server works")
+            .items
+            .is_empty()
+            .then_some(())
     })
     .await;
 }

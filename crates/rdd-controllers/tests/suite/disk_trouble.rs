@@ -1,4 +1,4 @@
-//! What the controllers promise while the store fails one call in five.
+//! What the controllers promise while the store fails now and then.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +58,7 @@ fn mirrors_become_complete_although_writes_fail() {
     lab::run(|lab| async move {
         let manager = lab.start("*").await;
         create_app(&lab).await;
-        lab.store.fail_one_in(5);
+        lab.store.fail_one_write_in(5);
         put_containers(&lab);
         let wanted: BTreeSet<String> = (0..CONTAINERS).map(id).collect();
         lab.eventually("every container is mirrored", || async {
@@ -89,7 +89,7 @@ fn a_teardown_among_failures_orphans_nothing() {
             (mirrors(&lab).await?.len() == CONTAINERS).then_some(())
         })
         .await;
-        lab.store.fail_one_in(5);
+        lab.store.fail_one_in(10);
         lab.eventually("the deletion is accepted", || async {
             let (apps, how) = (lab.apps(), DeleteParams::default());
             apps.delete(names::APP, &how).await.ok().map(|_| ())

@@ -18,7 +18,8 @@ type Result<T> = std::result::Result<T, Error>;
 /// Passes everything on, and fails one call in so many.
 pub(crate) struct FailingStore {
     inner: Arc<dyn Store>,
-    one_in: AtomicU64,
+    one_read_in: AtomicU64,
+    one_write_in: AtomicU64,
     calls: AtomicU64,
     failed: AtomicU64,
 }
@@ -28,15 +29,22 @@ impl FailingStore {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
         Self {
             inner,
-            one_in: AtomicU64::new(0),
+            one_read_in: AtomicU64::new(0),
+            one_write_in: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
     }
 
-    /// From now on, one read or write in `count` fails; with 0 none does.
+    /// From now on, one read and one write in `count` fails; with 0 none does.
     pub(crate) fn fail_one_in(&self, count: u64) {
-        self.one_in.store(count, Ordering::Relaxed);
+        self.one_read_in.store(count, Ordering::Relaxed);
+        self.fail_one_write_in(count);
+    }
+
+    /// From now on, one write in `count` fails; with 0 none does.
+    pub(crate) fn fail_one_write_in(&self, count: u64) {
+        self.one_write_in.store(count, Ordering::Relaxed);
     }
 
     /// How many calls have failed.
@@ -44,8 +52,8 @@ impl FailingStore {
         self.failed.load(Ordering::Relaxed)
     }
 
-    fn judge(&self) -> Result<()> {
-        let one_in = self.one_in.load(Ordering::Relaxed);
+    fn judge(&self, one_in: &AtomicU64) -> Result<()> {
+        let one_in = one_in.load(Ordering::Relaxed);
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         // Scattered: at every fifth call, a step that takes five would fail for ever.
         let scattered = call.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
@@ -71,12 +79,12 @@ impl Store for FailingStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
-        self.judge()?;
+        self.judge(&self.one_read_in)?;
         self.inner.get(key).await
     }
 
     async fn list(&self, range: &KeyRange, at: ReadAt, limit: Option<usize>) -> Result<Page> {
-        self.judge()?;
+        self.judge(&self.one_read_in)?;
         self.inner.list(range, at, limit).await
     }
 
@@ -87,12 +95,12 @@ impl Store for FailingStore {
         expect: Expect,
         options: PutOptions,
     ) -> Result<Revision> {
-        self.judge()?;
+        self.judge(&self.one_write_in)?;
         self.inner.put(key, value, expect, options).await
     }
 
     async fn delete(&self, key: &Key, at: Revision) -> Result<Revision> {
-        self.judge()?;
+        self.judge(&self.one_write_in)?;
         self.inner.delete(key, at).await
     }
 

@@ -225,7 +225,10 @@ impl Lab {
             if begin.elapsed() > PATIENCE {
                 let app = self.apps().get_opt(names::APP).await;
                 let app = app.map(|app| app.map(|app| serde_json::to_string(&app.status)));
-                panic!("{what} did not come true; the App: {app:?}");
+                let mirrors: Api<rdd_api::Container> = Api::all(self.client.clone());
+                let mirrors = mirrors.list(&kube::api::ListParams::default()).await;
+                let mirrors = mirrors.map(|list| serde_json::to_string(&list.items));
+                panic!("{what} did not come true; the App: {app:?}; mirrors: {mirrors:?}");
             }
         }
     }

@@ -88,7 +88,7 @@ where
 {
     let mut collection = Collection::default();
     watcher(api, watcher::Config::default())
-        .default_backoff()
+        .backoff(rdd_manager::watch_backoff())
         .flat_map(move |event| match event {
             Ok(event) => stream::iter(collection.take(event)),
             Err(error) => {
