@@ -48,6 +48,45 @@ fn start(lab: &Lab, name: &str) -> String {
     ))
 }
 
+/// The Docker client as the user has it: no endpoint named, only its own files.
+fn docker_as_user(lab: &Lab, words: &[&str]) -> Done {
+    let mut docker = Command::new("docker");
+    docker.env_clear().env("HOME", lab.home()).args(words);
+    docker.output().expect("docker is installed").into()
+}
+
+#[test]
+fn docker_reaches_the_engine_by_a_context_as_long_as_it_runs() {
+    let lab = Lab::new("context");
+    let config = lab.home().join(".docker/config.json");
+    std::fs::create_dir(lab.home().join(".docker")).expect("a folder");
+    // A selection that leads nowhere, whatever engine this machine may have.
+    let text = r#"{"currentContext": "gone", "psFormat": "{{.Names}}", "auths": {"registry.example": {"auth": "eDp5"}}}"#;
+    std::fs::write(&config, text).expect("a file");
+    lab.rdd("start").ok();
+    wait_until("docker uses our context", || {
+        docker_as_user(&lab, &["context", "inspect", "-f", "{{.Name}}"])
+            .stdout
+            .trim()
+            == "rancher-desktop-context"
+    });
+    let there = docker_as_user(&lab, &["info", "-f", "{{.DockerRootDir}}"]).ok();
+    assert_eq!(there, lab.docker("info -f {{.DockerRootDir}}"));
+    let kept = std::fs::read_to_string(&config).expect("a file");
+    assert!(
+        kept.contains(r#"{"registry.example": {"auth": "eDp5"}}"#),
+        "{kept}"
+    );
+    lab.rdd("stop").ok();
+    let contexts = docker_as_user(&lab, &["context", "ls", "-q"]).ok();
+    assert_eq!(contexts, "default");
+    assert!(
+        !std::fs::read_to_string(&config)
+            .expect("a file")
+            .contains("currentContext")
+    );
+}
+
 #[test]
 fn what_docker_does_shows_and_what_the_api_asks_is_done() {
     let lab = Lab::new("both");

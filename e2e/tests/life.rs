@@ -300,6 +300,26 @@ fn concurrent_starts_and_stops_end_in_a_daemon_or_a_clear_error() {
 }
 
 #[test]
+fn a_stop_is_heard_at_any_moment_of_a_start_also_in_a_script_that_ignores_interrupts() {
+    let lab = Lab::new("ignored");
+    lab.rdd("svc create").ok();
+    let rdd = lab.command(&[]);
+    let variables = rdd.get_envs();
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .env_clear()
+        .envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    shell.arg("-c").arg(
+        "trap '' INT; for round in 1 2 3 4 5 6 7 8; do
+           \"$0\" svc start --wait=false && \"$0\" svc stop --timeout=60s || exit 9
+         done",
+    );
+    let done = shell.arg(rdd.get_program()).output().expect("a shell");
+    let text = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(0), "{text}");
+}
+
+#[test]
 fn set_judges_its_words_before_it_starts_anything() {
     let lab = Lab::new("words");
     for (line, wanted) in [

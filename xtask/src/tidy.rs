@@ -12,7 +12,13 @@ use crate::command::{capture, root};
 const IMPORTS: &[(&str, &[&str])] = &[
     (
         "rdd",
-        &["rdd-instance", "rdd-api", "rdd-ctl", "rdd-control-plane"],
+        &[
+            "rdd-instance",
+            "rdd-api",
+            "rdd-ctl",
+            "rdd-control-plane",
+            "rdd-docker-cli",
+        ],
     ),
     (
         "rdd-control-plane",
@@ -21,6 +27,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "rdd-store",
             "rdd-controllers",
             "rdd-manager",
+            "rdd-docker-cli",
             "rdd-engine",
             "rdd-machine",
             "rdd-instance",
@@ -34,6 +41,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "rdd-api",
             "rdd-manager",
             "rdd-admission",
+            "rdd-docker-cli",
             "rdd-engine",
             "rdd-machine",
             "rdd-instance",
@@ -54,6 +62,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rdd-apply", &["rdd-schema"]),
     ("rdd-cel", &["rdd-schema"]),
     ("rdd-store", &[]),
+    ("rdd-docker-cli", &["rdd-engine"]),
     ("rdd-engine", &[]),
     ("rdd-machine", &[]),
     ("rdd-schema", &[]),

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::native_machine;
+use crate::engine::{docker_context, native_machine};
 use crate::kubeconfig::{self, Tokens};
 use crate::options::Options;
 use crate::{budgets, pki};
@@ -148,8 +148,8 @@ impl ControlPlane {
         let parts = Parts {
             store,
             world: World {
-                machine: native_machine(instance)?,
-                engines: Arc::new(DockerEngines),
+                docker_context: Some(Arc::new(docker_context(instance))),
+                ..World::new(native_machine(instance)?, Arc::new(DockerEngines))
             },
             controllers: options.controllers,
             start_id: start_id.to_owned(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use rdd_docker_cli::{DEFAULT_ENDPOINT, Publisher};
 use rdd_instance::{Instance, PathKey, open_log};
 use rdd_machine::{Machine, Native, NativeOptions};
 
@@ -38,11 +39,36 @@ fn native(instance: &Instance) -> Native {
     })
 }
 
-/// Ends the engine of an instance whose control plane does not run, and removes its data.
+/// The Docker context of an instance.
+pub(crate) fn docker_context(instance: &Instance) -> Publisher {
+    let environment = instance.environment();
+    let decided_by = if environment.docker_host.is_some() {
+        Some("DOCKER_HOST")
+    } else {
+        environment
+            .docker_context
+            .as_ref()
+            .map(|_| "DOCKER_CONTEXT")
+    };
+    Publisher::new(rdd_docker_cli::Options {
+        folder: instance.docker_config(),
+        context: instance.name(),
+        memory: instance.path(PathKey::Dir).join("docker-context"),
+        default_endpoint: DEFAULT_ENDPOINT.to_owned(),
+        decided_by,
+    })
+}
+
+/// Ends the engine of an instance whose control plane does not run, and removes its
+/// data and the Docker context that leads to it.
 ///
 /// # Errors
 /// When a process cannot be ended or a file not removed.
 pub async fn remove_engine(instance: &Instance) -> Result<()> {
+    // The files of the Docker client are the user's: trouble there stops no deletion.
+    if let Err(error) = docker_context(instance).withdraw().await {
+        tracing::warn!(%error, "the Docker context of the instance may be left");
+    }
     if !instance.engine_dir().exists() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use rdd_instance::{Instance, Lock};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::budgets::SHUTDOWN;
@@ -18,19 +18,26 @@ const WORKERS: usize = 2;
 /// # Errors
 /// Why the start failed, or why it could not go on.
 pub fn run(instance: &Instance, options: Options) -> Result<()> {
-    let lock = Lock::acquire(instance, &options.version, options.arguments.clone())?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_stack_size(rdd_apiserver::WORKER_STACK)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
+    // Before the lock names this process: whoever finds it may signal it at once, and a
+    // script's background job inherits an ignored SIGINT.
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen().context("failed to listen for signals")?
+    };
+    let lock = Lock::acquire(instance, &options.version, options.arguments.clone())?;
     let outcome = runtime.block_on(async {
         // On a worker's deep stack, like every request.
         let served = tokio::spawn(serve(
             instance.clone(),
             options,
             lock.daemon().start_id.clone(),
+            signals,
         ));
         served.await.context("the control plane panicked")?
     });
@@ -41,18 +48,42 @@ pub fn run(instance: &Instance, options: Options) -> Result<()> {
     outcome
 }
 
-async fn serve(instance: Instance, options: Options, start_id: String) -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for signals")?;
+/// The signals that ask a daemon to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next one, in words.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
+        }
+    }
+}
+
+async fn serve(
+    instance: Instance,
+    options: Options,
+    start_id: String,
+    mut signals: Signals,
+) -> Result<()> {
     let start = ControlPlane::start(&instance, options, &start_id);
     let control_plane = tokio::select! {
         started = start => started?,
-        _ = interrupt.recv() => bail!("interrupted while starting"),
-        _ = terminate.recv() => bail!("terminated while starting"),
+        how = signals.next() => bail!("{how} while starting"),
     };
     let lost = tokio::select! {
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+        _ = signals.next() => None,
         failure = control_plane.failed() => Some(failure),
     };
     match &lost {
@@ -66,8 +97,7 @@ async fn serve(instance: Instance, options: Options, start_id: String) -> Result
                 bail!("shutting down took longer than {SHUTDOWN:?}");
             }
         }
-        _ = interrupt.recv() => bail!("interrupted while stopping"),
-        _ = terminate.recv() => bail!("terminated while stopping"),
+        how = signals.next() => bail!("{how} while stopping"),
     }
     match lost {
         None => Ok(()),

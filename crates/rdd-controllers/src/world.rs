@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use rdd_docker_cli::Publisher;
 use rdd_engine::{Docker, Endpoint, Engine, Fake};
 use rdd_machine::Machine;
 
@@ -14,6 +16,23 @@ pub struct World {
     pub machine: Arc<dyn Machine>,
     /// How an engine is reached.
     pub engines: Arc<dyn Connect>,
+    /// The context that lets the Docker client reach the engine too, if one is kept.
+    pub docker_context: Option<Arc<Publisher>>,
+    /// How often everything is compared with the engine, whatever its events said.
+    pub verify_every: Duration,
+}
+
+impl World {
+    /// Everything is compared every ten minutes, and no Docker context is kept.
+    #[must_use]
+    pub fn new(machine: Arc<dyn Machine>, engines: Arc<dyn Connect>) -> Self {
+        Self {
+            machine,
+            engines,
+            docker_context: None,
+            verify_every: Duration::from_secs(600),
+        }
+    }
 }
 
 impl fmt::Debug for World {

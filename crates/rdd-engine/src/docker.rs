@@ -69,6 +69,15 @@ impl Docker {
     }
 }
 
+/// Asks whether an engine answers there at all.
+///
+/// # Errors
+/// Says why none does.
+pub async fn ping(endpoint: &Endpoint, limit: Duration) -> Result<()> {
+    let transport = Transport::new(endpoint.clone());
+    transport.probe("/_ping", limit).await
+}
+
 #[async_trait]
 impl Engine for Docker {
     fn info(&self) -> &EngineInfo {

@@ -16,7 +16,7 @@ mod error;
 mod fake;
 mod object;
 
-pub use docker::Docker;
+pub use docker::{Docker, ping};
 pub use endpoint::Endpoint;
 pub use engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
 pub use error::{Error, Result};

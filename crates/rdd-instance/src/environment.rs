@@ -48,11 +48,11 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "DOCKER_HOST",
-        effect: "The endpoint that `rdd attach` takes when none is given.",
+        effect: "The endpoint that `rdd attach` takes when none is given; a service started with it leaves the selected Docker context alone.",
     },
     Variable {
         name: "DOCKER_CONTEXT",
-        effect: "The Docker context that `rdd attach` takes when none is given.",
+        effect: "The Docker context that `rdd attach` takes when none is given; a service started with it leaves the selected one alone.",
     },
     Variable {
         name: "KUBECONFIG",

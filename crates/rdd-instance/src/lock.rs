@@ -110,8 +110,8 @@ impl Drop for Lock {
 }
 
 impl Daemon {
-    /// The instance's living daemon, if there is one. A pid file that a dead one
-    /// left is removed.
+    /// The instance's living daemon, if there is one; see [`Daemon::is_named`]. A pid
+    /// file that a dead one left is removed.
     ///
     /// # Errors
     /// When the lock cannot be looked at.
@@ -134,8 +134,10 @@ impl Daemon {
                 let mut text = String::new();
                 file.read_to_string(&mut text)
                     .map_err(Error::file("read", &path))?;
-                // A daemon that holds the lock and has not written yet is starting.
-                Ok(Some(serde_json::from_str(&text).unwrap_or_else(|_| Self {
+                // A daemon that holds the lock and has not written yet is starting; until
+                // then the file is empty, or names the one before.
+                let named = serde_json::from_str(&text).ok().filter(Self::is_alive);
+                Ok(Some(named.unwrap_or_else(|| Self {
                     pid: 0,
                     started: 0,
                     start_id: String::new(),
@@ -145,6 +147,12 @@ impl Daemon {
             }
             Err((_, errno)) => Err(Error::file("lock", &path)(errno.into())),
         }
+    }
+
+    /// Whether the daemon has said who it is. One that has not is just starting.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.start_id.is_empty()
     }
 
     /// Whether the process that the lock named still is that process.

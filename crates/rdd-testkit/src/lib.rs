@@ -41,10 +41,7 @@ impl TestControlPlane {
         let machine = Arc::new(FakeMachine::new());
         let parts = Parts {
             store: Arc::new(MemoryStore::new()),
-            world: World {
-                machine: Arc::clone(&machine) as _,
-                engines: Arc::new(engine.clone()),
-            },
+            world: World::new(Arc::clone(&machine) as _, Arc::new(engine.clone())),
             controllers: controllers.to_owned(),
             start_id: "test".to_owned(),
             version: "v0.0.0".to_owned(),

@@ -202,7 +202,7 @@ async fn look(settings: &Settings) -> Outcome<Look> {
     let Some(daemon) = Daemon::find(&settings.instance)? else {
         return Ok(Look::Dead);
     };
-    if daemon.start_id.is_empty() {
+    if !daemon.is_named() {
         return Ok(Look::Waiting(Stage::Process));
     }
     if daemon.version != VERSION && !settings.developer_mode {

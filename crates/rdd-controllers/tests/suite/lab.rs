@@ -108,10 +108,7 @@ impl Lab {
         });
         let machine = Arc::new(FakeMachine::new());
         let engine = Fake::new("engine-1");
-        let world = Arc::new(World {
-            machine: machine.clone(),
-            engines: Arc::new(engine.clone()),
-        });
+        let world = Arc::new(World::new(machine.clone(), Arc::new(engine.clone())));
         let lab = Self {
             client,
             store: failing,

@@ -85,6 +85,16 @@ impl Transport {
         }
     }
 
+    /// Asks for a page whose content does not matter.
+    pub(super) async fn probe(&self, path: &str, limit: Duration) -> Result<()> {
+        let answered = timeout(limit, self.send(Method::GET, path)).await;
+        let (response, _connection) = answered.map_err(|_| Error::Timeout { limit })??;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        Err(refusal(response.status().as_u16(), &[]))
+    }
+
     /// Opens a stream of events; the limit is for its first word.
     pub(super) async fn events(&self, path: &str, limit: Duration) -> Result<EventStream> {
         let opened = timeout(limit, self.send(Method::GET, path)).await;

@@ -1,12 +1,10 @@
 //! `rdd set`, `start`, `stop` and `attach`: the App, which says what should run.
 
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use rdd_api::{App, names};
+use rdd_docker_cli::{DEFAULT_ENDPOINT, Files};
 use serde_json::{Value, json};
 
 use crate::args::{Attach, Set, Wait};
@@ -154,52 +152,20 @@ fn current_endpoint(settings: &Settings) -> anyhow::Result<String> {
     if let Some(host) = &environment.docker_host {
         return Ok(host.clone());
     }
-    let folder = settings.instance.docker_config();
-    let context = match &environment.docker_context {
-        Some(context) => context.clone(),
-        None => current_context(&folder.join("config.json"))?,
+    let files = Files::new(settings.instance.docker_config());
+    let selected = match &environment.docker_context {
+        Some(context) => Some(context.clone()),
+        None => files.current()?,
     };
-    if context.is_empty() || context == "default" {
-        return Ok("unix:///var/run/docker.sock".to_owned());
-    }
-    let contexts = folder.join("contexts/meta");
-    let entries = fs::read_dir(&contexts).with_context(|| {
-        format!(
-            "failed to read the Docker contexts in {}",
-            contexts.display()
+    let Some(name) = selected.filter(|name| name != "default") else {
+        return Ok(DEFAULT_ENDPOINT.to_owned());
+    };
+    let Some(context) = files.context(&name)? else {
+        bail!(
+            "the Docker context {name:?} does not exist; name an endpoint: rdd attach {DEFAULT_ENDPOINT}"
         )
-    })?;
-    for entry in entries {
-        let file = entry
-            .context("failed to read the Docker contexts")?
-            .path()
-            .join("meta.json");
-        let Ok(text) = fs::read(&file) else {
-            continue;
-        };
-        let meta: Value = serde_json::from_slice(&text)
-            .with_context(|| format!("failed to read {}", file.display()))?;
-        if meta["Name"] == context.as_str() {
-            let host = meta["Endpoints"]["docker"]["Host"].as_str();
-            return Ok(host
-                .with_context(|| format!("the Docker context {context:?} has no endpoint"))?
-                .to_owned());
-        }
-    }
-    bail!(
-        "the Docker context {context:?} does not exist; name an endpoint: rdd attach unix:///var/run/docker.sock"
-    )
-}
-
-fn current_context(file: &Path) -> anyhow::Result<String> {
-    let text = match fs::read(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        other => other.with_context(|| format!("failed to read {}", file.display()))?,
     };
-    let config: Value = serde_json::from_slice(&text)
-        .with_context(|| format!("failed to read {}", file.display()))?;
-    Ok(config["currentContext"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned())
+    context
+        .host
+        .with_context(|| format!("the Docker context {name:?} has no endpoint"))
 }

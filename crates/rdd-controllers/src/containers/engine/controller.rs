@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::actions;
 use super::app_status;
-use super::connection::{Connection, connect};
+use super::connection::{Connection, chain, connect};
 use super::mirrors::{Mirrors, has_finalizer, is_deleting, is_of, is_ours};
 use super::plan;
 use super::queue::Queue;
@@ -88,6 +88,7 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
     }
     // The mirrors stay: the next start repairs them in place.
     controller.workers.shutdown().await;
+    controller.withdraw_context().await;
     Ok(())
 }
 
@@ -138,6 +139,8 @@ struct Controller {
     sweeping: bool,
     /// When a status that could not be written is tried again.
     unreported: Option<Instant>,
+    /// Whether a Docker context may be there; one may be left of an earlier run.
+    published: bool,
 }
 
 impl Controller {
@@ -160,6 +163,7 @@ impl Controller {
             identity: None,
             sweeping: false,
             unreported: None,
+            published: true,
         }
     }
 
@@ -436,6 +440,7 @@ impl Controller {
         if self.disconnect().await {
             tracing::info!("mirroring ends");
         }
+        self.withdraw_context().await;
         if !self.sweeping {
             self.retry = None;
         }
@@ -490,6 +495,7 @@ impl Controller {
                         version = session.status.version,
                         "connected"
                     );
+                    self.publish_context(&endpoint).await;
                     self.session = Some(session);
                     self.retry = None;
                 }
@@ -584,6 +590,36 @@ impl Controller {
             verify: Instant::now() + verify_pause(&label),
             status,
         })
+    }
+
+    /// Lets the Docker client reach the engine. Its files are the user's; trouble there
+    /// says nothing about the engine.
+    async fn publish_context(&mut self, endpoint: &str) {
+        let Some(context) = &self.context.world().docker_context else {
+            return;
+        };
+        self.published = true;
+        if let Err(error) = context.publish(endpoint).await {
+            tracing::warn!(
+                error = chain(&error),
+                "docker has no context for the engine"
+            );
+        }
+    }
+
+    async fn withdraw_context(&mut self) {
+        let Some(context) = &self.context.world().docker_context else {
+            return;
+        };
+        if !std::mem::take(&mut self.published) {
+            return;
+        }
+        if let Err(error) = context.withdraw().await {
+            tracing::warn!(
+                error = chain(&error),
+                "docker may still have a context for the engine"
+            );
+        }
     }
 
     /// The connection is gone: nothing is removed, and it is said at once.
@@ -717,9 +753,7 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
         let volumes = work.engine.volumes().await?;
         Ok::<_, rdd_engine::Error>((containers, images, volumes))
     };
-    let (containers, images, volumes) = lists
-        .await
-        .map_err(|error| super::connection::chain(&error))?;
+    let (containers, images, volumes) = lists.await.map_err(|error| chain(&error))?;
     let mut keys: BTreeSet<Key> = BTreeSet::from([Key::Scaffold]);
     keys.extend(containers.into_iter().map(Key::Container));
     keys.extend(images.into_iter().map(|image| Key::Image(image.id)));

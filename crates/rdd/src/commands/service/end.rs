@@ -23,7 +23,7 @@ pub(super) async fn stop(settings: &Settings, wait: bool, limit: Limit) -> Outco
         tracing::info!("{name:?} control plane does not exist");
         return Ok(());
     }
-    let Some(daemon) = Daemon::find(&settings.instance)? else {
+    let Some(daemon) = named(settings, limit).await? else {
         tracing::info!("{name:?} control plane is already stopped");
         return Ok(());
     };
@@ -37,12 +37,40 @@ pub(super) async fn stop(settings: &Settings, wait: bool, limit: Limit) -> Outco
     Ok(())
 }
 
+/// The daemon, once it has said who it is: one that has not cannot be signalled.
+async fn named(settings: &Settings, limit: Limit) -> Outcome<Option<Daemon>> {
+    let begin = Instant::now();
+    loop {
+        match Daemon::find(&settings.instance)? {
+            Some(daemon) if !daemon.is_named() => {}
+            other => return Ok(other),
+        }
+        if limit.is_some_and(|limit| begin.elapsed() >= limit) {
+            return Err(expired(format_args!(
+                "timed out waiting for the starting {:?} control plane to say its pid",
+                settings.name()
+            )));
+        }
+        pause(settings).await?;
+    }
+}
+
+/// Lets a moment pass until the next look.
+async fn pause(settings: &Settings) -> Outcome {
+    tokio::select! {
+        () = sleep(LOOK) => Ok(()),
+        _ = tokio::signal::ctrl_c() => {
+            Err(anyhow!("cancelled; {:?} control plane is still stopping", settings.name()).into())
+        }
+    }
+}
+
 /// Stops the daemon and removes the instance's files, only after proof that it is gone.
 pub(super) async fn delete(settings: &Settings, limit: Limit) -> Outcome {
     let name = settings.name();
     let instance = &settings.instance;
     let places = [PathKey::LogDir, PathKey::ShortDir, PathKey::Dir].map(|key| instance.path(key));
-    if let Some(daemon) = Daemon::find(instance)? {
+    if let Some(daemon) = named(settings, limit).await? {
         end(settings, &daemon, limit).await?;
     }
     if !places.iter().any(|place| place.exists()) {
@@ -80,12 +108,7 @@ async fn end(settings: &Settings, daemon: &Daemon, limit: Limit) -> Outcome {
                 daemon.pid
             )));
         }
-        tokio::select! {
-            () = sleep(LOOK) => {}
-            _ = tokio::signal::ctrl_c() => {
-                return Err(anyhow!("cancelled; {:?} control plane is still stopping", settings.name()).into());
-            }
-        }
+        pause(settings).await?;
     }
     Ok(())
 }
