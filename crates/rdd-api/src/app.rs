@@ -144,8 +144,34 @@ pub struct EngineStatus {
     pub version: String,
     /// The version of its API that is spoken.
     pub api_version: String,
-    /// Since when the connection stands.
+    /// Whether the engine is mirrored now. If not, the rest is what was known last.
+    #[serde(default)]
+    pub connected: bool,
+    /// Since when the connection stands, or stood.
     pub connected_since: String,
+    /// The engine's time of its last event that shows in the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<String>,
+    /// When the last comparison of everything was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_verified: Option<String>,
+    /// The longest time from an event to the API since this was last written, in
+    /// milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_milliseconds: Option<i64>,
+    /// How many containers are mirrored.
+    #[serde(default)]
+    pub containers: i64,
+    /// How many mirrors images have: one per tag.
+    #[serde(default)]
+    pub images: i64,
+    /// How many volumes are mirrored.
+    #[serde(default)]
+    pub volumes: i64,
+    /// How many mirrors a comparison found wrong without any event, and put right, since
+    /// the service started.
+    #[serde(default)]
+    pub drift_repaired: i64,
 }
 
 impl App {
@@ -169,7 +195,15 @@ impl App {
                     "endpoint": string("Where it is reached."),
                     "version": string("Its version."),
                     "apiVersion": string("The version of its API that is spoken."),
-                    "connectedSince": time("Since when the connection stands."),
+                    "connected": boolean("Whether the engine is mirrored now. If not, the rest is what was known last."),
+                    "connectedSince": time("Since when the connection stands, or stood."),
+                    "lastEvent": time("The engine's time of its last event that shows in the API."),
+                    "lastVerified": time("When the last comparison of everything was complete."),
+                    "lagMilliseconds": integer("int64", "The longest time from an event to the API since this was last written."),
+                    "containers": integer("int64", "How many containers are mirrored."),
+                    "images": integer("int64", "How many mirrors images have: one per tag."),
+                    "volumes": integer("int64", "How many volumes are mirrored."),
+                    "driftRepaired": integer("int64", "How many mirrors a comparison found wrong without any event, and put right, since the service started."),
                 })),
             }))),
             columns: json!([
@@ -177,7 +211,9 @@ impl App {
                 column("Engine", "string", ".spec.containerEngine.name", "Which engine.", 0),
                 column("Settled", "string", ".status.conditions[?(@.type==\"Settled\")].status", "Whether everything asked for holds.", 0),
                 column("Reason", "string", ".status.conditions[?(@.type==\"Settled\")].reason", "Why not.", 0),
+                column("Containers", "integer", ".status.engine.containers", "How many containers are mirrored.", 0),
                 column("Version", "string", ".status.engine.version", "The engine's version.", 1),
+                column("Verified", "date", ".status.engine.lastVerified", "Time since everything was compared.", 1),
                 age(),
             ]),
             selectable: &[],

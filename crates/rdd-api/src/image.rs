@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::definition::{
-    Definition, age, column, conditions, integer, list, object, string, string_map, time,
+    Definition, age, boolean, column, conditions, integer, list, object, string, string_map, time,
 };
 use crate::names::group;
 use crate::resource::resource;
@@ -60,6 +60,8 @@ pub struct ImageStatus {
     pub os: String,
     /// In bytes.
     pub size: i64,
+    /// Whether a container was made from it.
+    pub in_use: bool,
     /// Labels that it carries.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -92,6 +94,7 @@ impl Image {
                     "architecture": string("For which processors."),
                     "os": string("For which system."),
                     "size": integer("int64", "In bytes."),
+                    "inUse": boolean("Whether a container was made from it."),
                     "labels": string_map("Labels that it carries."),
                     "conditions": conditions(),
                 }),
@@ -100,6 +103,7 @@ impl Image {
                 column("Tag", "string", ".status.repoTag", "The tag.", 0),
                 column("Created", "date", ".status.createdAt", "Time since it was built.", 0),
                 size,
+                column("In use", "boolean", ".status.inUse", "Whether a container was made from it.", 0),
                 column("ID", "string", ".status.id", "Its identifier.", 1),
                 age(),
             ]),

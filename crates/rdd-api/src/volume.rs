@@ -7,7 +7,9 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::definition::{Definition, age, column, conditions, object, string, string_map, time};
+use crate::definition::{
+    Definition, age, boolean, column, conditions, integer, object, string, string_map, time,
+};
 use crate::names::group;
 use crate::resource::resource;
 
@@ -58,12 +60,25 @@ pub struct VolumeStatus {
     /// The driver's options.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+    /// Whether a container mounts it.
+    pub in_use: bool,
+    /// In bytes, when it was last measured; absent where the engine cannot tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<i64>,
 }
 
 impl Volume {
     /// The definition.
     #[must_use]
     pub fn crd() -> CustomResourceDefinition {
+        let mut size = column(
+            "Size",
+            "integer",
+            ".status.size",
+            "In bytes, when it was last measured.",
+            0,
+        );
+        size["format"] = json!("byte");
         Definition {
             group: group::CONTAINERS,
             kind: "Volume",
@@ -85,12 +100,22 @@ impl Volume {
                     "scope": string("local or global."),
                     "labels": string_map("Labels that the engine keeps."),
                     "options": string_map("The driver's options."),
+                    "inUse": boolean("Whether a container mounts it."),
+                    "size": integer("int64", "In bytes, when it was last measured."),
                     "conditions": conditions(),
                 }),
             )),
             columns: json!([
                 column("Volume", "string", ".status.name", "Its name.", 0),
                 column("Driver", "string", ".status.driver", "What keeps it.", 0),
+                size,
+                column(
+                    "In use",
+                    "boolean",
+                    ".status.inUse",
+                    "Whether a container mounts it.",
+                    0
+                ),
                 column(
                     "Mountpoint",
                     "string",

@@ -3,6 +3,7 @@
 mod convert;
 mod transport;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +27,9 @@ const CALL: Duration = Duration::from_secs(30);
 
 /// The limit of a first word from the engine.
 const HELLO: Duration = Duration::from_secs(5);
+
+/// The limit of a look at every file of every volume.
+const MEASURE: Duration = Duration::from_secs(300);
 
 /// The limit of stops and removals, which wait for the container's own grace.
 const STOP: Duration = Duration::from_secs(120);
@@ -149,6 +153,20 @@ impl Engine for Docker {
         let path = format!("/volumes/{}", segment(name));
         let found = optional(self.transport.get(&path, CALL).await)?;
         Ok(found.as_ref().map(convert::volume))
+    }
+
+    async fn volume_sizes(&self) -> Result<BTreeMap<String, i64>> {
+        let usage = self
+            .transport
+            .get("/system/df?type=volume", MEASURE)
+            .await?;
+        let size = |item: &Value| {
+            let name = item["Name"].as_str()?.to_owned();
+            let size = item["UsageData"]["Size"].as_i64()?;
+            // What the engine cannot measure has the size -1.
+            (size >= 0).then_some((name, size))
+        };
+        Ok(items(&usage["Volumes"]).filter_map(size).collect())
     }
 
     async fn act(&self, id: &str, action: Action) -> Result<()> {

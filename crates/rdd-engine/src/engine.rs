@@ -1,5 +1,7 @@
 //! What a mirror needs of an engine.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
@@ -124,6 +126,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// A volume.
     async fn volume(&self, name: &str) -> Result<Option<Volume>>;
+
+    /// The sizes of volumes in bytes, by name, as far as the engine can tell. It may
+    /// have to look at every file of them.
+    async fn volume_sizes(&self) -> Result<BTreeMap<String, i64>>;
 
     /// Acts on a container. A state that it has already is success.
     async fn act(&self, id: &str, action: Action) -> Result<()>;

@@ -46,6 +46,7 @@ struct State {
     containers: BTreeMap<String, Container>,
     images: BTreeMap<String, Image>,
     volumes: BTreeMap<String, Volume>,
+    sizes: BTreeMap<String, i64>,
     log: Vec<Event>,
     readers: Vec<mpsc::UnboundedSender<Event>>,
     calls: Vec<String>,
@@ -144,6 +145,11 @@ impl Fake {
         let name = volume.name.clone();
         state.volumes.insert(name.clone(), volume);
         self.emit(&mut state, Kind::Volume, name, "create");
+    }
+
+    /// Fills a volume.
+    pub fn fill_volume(&self, name: &str, size: i64) {
+        self.state.lock().sizes.insert(name.to_owned(), size);
     }
 
     /// Removes a volume.
@@ -293,6 +299,11 @@ impl Engine for Fake {
     async fn volume(&self, name: &str) -> Result<Option<Volume>> {
         self.readable(name)?;
         Ok(self.state.lock().volumes.get(name).cloned())
+    }
+
+    async fn volume_sizes(&self) -> Result<BTreeMap<String, i64>> {
+        self.up()?;
+        Ok(self.state.lock().sizes.clone())
     }
 
     async fn act(&self, id: &str, action: Action) -> Result<()> {

@@ -15,10 +15,12 @@ mod actions;
 mod app_status;
 mod connection;
 mod controller;
+mod fresh;
 mod mirrors;
 mod plan;
 mod queue;
 mod sweep;
+mod verify;
 mod watches;
 mod work;
 

@@ -7,7 +7,9 @@ mod disk_trouble;
 #[path = "../../../rdd-engine/tests/suite/dockerd.rs"]
 mod dockerd;
 mod faults;
+mod fresh;
 mod lab;
 mod manager;
 mod mirror;
 mod native;
+mod story;

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdd_engine::{Engine, EngineInfo, Event};
+use rdd_engine::{Engine, EngineInfo, Event, Moment};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +26,8 @@ const CONNECT: Duration = Duration::from_secs(30);
 pub(super) struct Connection {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) info: EngineInfo,
+    /// The engine's clock when it was connected.
+    pub(super) clock: Option<Moment>,
     /// Its end means that the connection is lost.
     pub(super) events: mpsc::Receiver<Event>,
     _pump: AbortOnDropHandle<()>,
@@ -40,9 +42,9 @@ pub(super) async fn connect(engines: &dyn Connect, endpoint: &str) -> Result<Con
         let engine = engines.connect(endpoint).await?;
         let (info, moment) = engine.identify().await?;
         let stream = engine.events(moment).await?;
-        Ok::<_, rdd_engine::Error>((engine, info, stream))
+        Ok::<_, rdd_engine::Error>((engine, info, moment, stream))
     };
-    let (engine, info, mut stream) = match timeout(CONNECT, attempt).await {
+    let (engine, info, clock, mut stream) = match timeout(CONNECT, attempt).await {
         Ok(Ok(connected)) => connected,
         Ok(Err(error)) => return Err(chain(&error)),
         Err(_) => {
@@ -70,6 +72,7 @@ pub(super) async fn connect(engines: &dyn Connect, endpoint: &str) -> Result<Con
     Ok(Connection {
         engine,
         info,
+        clock,
         events,
         _pump: AbortOnDropHandle::new(pump),
     })

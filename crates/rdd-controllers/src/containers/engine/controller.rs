@@ -13,7 +13,7 @@
 //! sweeps. The session belongs to this loop and not to one pass through it, so that a
 //! pass that ends early never closes it; the first full pass has a limit of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,20 +25,24 @@ use kube::ResourceExt as _;
 use parking_lot::{Mutex, RwLock};
 use rdd_api::condition::{self, reason};
 use rdd_api::{App, Container, ContainerNamespace, EngineStatus, Image, Volume, names};
-use rdd_engine::{Event, Kind};
+use rdd_engine::{Engine, Event, Kind};
 use rdd_manager::Context;
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::actions;
 use super::app_status;
 use super::connection::{Connection, chain, connect};
-use super::mirrors::{Mirrors, has_finalizer, is_deleting, is_of, is_ours};
+use super::fresh::Fresh;
+use super::mirrors::{Mirrors, Need, has_finalizer, is_deleting, is_of, is_ours};
 use super::plan;
 use super::queue::Queue;
 use super::sweep::sweep;
+use super::verify::Round;
 use super::watches::{self, ApiChange, Change};
-use super::work::{Done, Key, Work, is_nameless_image, is_nameless_volume};
+use super::work::{Key, Outcome, Work, is_nameless_image, is_nameless_volume};
 use crate::world::World;
 
 /// Mirrors that are worked on at once.
@@ -58,8 +62,11 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 /// The limit of the first full pass.
 const FIRST_PASS: Duration = Duration::from_secs(300);
 
-/// How often everything is compared, whatever the events said.
-const VERIFY: Duration = Duration::from_secs(600);
+/// The longest time without a look at what is due.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// Measuring volumes takes at most this share of the time: one part in so many.
+const MEASURING: u32 = 1000;
 
 /// Runs until the manager stops it.
 pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
@@ -78,7 +85,7 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
             Some(change) = apps.next() => Input::Api(change),
             Some(change) = mirrors.next() => Input::Api(change),
             Some(done) = controller.workers.join_next() => Input::Worked(done),
-            event = next_event(&mut controller.session) => Input::Engine(event),
+            input = next_input(&mut controller.session) => input,
             () = sleep_until(timer) => Input::Timer,
         };
         tokio::select! {
@@ -96,7 +103,8 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
 enum Input {
     Api(ApiChange),
     Engine(Option<Event>),
-    Worked(Result<(Key, Done), JoinError>),
+    Worked(Result<(Key, Outcome), JoinError>),
+    Measured(BTreeMap<String, i64>),
     Timer,
 }
 
@@ -108,8 +116,13 @@ struct Session {
     first: BTreeSet<Key>,
     synced: bool,
     limit: Instant,
+    /// The comparison that goes on, and when the next one begins.
+    round: Option<Round>,
     verify: Instant,
-    status: EngineStatus,
+    fresh: Fresh,
+    /// The sizes of volumes, whenever they were measured.
+    sizes: mpsc::Receiver<BTreeMap<String, i64>>,
+    _measuring: AbortOnDropHandle<()>,
 }
 
 struct Controller {
@@ -130,7 +143,7 @@ struct Controller {
     requests: Queue<Key>,
     /// Deletions that the engine refused; anything that goes may have been in the way.
     blocked: BTreeSet<Key>,
-    workers: JoinSet<(Key, Done)>,
+    workers: JoinSet<(Key, Outcome)>,
     session: Option<Session>,
     retry: Option<Instant>,
     failures: u32,
@@ -139,6 +152,8 @@ struct Controller {
     sweeping: bool,
     /// When a status that could not be written is tried again.
     unreported: Option<Instant>,
+    /// What was known of an engine whose connection is lost.
+    last: Option<EngineStatus>,
     /// Whether a Docker context may be there; one may be left of an earlier run.
     published: bool,
 }
@@ -163,6 +178,7 @@ impl Controller {
             identity: None,
             sweeping: false,
             unreported: None,
+            last: None,
             published: true,
         }
     }
@@ -196,22 +212,25 @@ impl Controller {
 
     /// When something is due without an event.
     fn timer(&self) -> Instant {
-        let session = self.session.as_ref().map(|session| {
-            if session.synced {
-                session.verify
-            } else {
-                session.limit
-            }
-        });
+        let session = self.session.as_ref();
+        let synced = session.filter(|session| session.synced);
         let due = [
             self.queue.due(),
             self.requests.due(),
             self.retry,
             self.unreported,
-            session,
+            session.map(|session| {
+                if session.synced {
+                    session.verify
+                } else {
+                    session.limit
+                }
+            }),
+            synced.and_then(|session| session.round.as_ref()?.due()),
+            synced.and_then(|session| session.fresh.due()),
         ];
         let due = due.into_iter().flatten().min();
-        due.unwrap_or_else(|| Instant::now() + VERIFY)
+        due.unwrap_or_else(|| Instant::now() + IDLE)
     }
 
     async fn handle(&mut self, input: Input) {
@@ -219,7 +238,8 @@ impl Controller {
             Input::Api(change) => self.api_changed(change).await,
             Input::Engine(Some(event)) => self.engine_event(event),
             Input::Engine(None) => self.lost("connection lost: the event stream ended").await,
-            Input::Worked(Ok((key, done))) => self.worked(&key, done),
+            Input::Worked(Ok((key, outcome))) => self.worked(&key, outcome),
+            Input::Measured(sizes) => self.measured(sizes),
             // Workers catch their panics, so this one was ended on purpose.
             Input::Worked(Err(error)) => tracing::debug!(%error, "a worker was ended"),
             Input::Timer => {
@@ -279,14 +299,27 @@ impl Controller {
                 if actions::is_asked(&object) {
                     self.push(Key::Action(id.clone()));
                 }
-                self.mirrors.write().containers.insert(id, object);
+                let turned = self.mirrors.write().put_container(object);
+                self.push_needs(turned);
             }
             Change::Gone(object) => {
                 let id = object.name_any();
-                self.mirrors.write().containers.remove(&id);
+                let turned = self.mirrors.write().take_container(&id);
+                self.push_needs(turned);
                 self.push(Key::Container(id));
             }
             Change::Filled => drop(self.filled.insert("Container")),
+        }
+    }
+
+    /// Whether something is needed shows on its own mirror.
+    fn push_needs(&mut self, turned: Vec<Need>) {
+        for need in turned {
+            self.push(match need {
+                Need::Image(id) => Key::Image(id),
+                Need::Volume(name) => Key::Volume(name),
+                Need::Namespace(_) => Key::Scaffold,
+            });
         }
     }
 
@@ -371,11 +404,15 @@ impl Controller {
             event.action.as_str(),
             "destroy" | "delete" | "untag" | "die"
         );
-        self.push(match event.kind {
+        let key = match event.kind {
             Kind::Container => Key::Container(event.id),
             Kind::Image => Key::Image(event.id),
             Kind::Volume => Key::Volume(event.id),
-        });
+        };
+        if let Some(session) = &mut self.session {
+            session.fresh.event(&key, event.at);
+        }
+        self.push(key);
         if goes {
             for key in std::mem::take(&mut self.blocked) {
                 self.push(key);
@@ -383,7 +420,26 @@ impl Controller {
         }
     }
 
-    fn worked(&mut self, key: &Key, done: Done) {
+    /// Brings the mirrors of volumes in line whose size is another than before.
+    fn measured(&mut self, sizes: BTreeMap<String, i64>) {
+        let Some(session) = &self.session else {
+            return;
+        };
+        let changed: Vec<Key> = {
+            let known = session.work.sizes.read();
+            sizes
+                .iter()
+                .filter(|(name, size)| known.get(*name) != Some(*size))
+                .map(|(name, _)| Key::Volume(name.clone()))
+                .collect()
+        };
+        *session.work.sizes.write() = sizes;
+        for key in changed {
+            self.push(key);
+        }
+    }
+
+    fn worked(&mut self, key: &Key, Outcome { done, wrote }: Outcome) {
         if key.is_request() {
             self.requests.done(key, done.is_ok());
         } else {
@@ -393,6 +449,7 @@ impl Controller {
             &format!("{key:?}"),
             done.as_ref().map(drop).map_err(Clone::clone),
         );
+        let succeeded = done.is_ok();
         match done {
             Ok(more) => {
                 self.blocked.remove(key);
@@ -407,8 +464,21 @@ impl Controller {
                 }
             }
         }
-        if let Some(session) = &mut self.session {
-            session.first.remove(key);
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        session.first.remove(key);
+        if !succeeded {
+            return;
+        }
+        let asked = session
+            .round
+            .as_mut()
+            .is_some_and(|round| round.worked(key));
+        session.fresh.worked(key, asked && wrote);
+        if session.round.as_ref().is_some_and(Round::is_complete) {
+            session.round = None;
+            session.fresh.verified();
         }
     }
 
@@ -477,7 +547,7 @@ impl Controller {
         if self
             .session
             .as_ref()
-            .is_some_and(|session| session.status.endpoint != endpoint)
+            .is_some_and(|session| session.fresh.endpoint() != endpoint)
         {
             tracing::info!(endpoint, "the engine's endpoint changed");
             self.disconnect().await;
@@ -491,8 +561,8 @@ impl Controller {
                 Ok(session) => {
                     tracing::info!(
                         endpoint,
-                        engine = session.status.id,
-                        version = session.status.version,
+                        engine = session.connection.info.id,
+                        version = session.connection.info.version,
                         "connected"
                     );
                     self.publish_context(&endpoint).await;
@@ -513,29 +583,62 @@ impl Controller {
             self.failures = 0;
             tracing::info!("the engine is mirrored");
         }
-        let now = Instant::now();
-        if !session.synced && now >= session.limit {
+        if !session.synced && Instant::now() >= session.limit {
             self.lost(&format!(
                 "the first pass over the engine took longer than {FIRST_PASS:?}"
             ))
             .await;
             return;
         }
-        if session.synced && now >= session.verify {
-            session.verify = now + verify_pause(&session.work.label);
-            let work = Arc::clone(&session.work);
-            match everything(&work, &self.mirrors).await {
-                Ok(keys) => keys.into_iter().for_each(|key| self.push(key)),
-                Err(error) => {
-                    self.lost(&error).await;
-                    return;
+        if !session.synced {
+            return;
+        }
+        if let Err(error) = self.verify().await {
+            self.lost(&error).await;
+            return;
+        }
+        self.report(app, (true, reason::CONNECTED, "Container engine synced"))
+            .await;
+    }
+
+    /// Begins a comparison of everything when one is due, and goes on with it.
+    async fn verify(&mut self) -> Result<(), String> {
+        let every = self.context.world().verify_every;
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        if Instant::now() >= session.verify {
+            session.verify = Instant::now() + verify_pause(every, &session.work.label);
+            // An engine that was replaced, or whose clock was set, shows here at the latest.
+            let clock = session.work.same_engine().await?;
+            let jumped = session.fresh.clock(clock);
+            let Both { engine, mirrors } = everything(&session.work, &self.mirrors).await?;
+            let missing: BTreeSet<Key> = engine.symmetric_difference(&mirrors).cloned().collect();
+            let rest: BTreeSet<Key> = engine.intersection(&mirrors).cloned().collect();
+            // What happened around a jump may have been announced in the wrong order.
+            let over = match jumped {
+                Some(step) => {
+                    tracing::info!(?step, "the engine's clock was set; comparing everything");
+                    Duration::ZERO
                 }
-            }
+                None => every / 2,
+            };
+            session.round = Some(Round::new(&missing, rest, over));
+            missing.into_iter().for_each(|key| self.push(key));
         }
-        if self.session.as_ref().is_some_and(|session| session.synced) {
-            self.report(app, (true, reason::CONNECTED, "Container engine synced"))
-                .await;
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let drift = session.fresh.settle();
+        if drift > 0 {
+            tracing::info!(
+                mirrors = drift,
+                "put right what changed without an event of the engine"
+            );
         }
+        let portion = session.round.as_mut().map(Round::take).unwrap_or_default();
+        portion.into_iter().for_each(|key| self.push(key));
+        Ok(())
     }
 
     /// Connects, and puts everything that either side has into the queue.
@@ -558,12 +661,13 @@ impl Controller {
             mirrors: Arc::clone(&self.mirrors),
             starts: Mutex::default(),
             refusals: Mutex::default(),
+            sizes: RwLock::default(),
         });
         let limit = Instant::now() + FIRST_PASS;
         // Mirrors need the namespace; without it each of them would fail once.
         work.scaffold().await?;
         let keys = match timeout_at(limit, everything(&work, &self.mirrors)).await {
-            Ok(keys) => keys?,
+            Ok(both) => both?.all(),
             Err(_) => return Err("the engine did not list what it has in time".to_owned()),
         };
         self.identity = Some(label.clone());
@@ -574,21 +678,28 @@ impl Controller {
             .collect();
         keys.into_iter().for_each(|key| self.push(key));
         let info = &connection.info;
-        let status = EngineStatus {
+        let view = EngineStatus {
             id: info.id.clone(),
             endpoint: endpoint.to_owned(),
             version: info.version.clone(),
             api_version: info.api_version.clone(),
             connected_since: condition::now(),
+            ..self.last.take().unwrap_or_default()
         };
+        let every = self.context.world().verify_every;
+        let (measured, sizes) = mpsc::channel(1);
+        let measuring = tokio::spawn(measure(Arc::clone(&work.engine), every, measured));
         Ok(Session {
+            fresh: Fresh::new(view, connection.clock),
             connection,
             work,
             first,
             synced: false,
             limit,
-            verify: Instant::now() + verify_pause(&label),
-            status,
+            round: None,
+            verify: Instant::now() + verify_pause(every, &label),
+            sizes,
+            _measuring: AbortOnDropHandle::new(measuring),
         })
     }
 
@@ -635,7 +746,11 @@ impl Controller {
 
     /// Ends the session and all work over it; whether there was one.
     async fn disconnect(&mut self) -> bool {
-        let connected = self.session.take().is_some();
+        let session = self.session.take();
+        let connected = session.is_some();
+        if let Some(session) = session {
+            self.last = Some(session.fresh.last());
+        }
         self.workers.shutdown().await;
         self.queue.clear();
         self.requests.clear();
@@ -655,11 +770,14 @@ impl Controller {
     }
 
     async fn report(&mut self, app: &App, verdict: (bool, &str, &str)) {
-        let engine = self
-            .session
-            .as_ref()
-            .filter(|session| session.synced)
-            .map(|session| &session.status);
+        let mirrors = &self.mirrors;
+        let engine = match &mut self.session {
+            Some(session) if session.synced => {
+                let label = &session.work.label;
+                Some(session.fresh.tell(|| mirrors.read().count(label)))
+            }
+            _ => self.last.as_ref(),
+        };
         match app_status::write(self.context.client(), app, verdict, engine).await {
             Ok(written) => {
                 self.unreported = None;
@@ -699,6 +817,7 @@ impl Controller {
         }
         self.sweeping = false;
         self.retry = None;
+        self.last = None;
         let Some(app) = app else {
             return;
         };
@@ -723,30 +842,73 @@ impl Controller {
             };
             let work = Arc::clone(&session.work);
             self.workers.spawn(async move {
-                let done = AssertUnwindSafe(work.run(&key)).catch_unwind().await;
-                let done = done.unwrap_or_else(|_| Err("the work on it panicked".to_owned()));
-                (key, done)
+                let outcome = AssertUnwindSafe(work.run(&key)).catch_unwind().await;
+                let outcome = outcome.unwrap_or_else(|_| Outcome {
+                    done: Err("the work on it panicked".to_owned()),
+                    wrote: false,
+                });
+                (key, outcome)
             });
         }
     }
 }
 
-/// The next event of a standing connection; without one there is none.
-async fn next_event(session: &mut Option<Session>) -> Option<Event> {
+/// What a standing connection says next; without one nothing.
+async fn next_input(session: &mut Option<Session>) -> Input {
     match session {
-        Some(session) => session.connection.events.recv().await,
+        Some(session) => tokio::select! {
+            event = session.connection.events.recv() => Input::Engine(event),
+            Some(sizes) = session.sizes.recv() => Input::Measured(sizes),
+        },
         None => std::future::pending().await,
     }
 }
 
-/// Engines that came up together are not compared together.
-fn verify_pause(label: &str) -> Duration {
-    let spread = label.bytes().map(u64::from).sum::<u64>() % 60;
-    VERIFY + Duration::from_secs(spread)
+/// Measures volumes again and again, with pauses so long that it never matters.
+async fn measure(
+    engine: Arc<dyn Engine>,
+    every: Duration,
+    sizes: mpsc::Sender<BTreeMap<String, i64>>,
+) {
+    loop {
+        let begin = Instant::now();
+        match engine.volume_sizes().await {
+            Ok(measured) => {
+                if sizes.send(measured).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "volumes could not be measured");
+            }
+        }
+        sleep((begin.elapsed() * MEASURING).max(every)).await;
+    }
 }
 
-/// Keys of everything that the engine has and of everything that has a mirror.
-async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, String> {
+/// Engines that came up together are not compared together: up to a tenth later.
+fn verify_pause(every: Duration, label: &str) -> Duration {
+    let spread = label.bytes().map(u32::from).sum::<u32>() % 60;
+    every + every * spread / 600
+}
+
+/// Keys of everything.
+struct Both {
+    /// What the engine has.
+    engine: BTreeSet<Key>,
+    /// What has a mirror.
+    mirrors: BTreeSet<Key>,
+}
+
+impl Both {
+    fn all(&self) -> BTreeSet<Key> {
+        self.engine.union(&self.mirrors).cloned().collect()
+    }
+}
+
+/// What the engine has and what has a mirror; the mirrors are read last, so that one
+/// that was made meanwhile is not taken for a leftover without a look.
+async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Both, String> {
     let lists = async {
         let containers = work.engine.containers().await?;
         let images = work.engine.images().await?;
@@ -754,15 +916,22 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
         Ok::<_, rdd_engine::Error>((containers, images, volumes))
     };
     let (containers, images, volumes) = lists.await.map_err(|error| chain(&error))?;
-    let mut keys: BTreeSet<Key> = BTreeSet::from([Key::Scaffold]);
-    keys.extend(containers.into_iter().map(Key::Container));
-    keys.extend(images.into_iter().map(|image| Key::Image(image.id)));
-    keys.extend(volumes.into_iter().map(|volume| Key::Volume(volume.name)));
-    let mirrors = mirrors.read();
+    let containers = containers.into_iter().map(Key::Container);
+    let images = images.into_iter().map(|image| Key::Image(image.id));
+    let volumes = volumes.into_iter().map(|volume| Key::Volume(volume.name));
+    let engine = containers.chain(images).chain(volumes);
+    Ok(Both {
+        engine: engine.chain([Key::Scaffold]).collect(),
+        mirrors: mirrored(&work.label, &mirrors.read()),
+    })
+}
+
+fn mirrored(label: &str, mirrors: &Mirrors) -> BTreeSet<Key> {
+    let mut keys = BTreeSet::from([Key::Scaffold]);
     for mirror in mirrors
         .containers
         .values()
-        .filter(|mirror| is_of(&***mirror, &work.label))
+        .filter(|mirror| is_of(&***mirror, label))
     {
         keys.insert(if is_deleting(&**mirror) {
             Key::ContainerMirror(mirror.name_any())
@@ -784,7 +953,7 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
     for mirror in mirrors
         .volumes
         .values()
-        .filter(|mirror| is_of(&***mirror, &work.label))
+        .filter(|mirror| is_of(&***mirror, label))
     {
         if is_deleting(&**mirror) || is_nameless_volume(mirror) {
             keys.insert(Key::VolumeMirror(mirror.name_any()));
@@ -792,5 +961,5 @@ async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Vec<Key>, 
             keys.insert(Key::Volume(status.name.clone()));
         }
     }
-    Ok(keys.into_iter().collect())
+    keys
 }

@@ -17,6 +17,49 @@ pub(super) struct Mirrors {
     pub(super) namespaces: BTreeMap<String, Arc<ContainerNamespace>>,
     images_by_id: HashMap<String, BTreeSet<String>>,
     images_by_tag: HashMap<String, BTreeSet<String>>,
+    /// How many containers need something.
+    users: HashMap<Need, usize>,
+}
+
+/// What a container needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// The image that it was made from, by identifier.
+    Image(String),
+    /// A volume that it mounts, by name.
+    Volume(String),
+    /// The ContainerNamespace that it belongs to.
+    Namespace(String),
+}
+
+fn needs(container: &Container) -> BTreeSet<Need> {
+    let Some(status) = container.status.as_ref().filter(|_| is_ours(container)) else {
+        return BTreeSet::new();
+    };
+    let volumes = status
+        .mounts
+        .iter()
+        .filter(|mount| mount.r#type == "volume");
+    let mut needs: BTreeSet<Need> = volumes
+        .map(|mount| Need::Volume(mount.name.clone()))
+        .chain([Need::Image(status.image.clone())])
+        .collect();
+    if is_object_name(&status.namespace) {
+        needs.insert(Need::Namespace(status.namespace.clone()));
+    }
+    needs
+}
+
+/// Whether an object can have this name (RFC 1123, as Kubernetes reads it).
+fn is_object_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            let bytes = label.as_bytes();
+            bytes.first().is_some_and(|first| allowed(*first))
+                && bytes.last().is_some_and(|last| allowed(*last))
+                && bytes.iter().all(|byte| allowed(*byte) || *byte == b'-')
+        })
 }
 
 /// Whether the engine controller made this object, for whatever engine.
@@ -51,6 +94,56 @@ pub(super) fn has_finalizer<K: Resource>(object: &K) -> bool {
 }
 
 impl Mirrors {
+    /// Notes a container; what is needed now and was not, or the reverse.
+    pub(super) fn put_container(&mut self, container: Arc<Container>) -> Vec<Need> {
+        let new = needs(&container);
+        let old = self.containers.insert(container.name_any(), container);
+        self.changed(old.as_deref(), &new)
+    }
+
+    /// Forgets a container; what is not needed any more.
+    pub(super) fn take_container(&mut self, name: &str) -> Vec<Need> {
+        let old = self.containers.remove(name);
+        self.changed(old.as_deref(), &BTreeSet::new())
+    }
+
+    fn changed(&mut self, old: Option<&Container>, new: &BTreeSet<Need>) -> Vec<Need> {
+        let old = old.map(needs).unwrap_or_default();
+        let mut turned = Vec::new();
+        for need in new.difference(&old) {
+            let users = self.users.entry(need.clone()).or_default();
+            *users += 1;
+            if *users == 1 {
+                turned.push(need.clone());
+            }
+        }
+        for need in old.difference(new) {
+            let Some(users) = self.users.get_mut(need) else {
+                continue;
+            };
+            *users -= 1;
+            if *users == 0 {
+                self.users.remove(need);
+                turned.push(need.clone());
+            }
+        }
+        turned
+    }
+
+    /// Whether a container needs it.
+    pub(super) fn is_needed(&self, need: &Need) -> bool {
+        self.users.contains_key(need)
+    }
+
+    /// The ContainerNamespaces that containers belong to.
+    pub(super) fn needed_namespaces(&self) -> BTreeSet<String> {
+        let namespace = |need: &Need| match need {
+            Need::Namespace(name) => Some(name.clone()),
+            _ => None,
+        };
+        self.users.keys().filter_map(namespace).collect()
+    }
+
     pub(super) fn put_image(&mut self, image: Arc<Image>) {
         let name = image.name_any();
         self.take_image(&name);
@@ -107,6 +200,19 @@ impl Mirrors {
             .filter(|id| !id.is_empty())
             .cloned()
             .collect()
+    }
+
+    /// How many containers, images and volumes of an engine are mirrored.
+    pub(super) fn count(&self, engine: &str) -> [i64; 3] {
+        fn of<K: Resource>(objects: &BTreeMap<String, Arc<K>>, engine: &str) -> i64 {
+            let ours = objects.values().filter(|object| is_of(&***object, engine));
+            i64::try_from(ours.count()).unwrap_or(i64::MAX)
+        }
+        [
+            of(&self.containers, engine),
+            of(&self.images, engine),
+            of(&self.volumes, engine),
+        ]
     }
 
     /// Whether nothing that we made is left.

@@ -95,7 +95,7 @@ pub(super) fn container_status(container: &engine::Container) -> ContainerStatus
 }
 
 /// What an image's mirror should say.
-pub(super) fn image_status(image: &engine::Image, tag: Option<&str>) -> ImageStatus {
+fn image_status(image: &engine::Image, tag: Option<&str>, in_use: bool) -> ImageStatus {
     ImageStatus {
         namespace: MOBY.to_owned(),
         id: image.id.clone(),
@@ -105,12 +105,17 @@ pub(super) fn image_status(image: &engine::Image, tag: Option<&str>) -> ImageSta
         architecture: image.architecture.clone(),
         os: image.os.clone(),
         size: image.size,
+        in_use,
         labels: image.labels.clone(),
     }
 }
 
 /// What a volume's mirror should say.
-pub(super) fn volume_status(volume: &engine::Volume) -> VolumeStatus {
+pub(super) fn volume_status(
+    volume: &engine::Volume,
+    in_use: bool,
+    size: Option<i64>,
+) -> VolumeStatus {
     VolumeStatus {
         name: volume.name.clone(),
         namespace: MOBY.to_owned(),
@@ -120,18 +125,23 @@ pub(super) fn volume_status(volume: &engine::Volume) -> VolumeStatus {
         scope: volume.scope.clone(),
         labels: volume.labels.clone(),
         options: volume.options.clone(),
+        in_use,
+        size,
     }
 }
 
 /// The mirrors that an image should have: one per tag, or one without.
-pub(super) fn image_mirrors(image: &engine::Image) -> Vec<(String, ImageStatus)> {
+pub(super) fn image_mirrors(image: &engine::Image, in_use: bool) -> Vec<(String, ImageStatus)> {
     if image.tags.is_empty() {
-        return vec![(image_name(&image.id, None), image_status(image, None))];
+        return vec![(
+            image_name(&image.id, None),
+            image_status(image, None, in_use),
+        )];
     }
     let mirror = |tag: &String| {
         (
             image_name(&image.id, Some(tag)),
-            image_status(image, Some(tag)),
+            image_status(image, Some(tag), in_use),
         )
     };
     image.tags.iter().map(mirror).collect()
@@ -278,11 +288,12 @@ mod tests {
             tags: vec!["a:1".into(), "b:1".into()],
             ..engine::Image::default()
         };
-        assert_eq!(image_mirrors(&image).len(), 2);
+        assert_eq!(image_mirrors(&image, false).len(), 2);
         image.tags.clear();
-        let mirrors = image_mirrors(&image);
+        let mirrors = image_mirrors(&image, true);
         assert_eq!(mirrors.len(), 1);
         assert_eq!(mirrors[0].1.repo_tag, None);
+        assert!(mirrors[0].1.in_use);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The work on one key: look at the engine, look at the mirror, make them agree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
@@ -11,14 +13,14 @@ use kube::{Resource, ResourceExt as _};
 use parking_lot::{Mutex, RwLock};
 use rdd_api::names::{self, field_manager};
 use rdd_api::{Condition, Container, ContainerNamespace, Image, Volume};
-use rdd_engine::Engine;
+use rdd_engine::{Engine, Moment};
 use rdd_manager::finalizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::connection::chain;
-use super::mirrors::{Mirrors, has_finalizer, is_deleting, is_of};
+use super::mirrors::{Mirrors, Need, has_finalizer, is_deleting, is_of};
 use super::{actions, plan};
 
 /// What one piece of work is about.
@@ -69,22 +71,53 @@ pub(super) struct Work {
     pub(super) starts: Mutex<actions::Starts>,
     /// What the engine last said to the deletion of which mirror.
     pub(super) refusals: Mutex<HashMap<String, String>>,
+    /// The sizes of volumes as last measured.
+    pub(super) sizes: RwLock<BTreeMap<String, i64>>,
 }
 
 /// Further keys to look at, or why the work has to be done again.
 pub(super) type Done = Result<Vec<Key>, String>;
 
+/// What came of the work on a key.
+pub(super) struct Outcome {
+    pub(super) done: Done,
+    /// Whether a mirror was not what it should have been.
+    pub(super) wrote: bool,
+}
+
+/// The work on one key.
+struct Pass<'work> {
+    work: &'work Work,
+    wrote: AtomicBool,
+}
+
+impl Deref for Pass<'_> {
+    type Target = Work;
+
+    fn deref(&self) -> &Work {
+        self.work
+    }
+}
+
 impl Work {
-    pub(super) async fn run(&self, key: &Key) -> Done {
-        match key {
+    pub(super) async fn run(&self, key: &Key) -> Outcome {
+        let pass = Pass {
+            work: self,
+            wrote: AtomicBool::new(false),
+        };
+        let done = match key {
             Key::Scaffold => self.scaffold().await,
-            Key::Container(id) => self.container(id).await,
-            Key::ContainerMirror(id) => self.container_mirror(id).await,
-            Key::Image(reference) => self.image(reference).await,
-            Key::ImageMirror(name) => self.image_mirror(name).await,
-            Key::Volume(name) => self.volume(name).await,
-            Key::VolumeMirror(name) => self.volume_mirror(name).await,
+            Key::Container(id) => pass.container(id).await,
+            Key::ContainerMirror(id) => pass.container_mirror(id).await,
+            Key::Image(reference) => pass.image(reference).await,
+            Key::ImageMirror(name) => pass.image_mirror(name).await,
+            Key::Volume(name) => pass.volume(name).await,
+            Key::VolumeMirror(name) => pass.volume_mirror(name).await,
             Key::Action(id) => actions::run(self, id).await,
+        };
+        Outcome {
+            done,
+            wrote: pass.wrote.into_inner(),
         }
     }
 
@@ -115,22 +148,126 @@ impl Work {
                 other => drop(other.map_err(text)?),
             }
         }
-        let known = self.mirrors.read().namespaces.get(names::MOBY).cloned();
-        if known.is_none_or(|known| !is_of(&*known, &self.label)) {
+        let (wanted, known) = {
+            let mirrors = self.mirrors.read();
+            let mut wanted = mirrors.needed_namespaces();
+            wanted.insert(names::MOBY.to_owned());
+            (wanted, mirrors.namespaces.clone())
+        };
+        let api: Api<ContainerNamespace> = self.api();
+        for name in &wanted {
+            if known
+                .get(name)
+                .is_some_and(|known| is_of(&**known, &self.label))
+            {
+                continue;
+            }
             let body = json!({
                 "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
                 "kind": "ContainerNamespace",
-                "metadata": {"name": names::MOBY, "labels": {names::ENGINE_LABEL: self.label}},
+                "metadata": {"name": name, "labels": {names::ENGINE_LABEL: self.label}},
             });
             let params = PatchParams::apply(field_manager::ENGINE).force();
-            let api: Api<ContainerNamespace> = self.api();
-            api.patch(names::MOBY, &params, &Patch::Apply(&body))
+            api.patch(name, &params, &Patch::Apply(&body))
                 .await
                 .map_err(text)?;
+        }
+        let unneeded = known
+            .values()
+            .filter(|known| is_of(&***known, &self.label) && !wanted.contains(&known.name_any()));
+        for known in unneeded {
+            prune(&api, &**known).await.map_err(text)?;
         }
         Ok(Vec::new())
     }
 
+    /// Applies a status under one of our managers; a mirror that is gone needs none.
+    pub(super) async fn write_status<K>(
+        &self,
+        manager: &str,
+        kind: &str,
+        name: &str,
+        status: &Value,
+    ) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let body = json!({
+            "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
+            "kind": kind,
+            "metadata": {"name": name},
+            "status": status,
+        });
+        let params = PatchParams::apply(manager).force();
+        let api: Api<K> = self.api();
+        match api.patch_status(name, &params, &Patch::Apply(&body)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop).map_err(text),
+        }
+    }
+
+    /// Before anything is destroyed: the engine still is the one that the mirror shows.
+    /// Its clock is the answer.
+    pub(super) async fn same_engine(&self) -> Result<Option<Moment>, String> {
+        let (info, clock) = self
+            .engine
+            .identify()
+            .await
+            .map_err(|error| chain(&error))?;
+        if plan::engine_label(&info) == self.label {
+            Ok(clock)
+        } else {
+            Err(format!(
+                "another engine ({}) answers at {}",
+                info.id, info.endpoint
+            ))
+        }
+    }
+
+    /// A refusal shows on the mirror in the engine's words, and keeps the finalizer.
+    async fn forwarded<K>(&self, mirror: &K, removed: rdd_engine::Result<()>) -> Result<(), String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let name = mirror.name_any();
+        let Err(error) = removed else {
+            self.refusals.lock().remove(&name);
+            return Ok(());
+        };
+        let words = chain(&error);
+        let refused = matches!(error, rdd_engine::Error::Refused { .. });
+        let said = self.refusals.lock().insert(name.clone(), words.clone());
+        if refused && said.as_ref() != Some(&words) {
+            let generation = mirror.meta().generation.unwrap_or_default();
+            let condition = Condition::new(
+                None,
+                "DeletionBlocked",
+                true,
+                "EngineRefused",
+                &words,
+                generation,
+            );
+            let status = json!({"conditions": [condition]});
+            let manager = field_manager::ENGINE_FINALIZER;
+            let written = self
+                .write_status::<K>(manager, &K::kind(&()), &name, &status)
+                .await;
+            if let Err(error) = written {
+                // A mirror that never got a status has no place for it.
+                tracing::debug!(name, error, "a refusal could not be shown");
+            }
+        }
+        Err(words)
+    }
+}
+
+impl Pass<'_> {
     async fn container(&self, id: &str) -> Done {
         let mirror = self.mirrors.read().containers.get(id).cloned();
         if mirror.as_deref().is_some_and(is_deleting) {
@@ -195,7 +332,11 @@ impl Work {
                 .map(Key::Image)
                 .collect());
         };
-        let wanted = plan::image_mirrors(&image);
+        let in_use = self
+            .mirrors
+            .read()
+            .is_needed(&Need::Image(image.id.clone()));
+        let wanted = plan::image_mirrors(&image, in_use);
         let (existing, moved) = {
             let mirrors = self.mirrors.read();
             let moved: Vec<Key> = image
@@ -290,7 +431,14 @@ impl Work {
             return Ok(Vec::new());
         };
         self.claim("Volume", &object, mirror.as_deref()).await?;
-        let wanted = plan::volume_status(&volume);
+        let in_use = self
+            .mirrors
+            .read()
+            .is_needed(&Need::Volume(name.to_owned()));
+        let measured = self.sizes.read().get(name).copied();
+        let known = || mirror.as_ref()?.status.as_ref()?.size;
+        let size = measured.or_else(known);
+        let wanted = plan::volume_status(&volume, in_use, size);
         if !mirror.is_some_and(|mirror| plan::volume_stands(&mirror, &wanted)) {
             self.say::<Volume>("Volume", &object, &wanted).await?;
         }
@@ -348,6 +496,7 @@ impl Work {
         });
         let params = PatchParams::apply(field_manager::ENGINE_FINALIZER).force();
         let api: Api<K> = self.api();
+        self.wrote.store(true, Ordering::Relaxed);
         api.patch(name, &params, &Patch::Apply(&body))
             .await
             .map_err(text)?;
@@ -370,37 +519,10 @@ impl Work {
         });
         let params = PatchParams::apply(field_manager::ENGINE).force();
         let api: Api<K> = self.api();
+        self.wrote.store(true, Ordering::Relaxed);
         // A mirror that was removed since it was claimed is claimed again later.
         let written = api.patch_status(name, &params, &Patch::Apply(&body)).await;
         written.map(drop).map_err(text)
-    }
-
-    /// Applies a status under one of our managers; a mirror that is gone needs none.
-    pub(super) async fn write_status<K>(
-        &self,
-        manager: &str,
-        kind: &str,
-        name: &str,
-        status: &Value,
-    ) -> Result<(), String>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let body = json!({
-            "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
-            "kind": kind,
-            "metadata": {"name": name},
-            "status": status,
-        });
-        let params = PatchParams::apply(manager).force();
-        let api: Api<K> = self.api();
-        match api.patch_status(name, &params, &Patch::Apply(&body)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            other => other.map(drop).map_err(text),
-        }
     }
 
     /// A mirror whose object the engine no longer has: gone without asking the engine.
@@ -411,6 +533,7 @@ impl Work {
             + Debug
             + DeserializeOwned,
     {
+        self.wrote.store(true, Ordering::Relaxed);
         prune(&self.api::<K>(), mirror).await.map_err(text)
     }
 
@@ -424,62 +547,6 @@ impl Work {
         finalizer::remove(&self.api::<K>(), name, names::MIRROR_FINALIZER)
             .await
             .map_err(text)
-    }
-
-    /// Before anything is destroyed: the engine still is the one that the mirror shows.
-    pub(super) async fn same_engine(&self) -> Result<(), String> {
-        let (info, _) = self
-            .engine
-            .identify()
-            .await
-            .map_err(|error| chain(&error))?;
-        if plan::engine_label(&info) == self.label {
-            Ok(())
-        } else {
-            Err(format!(
-                "another engine ({}) answers at {}",
-                info.id, info.endpoint
-            ))
-        }
-    }
-
-    /// A refusal shows on the mirror in the engine's words, and keeps the finalizer.
-    async fn forwarded<K>(&self, mirror: &K, removed: rdd_engine::Result<()>) -> Result<(), String>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let name = mirror.name_any();
-        let Err(error) = removed else {
-            self.refusals.lock().remove(&name);
-            return Ok(());
-        };
-        let words = chain(&error);
-        let refused = matches!(error, rdd_engine::Error::Refused { .. });
-        let said = self.refusals.lock().insert(name.clone(), words.clone());
-        if refused && said.as_ref() != Some(&words) {
-            let generation = mirror.meta().generation.unwrap_or_default();
-            let condition = Condition::new(
-                None,
-                "DeletionBlocked",
-                true,
-                "EngineRefused",
-                &words,
-                generation,
-            );
-            let status = json!({"conditions": [condition]});
-            let manager = field_manager::ENGINE_FINALIZER;
-            let written = self
-                .write_status::<K>(manager, &K::kind(&()), &name, &status)
-                .await;
-            if let Err(error) = written {
-                // A mirror that never got a status has no place for it.
-                tracing::debug!(name, error, "a refusal could not be shown");
-            }
-        }
-        Err(words)
     }
 }
 
