@@ -278,6 +278,14 @@ pub struct LastAction {
     /// The engine's words when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Which run of the container it was taken up in, while it is in progress: by this
+    /// a restart that was done is told from one that was not, on any clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Whether the annotation still stands for this request, which is done: it is to be
+    /// removed and not carried out again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub annotated: bool,
     /// When it was taken up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<String>,
@@ -441,6 +449,8 @@ fn status() -> Value {
                 "action": word("What was asked for.", &actions),
                 "state": word("How it went.", &["InProgress", "Succeeded", "Failed"]),
                 "error": string("The engine's words when it failed."),
+                "before": string("Which run of the container it was taken up in, while it is in progress."),
+                "annotated": boolean("Whether the annotation still stands for this request, which is done."),
                 "observedAt": time("When it was taken up."),
                 "completedAt": time("When the engine had answered."),
             })),

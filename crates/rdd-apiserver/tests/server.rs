@@ -416,6 +416,34 @@ async fn server_side_apply_tells_whose_field_it_is() {
     );
 }
 
+#[tokio::test]
+async fn applying_a_part_of_an_object_that_does_not_exist_makes_none() {
+    let server = Server::start(AdmissionChain::default()).await;
+    server.call(Method::POST, DEFINITIONS, definition()).await;
+    for (path, config) in [
+        (
+            format!("{WIDGETS}/gone/status"),
+            json!({"apiVersion": "example.com/v1", "kind": "Widget",
+                "metadata": {"name": "gone"}, "status": {"x": 1}}),
+        ),
+        (
+            "/api/v1/namespaces/gone/status".to_owned(),
+            json!({"apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": "gone"}, "status": {"phase": "Active"}}),
+        ),
+    ] {
+        let full = format!("{path}?fieldManager=m&force=true");
+        let body = config.to_string().into();
+        let applied = server
+            .send(Method::PATCH, &full, "application/apply-patch+yaml", body)
+            .await;
+        assert_eq!(read(applied).await.0, StatusCode::NOT_FOUND, "{path}");
+        let object = path.trim_end_matches("/status");
+        let (status, _) = server.call(Method::GET, object, Value::Null).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
 /// Denies deletes, and writes a label into everything that is created.
 struct Rule(Vec<Matches>, Phase);
 

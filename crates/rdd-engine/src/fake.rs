@@ -20,8 +20,18 @@ pub struct Faults {
     pub down: bool,
     /// Events are lost.
     pub drop_events: bool,
+    /// One event in so many is lost; 0 is none.
+    pub lose_one_event_in: u64,
     /// Every event arrives twice.
     pub repeat_events: bool,
+    /// Events wait until this is lifted, and then come in the reverse order.
+    pub hold_events: bool,
+    /// One inspection in so many fails; 0 is none.
+    pub fail_one_inspection_in: u64,
+    /// Every call waits until this is lifted.
+    pub hang: bool,
+    /// How far the engine's clock is ahead, in seconds.
+    pub clock_ahead: i64,
     /// Inspections of these identifiers fail.
     pub unreadable: BTreeSet<String>,
     /// Removals are refused with this status.
@@ -49,8 +59,27 @@ struct State {
     sizes: BTreeMap<String, i64>,
     log: Vec<Event>,
     readers: Vec<mpsc::UnboundedSender<Event>>,
+    /// Events that are held back.
+    held: Vec<Event>,
     calls: Vec<String>,
     clock: i64,
+    /// Calls and events so far, by which some are chosen to fail.
+    turns: u64,
+}
+
+impl State {
+    fn is_chosen(&mut self, one_in: u64) -> bool {
+        self.turns += 1;
+        // Scattered: at every third call, an object that takes three would fail for ever.
+        let scattered = self.turns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        one_in != 0 && scattered.is_multiple_of(one_in)
+    }
+
+    fn announce(&mut self, event: &Event) {
+        self.log.push(event.clone());
+        self.readers
+            .retain(|reader| reader.send(event.clone()).is_ok());
+    }
 }
 
 impl Fake {
@@ -78,6 +107,12 @@ impl Fake {
     /// Changes what goes wrong.
     pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
         self.faults.send_modify(change);
+        if !self.faults.borrow().hold_events {
+            let mut state = self.state.lock();
+            for event in std::mem::take(&mut state.held).iter().rev() {
+                state.announce(event);
+            }
+        }
     }
 
     /// Another engine answers from now on at the same place.
@@ -110,6 +145,12 @@ impl Fake {
         let id = container.id.clone();
         state.containers.insert(id.clone(), container);
         self.emit(&mut state, Kind::Container, id, action);
+    }
+
+    /// A container as it is, whatever goes wrong with calls.
+    #[must_use]
+    pub fn look(&self, id: &str) -> Option<Container> {
+        self.state.lock().containers.get(id).cloned()
     }
 
     /// Removes a container, as somebody else would.
@@ -162,26 +203,30 @@ impl Fake {
 
     fn emit(&self, state: &mut State, kind: Kind, id: String, action: &str) {
         state.clock += 1_000_000;
+        let faults = self.faults.borrow().clone();
         let event = Event {
             kind,
             id,
             action: action.to_owned(),
-            at: Moment(state.clock),
+            at: Moment(state.clock + faults.clock_ahead * 1_000_000_000),
         };
-        let faults = self.faults.borrow().clone();
-        if faults.drop_events {
+        if faults.drop_events || state.is_chosen(faults.lose_one_event_in) {
             return;
         }
         let times = if faults.repeat_events { 2 } else { 1 };
         for _ in 0..times {
-            state.log.push(event.clone());
-            state
-                .readers
-                .retain(|reader| reader.send(event.clone()).is_ok());
+            if faults.hold_events {
+                state.held.push(event.clone());
+            } else {
+                state.announce(&event);
+            }
         }
     }
 
-    fn up(&self) -> Result<()> {
+    async fn up(&self) -> Result<()> {
+        let mut faults = self.faults.subscribe();
+        // The sender lives as long as this engine.
+        let _lifted = faults.wait_for(|faults| !faults.hang).await;
         if self.faults.borrow().down {
             return Err(Error::NotListening {
                 endpoint: self.info.endpoint.clone(),
@@ -191,9 +236,11 @@ impl Fake {
         Ok(())
     }
 
-    fn readable(&self, id: &str) -> Result<()> {
-        self.up()?;
-        if self.faults.borrow().unreadable.contains(id) {
+    async fn readable(&self, id: &str) -> Result<()> {
+        self.up().await?;
+        let faults = self.faults.borrow().clone();
+        let chosen = self.state.lock().is_chosen(faults.fail_one_inspection_in);
+        if chosen || faults.unreadable.contains(id) {
             return Err(Error::Refused {
                 status: 500,
                 message: format!("cannot read {id}"),
@@ -202,8 +249,8 @@ impl Fake {
         Ok(())
     }
 
-    fn removable(&self, what: &str) -> Result<()> {
-        self.up()?;
+    async fn removable(&self, what: &str) -> Result<()> {
+        self.up().await?;
         self.state.lock().calls.push(format!("remove {what}"));
         match self.faults.borrow().refuse_removals {
             Some(status) => Err(Error::Refused {
@@ -222,17 +269,18 @@ impl Engine for Fake {
     }
 
     async fn identify(&self) -> Result<(EngineInfo, Option<Moment>)> {
-        self.up()?;
+        self.up().await?;
         let state = self.state.lock();
         let info = EngineInfo {
             id: state.id.clone(),
             ..self.info.clone()
         };
-        Ok((info, Some(Moment(state.clock))))
+        let ahead = self.faults.borrow().clock_ahead * 1_000_000_000;
+        Ok((info, Some(Moment(state.clock + ahead))))
     }
 
     async fn events(&self, since: Option<Moment>) -> Result<EventStream> {
-        self.up()?;
+        self.up().await?;
         let (reader, mut emitted) = mpsc::unbounded_channel();
         {
             let mut state = self.state.lock();
@@ -261,12 +309,12 @@ impl Engine for Fake {
     }
 
     async fn containers(&self) -> Result<Vec<String>> {
-        self.up()?;
+        self.up().await?;
         Ok(self.state.lock().containers.keys().cloned().collect())
     }
 
     async fn images(&self) -> Result<Vec<ImageSummary>> {
-        self.up()?;
+        self.up().await?;
         let state = self.state.lock();
         let summary = |image: &Image| ImageSummary {
             id: image.id.clone(),
@@ -276,17 +324,17 @@ impl Engine for Fake {
     }
 
     async fn volumes(&self) -> Result<Vec<Volume>> {
-        self.up()?;
+        self.up().await?;
         Ok(self.state.lock().volumes.values().cloned().collect())
     }
 
     async fn container(&self, id: &str) -> Result<Option<Container>> {
-        self.readable(id)?;
+        self.readable(id).await?;
         Ok(self.state.lock().containers.get(id).cloned())
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
-        self.readable(reference)?;
+        self.readable(reference).await?;
         let state = self.state.lock();
         let by_tag = |image: &&Image| image.tags.iter().any(|tag| tag == reference);
         Ok(state
@@ -297,17 +345,17 @@ impl Engine for Fake {
     }
 
     async fn volume(&self, name: &str) -> Result<Option<Volume>> {
-        self.readable(name)?;
+        self.readable(name).await?;
         Ok(self.state.lock().volumes.get(name).cloned())
     }
 
     async fn volume_sizes(&self) -> Result<BTreeMap<String, i64>> {
-        self.up()?;
+        self.up().await?;
         Ok(self.state.lock().sizes.clone())
     }
 
     async fn act(&self, id: &str, action: Action) -> Result<()> {
-        self.up()?;
+        self.up().await?;
         self.state
             .lock()
             .calls
@@ -347,6 +395,7 @@ impl Engine for Fake {
         container.state = word.to_owned();
         if event == "start" {
             let now = Timestamp::from_nanosecond(state_now.into()).unwrap_or_default();
+            container.pid += 1;
             container.started_at = Some(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         }
         self.emit(&mut state, Kind::Container, id.to_owned(), event);
@@ -354,13 +403,13 @@ impl Engine for Fake {
     }
 
     async fn remove_container(&self, id: &str) -> Result<()> {
-        self.removable(id)?;
+        self.removable(id).await?;
         self.take_container(id);
         Ok(())
     }
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
-        self.removable(reference)?;
+        self.removable(reference).await?;
         let found = self.image(reference).await?;
         let Some(mut image) = found else {
             return Ok(());
@@ -386,7 +435,7 @@ impl Engine for Fake {
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
-        self.removable(name)?;
+        self.removable(name).await?;
         self.take_volume(name);
         Ok(())
     }

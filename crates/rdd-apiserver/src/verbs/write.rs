@@ -66,7 +66,8 @@ pub(crate) async fn run(
         let round = match current {
             Some(entry) => change(call, options, verb, &key, entry).await?,
             None => {
-                if !verb.creates(&resource) {
+                // A part never makes the whole, whatever the verb does to whole objects.
+                if call.subresource.is_some() || !verb.creates(&resource) {
                     return Err(ApiError::not_found(&resource, call.name()));
                 }
                 if let Some(uid) = verb.expected_uid() {

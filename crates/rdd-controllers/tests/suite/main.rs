@@ -11,5 +11,6 @@ mod fresh;
 mod lab;
 mod manager;
 mod mirror;
+mod model;
 mod native;
 mod story;

@@ -9,7 +9,7 @@ use rdd_engine as engine;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::story::{container, eventually, id, image, story, volume};
+use crate::story::{Story, container, eventually, id, image, story, volume};
 
 #[test]
 fn whatever_the_engine_has_is_mirrored() {
@@ -417,26 +417,66 @@ fn a_tag_that_moved_on_is_not_taken_from_its_new_image() {
     });
 }
 
+/// What a crash leaves behind that struck after a restart was taken up.
+async fn crash_in_restart(story: &mut Story, annotated: bool) {
+    story.end().await;
+    if annotated {
+        story.ask("web", "restart").await;
+    }
+    let status = json!({"status": {"lastAction": {"action": "restart",
+        "state": "InProgress", "before": "7 2030-01-01T00:00:00Z"}}});
+    let written = story
+        .api::<Container>()
+        .patch_status(&id("web"), &PatchParams::default(), &Patch::Merge(&status))
+        .await;
+    written.expect("it is accepted");
+}
+
+fn run_of_web(pid: i64) -> engine::Container {
+    engine::Container {
+        pid,
+        started_at: Some("2030-01-01T00:00:00Z".to_owned()),
+        ..container("web", "running")
+    }
+}
+
 #[test]
 fn a_restart_that_was_done_before_a_crash_is_not_done_again() {
     story(|mut story| async move {
-        story.end().await;
-        // What a crash between the engine's answer and the record leaves behind.
-        let mut restarted = container("web", "running");
-        restarted.started_at = Some("2030-01-01T00:00:01Z".to_owned());
-        story.engine.put_container(restarted, "restart");
-        story.ask("web", "restart").await;
-        let status = json!({"status": {"lastAction": {"action": "restart",
-            "state": "InProgress", "observedAt": "2030-01-01T00:00:00Z"}}});
-        let written = story
-            .api::<Container>()
-            .patch_status(&id("web"), &PatchParams::default(), &Patch::Merge(&status))
-            .await;
-        written.expect("it is accepted");
+        crash_in_restart(&mut story, true).await;
+        // Within the same second, as far as the engine tells.
+        story.engine.put_container(run_of_web(8), "restart");
         story.manager = Some(story.lab.start("*").await);
         let (state, error) = story.outcome("web", "restart").await;
         assert_eq!((state.as_str(), error), ("Succeeded", None));
         assert!(story.calls().is_empty(), "{:?}", story.calls());
+    });
+}
+
+#[test]
+fn a_restart_that_a_crash_prevented_is_done_once() {
+    story(|mut story| async move {
+        crash_in_restart(&mut story, true).await;
+        story.engine.put_container(run_of_web(7), "update");
+        story.manager = Some(story.lab.start("*").await);
+        let (state, error) = story.outcome("web", "restart").await;
+        assert_eq!((state.as_str(), error), ("Succeeded", None));
+        assert_eq!(story.calls(), [format!("restart {}", id("web"))]);
+    });
+}
+
+#[test]
+fn a_restart_that_was_withdrawn_is_not_taken_for_the_next_one() {
+    story(|mut story| async move {
+        crash_in_restart(&mut story, false).await;
+        story.engine.put_container(run_of_web(8), "restart");
+        story.manager = Some(story.lab.start("*").await);
+        let (state, _) = story.outcome("web", "restart").await;
+        assert_eq!(state, "Failed");
+        story.ask("web", "restart").await;
+        let (state, error) = story.outcome("web", "restart").await;
+        assert_eq!((state.as_str(), error), ("Succeeded", None));
+        assert_eq!(story.calls(), [format!("restart {}", id("web"))]);
     });
 }
 

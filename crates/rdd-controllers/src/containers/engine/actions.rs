@@ -2,8 +2,8 @@
 //! standing wish.
 //!
 //! The request is read from the API, never from a cache, and recorded as `InProgress`
-//! before the engine is called: whoever finds it again after a crash knows that it was
-//! taken up. Its removal names the value that was executed, so that a newer one
+//! before the engine is called, with the run of the container that it found: whoever
+//! finds it again after a crash knows that it was taken up, and whether it was done. Its removal names the value that was executed, so that a newer one
 //! survives and is executed next; equal values written meanwhile collapse.
 
 use std::collections::HashMap;
@@ -25,6 +25,10 @@ use super::work::{Done, Key, Work, text};
 use crate::containers::container::standing;
 
 /// Carries out what the mirror asks for, oldest first, until nothing is left.
+///
+/// Outcome and removal of a request are two writes, since one is of the status. Between
+/// them the outcome says that the annotation stands for it, so that a failure there does
+/// not carry the request out again.
 pub(super) async fn run(work: &Work, id: &str) -> Done {
     let api: Api<Container> = work.api();
     loop {
@@ -34,7 +38,23 @@ pub(super) async fn run(work: &Work, id: &str) -> Done {
         if is_deleting(&mirror) || !is_of(&mirror, &work.label) {
             return Ok(Vec::new());
         }
-        let Some(asked) = mirror.annotations().get(names::ACTION_ANNOTATION).cloned() else {
+        let asked = mirror.annotations().get(names::ACTION_ANNOTATION).cloned();
+        if let Some(last) = unfinished(&mirror) {
+            if last.annotated {
+                withdraw(&api, id, &last.action).await?;
+                let last = LastAction {
+                    annotated: false,
+                    ..last
+                };
+                write(work, id, &last).await?;
+                continue;
+            }
+            if asked.as_ref() != Some(&last.action) {
+                abandoned(work, id, last).await?;
+                continue;
+            }
+        }
+        let Some(asked) = asked else {
             return standing_wish(work, &mirror).await;
         };
         if let Some(action) = Action::parse(&asked) {
@@ -45,43 +65,40 @@ pub(super) async fn run(work: &Work, id: &str) -> Done {
                 action = asked,
                 "removed an action that does not exist"
             );
+            withdraw(&api, id, &asked).await?;
         }
-        withdraw(&api, id, &asked).await?;
     }
+}
+
+/// The request that is taken up, or done and not removed yet.
+fn unfinished(mirror: &Container) -> Option<LastAction> {
+    let last = mirror.status.as_ref()?.last_action.as_ref()?;
+    (last.state == "InProgress" || last.annotated).then(|| last.clone())
 }
 
 async fn once(work: &Work, mirror: &Container, action: Action) -> Result<(), String> {
     let id = mirror.name_any();
-    let last = mirror
-        .status
-        .as_ref()
-        .and_then(|status| status.last_action.clone());
-    let taken_up = last.filter(|last| last.state == "InProgress" && last.action == action.as_str());
-    let observed = match &taken_up {
-        Some(last) => last.observed_at.clone().unwrap_or_else(condition::now),
-        None => condition::now(),
-    };
+    let taken_up = unfinished(mirror);
     let mut record = LastAction {
         action: action.as_str().to_owned(),
         state: "InProgress".to_owned(),
         error: None,
-        observed_at: Some(observed.clone()),
+        before: None,
+        annotated: false,
+        observed_at: Some(condition::now()),
         completed_at: None,
     };
-    // Doing the others again changes nothing; a restart that was done shows in the
-    // time at which the container started.
-    let done = taken_up.is_some() && action == Action::Restart && {
-        let container = work
-            .engine
-            .container(&id)
-            .await
-            .map_err(|error| chain(&error))?;
-        container.is_some_and(|container| container.started_at >= Some(observed))
-    };
+    let mut done = false;
+    if let Some(taken_up) = taken_up {
+        record.observed_at = taken_up.observed_at.or(record.observed_at);
+        // Doing the others again changes nothing.
+        done = action == Action::Restart && taken_up.before != run_of(work, &id).await?;
+    } else {
+        record.before = run_of(work, &id).await?;
+        write(work, &id, &record).await?;
+        record.before = None;
+    }
     if !done {
-        if taken_up.is_none() {
-            write(work, &id, &record).await?;
-        }
         work.same_engine().await?;
         match work.engine.act(&id, verb(action)).await {
             Ok(()) => {}
@@ -96,8 +113,32 @@ async fn once(work: &Work, mirror: &Container, action: Action) -> Result<(), Str
         "Failed"
     }
     .to_owned();
+    record.annotated = true;
     record.completed_at = Some(condition::now());
     write(work, &id, &record).await
+}
+
+/// What tells one run of a container from the next.
+async fn run_of(work: &Work, id: &str) -> Result<Option<String>, String> {
+    let container = work.engine.container(id).await;
+    let container = container.map_err(|error| chain(&error))?;
+    Ok(container.map(|container| {
+        let started = container.started_at.unwrap_or_default();
+        format!("{} {started}", container.pid)
+    }))
+}
+
+/// A request that was withdrawn after it had been taken up, and before its end was
+/// recorded, must not be taken for the next one of its kind.
+async fn abandoned(work: &Work, id: &str, last: LastAction) -> Result<(), String> {
+    let last = LastAction {
+        state: "Failed".to_owned(),
+        error: Some("interrupted, and withdrawn before it was taken up again".to_owned()),
+        before: None,
+        completed_at: Some(condition::now()),
+        ..last
+    };
+    write(work, id, &last).await
 }
 
 async fn write(work: &Work, id: &str, record: &LastAction) -> Result<(), String> {
@@ -250,6 +291,7 @@ pub(super) fn is_asked(mirror: &Container) -> bool {
     let actual = status.map_or(ContainerState::Unknown, |status| status.status);
     !is_deleting(mirror)
         && (mirror.annotations().contains_key(names::ACTION_ANNOTATION)
+            || unfinished(mirror).is_some()
             || standing(mirror.spec.state, actual).is_some())
 }
 

@@ -662,6 +662,7 @@ impl Controller {
             starts: Mutex::default(),
             refusals: Mutex::default(),
             sizes: RwLock::default(),
+            written: Mutex::default(),
         });
         let limit = Instant::now() + FIRST_PASS;
         // Mirrors need the namespace; without it each of them would fail once.

@@ -73,6 +73,9 @@ pub(super) struct Work {
     pub(super) refusals: Mutex<HashMap<String, String>>,
     /// The sizes of volumes as last measured.
     pub(super) sizes: RwLock<BTreeMap<String, i64>>,
+    /// The versions that we wrote last and that the watch may not have told yet, by the
+    /// name of the mirror.
+    pub(super) written: Mutex<HashMap<String, u64>>,
 }
 
 /// Further keys to look at, or why the work has to be done again.
@@ -269,10 +272,9 @@ impl Work {
 
 impl Pass<'_> {
     async fn container(&self, id: &str) -> Done {
-        let mirror = self.mirrors.read().containers.get(id).cloned();
-        if mirror.as_deref().is_some_and(is_deleting) {
-            return Ok(vec![Key::ContainerMirror(id.to_owned())]);
-        }
+        let cached = self.mirrors.read().containers.get(id).cloned();
+        let mirror = self.latest(id, cached).await?;
+        let is_going = mirror.as_deref().is_some_and(is_deleting);
         let Some(container) = self
             .engine
             .container(id)
@@ -289,7 +291,8 @@ impl Pass<'_> {
         if !mirror.is_some_and(|mirror| plan::container_stands(&mirror, &wanted)) {
             self.say::<Container>("Container", id, &wanted).await?;
         }
-        Ok(Vec::new())
+        let deletion = Key::ContainerMirror(id.to_owned());
+        Ok(is_going.then_some(deletion).into_iter().collect())
     }
 
     async fn container_mirror(&self, id: &str) -> Done {
@@ -350,10 +353,8 @@ impl Pass<'_> {
             (mirrors.of_image(&image.id), moved)
         };
         for (name, status) in &wanted {
-            let mirror = self.mirrors.read().images.get(name).cloned();
-            if mirror.as_deref().is_some_and(is_deleting) {
-                continue;
-            }
+            let cached = self.mirrors.read().images.get(name).cloned();
+            let mirror = self.latest(name, cached).await?;
             self.claim("Image", name, mirror.as_deref()).await?;
             if !mirror.is_some_and(|mirror| plan::image_stands(&mirror, status)) {
                 self.say::<Image>("Image", name, status).await?;
@@ -415,10 +416,9 @@ impl Pass<'_> {
 
     async fn volume(&self, name: &str) -> Done {
         let object = plan::volume_name(name);
-        let mirror = self.mirrors.read().volumes.get(&object).cloned();
-        if mirror.as_deref().is_some_and(is_deleting) {
-            return Ok(vec![Key::VolumeMirror(object)]);
-        }
+        let cached = self.mirrors.read().volumes.get(&object).cloned();
+        let mirror = self.latest(&object, cached).await?;
+        let is_going = mirror.as_deref().is_some_and(is_deleting);
         let Some(volume) = self
             .engine
             .volume(name)
@@ -442,7 +442,8 @@ impl Pass<'_> {
         if !mirror.is_some_and(|mirror| plan::volume_stands(&mirror, &wanted)) {
             self.say::<Volume>("Volume", &object, &wanted).await?;
         }
-        Ok(Vec::new())
+        let deletion = Key::VolumeMirror(object);
+        Ok(is_going.then_some(deletion).into_iter().collect())
     }
 
     async fn volume_mirror(&self, name: &str) -> Done {
@@ -474,7 +475,43 @@ impl Pass<'_> {
         Ok(Vec::new())
     }
 
-    /// Makes the object, or marks it as ours again.
+    /// The mirror as we left it, also when the watch has not told that yet: compared
+    /// with an older one, a change and its reversal would look like none.
+    async fn latest<K>(&self, name: &str, cached: Option<Arc<K>>) -> Result<Option<Arc<K>>, String>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let Some(written) = self.written.lock().get(name).copied() else {
+            return Ok(cached);
+        };
+        if cached
+            .as_deref()
+            .and_then(version)
+            .is_some_and(|seen| seen >= written)
+        {
+            self.written.lock().remove(name);
+            return Ok(cached);
+        }
+        let found = self.api::<K>().get_opt(name).await.map_err(text)?;
+        if found.is_none() {
+            self.written.lock().remove(name);
+        }
+        Ok(found.map(Arc::new))
+    }
+
+    /// Remembers what we wrote.
+    fn wrote<K: Resource>(&self, name: &str, object: &K) {
+        self.wrote.store(true, Ordering::Relaxed);
+        if let Some(version) = version(object) {
+            self.written.lock().insert(name.to_owned(), version);
+        }
+    }
+
+    /// Makes the object, or marks it as ours again; not one that is on its way out, to
+    /// which no finalizer can be added.
     async fn claim<K>(&self, kind: &str, name: &str, mirror: Option<&K>) -> Result<(), String>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -482,7 +519,9 @@ impl Pass<'_> {
             + Debug
             + DeserializeOwned,
     {
-        if mirror.is_some_and(|mirror| has_finalizer(mirror) && is_of(mirror, &self.label)) {
+        let stands =
+            |mirror: &K| is_deleting(mirror) || has_finalizer(mirror) && is_of(mirror, &self.label);
+        if mirror.is_some_and(stands) {
             return Ok(());
         }
         let body = json!({
@@ -496,10 +535,8 @@ impl Pass<'_> {
         });
         let params = PatchParams::apply(field_manager::ENGINE_FINALIZER).force();
         let api: Api<K> = self.api();
-        self.wrote.store(true, Ordering::Relaxed);
-        api.patch(name, &params, &Patch::Apply(&body))
-            .await
-            .map_err(text)?;
+        let claimed = api.patch(name, &params, &Patch::Apply(&body)).await;
+        self.wrote(name, &claimed.map_err(text)?);
         Ok(())
     }
 
@@ -519,10 +556,10 @@ impl Pass<'_> {
         });
         let params = PatchParams::apply(field_manager::ENGINE).force();
         let api: Api<K> = self.api();
-        self.wrote.store(true, Ordering::Relaxed);
         // A mirror that was removed since it was claimed is claimed again later.
         let written = api.patch_status(name, &params, &Patch::Apply(&body)).await;
-        written.map(drop).map_err(text)
+        self.wrote(name, &written.map_err(text)?);
+        Ok(())
     }
 
     /// A mirror whose object the engine no longer has: gone without asking the engine.
@@ -581,6 +618,11 @@ pub(super) fn is_nameless_image(mirror: &Image) -> bool {
 pub(super) fn is_nameless_volume(mirror: &Volume) -> bool {
     let status = mirror.status.as_ref();
     !is_deleting(mirror) && status.is_none_or(|status| status.name.is_empty())
+}
+
+/// The version of an object, as Kubernetes lets clients compare it.
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().resource_version.as_ref()?.parse().ok()
 }
 
 fn image_id(mirror: &Image) -> Option<String> {

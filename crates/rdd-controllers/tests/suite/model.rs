@@ -1,0 +1,538 @@
+//! Random histories: an engine and its users do what they like, everything fails and
+//! crashes in between, and in the end the mirrors are what the engine is.
+//!
+//! What must hold of each history:
+//! 1. When the faults are over, mirrors and engine agree, object by object.
+//! 2. The engine was told to remove only what a user removed in the API.
+//! 3. What a user removed in the API is gone from the engine.
+//! 4. Each accepted action was carried out, a restart no more often than it was asked for.
+//! 5. A mirror whose object was there all the time is the same object as before.
+//!
+//! A history that breaks one of them is made smaller and printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use rdd_api::{Container, DesiredState, Image, Volume, names};
+use rdd_engine::{self as engine, Engine as _, Faults};
+use serde_json::json;
+
+use crate::story::{Story, container, eventually, id, image, verified_story, volume};
+
+/// How often everything is compared: lost events are found by nothing else.
+const EVERY: Duration = Duration::from_millis(400);
+
+const HISTORIES: u64 = 12;
+const STEPS: usize = 60;
+
+/// How many smaller histories are tried.
+const ATTEMPTS: usize = 24;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    // What the engine's other users do.
+    Run(usize),
+    Turn(usize, &'static str),
+    Remove(usize),
+    Tag(usize, usize),
+    RemoveImage(usize),
+    MakeVolume(usize),
+    RemoveVolume(usize),
+    // What the API's users do.
+    Delete(usize),
+    DeleteImage(usize),
+    DeleteVolume(usize),
+    Act(usize, &'static str),
+    Want(usize, &'static str),
+    StripFinalizer(usize),
+    // What goes wrong.
+    Fault(Fault),
+    Mend,
+    Cut,
+    Crash,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Down,
+    LoseEvents,
+    RepeatEvents,
+    ReverseEvents,
+    FailInspections,
+    RefuseRemovals(u16),
+    ClockAhead(i64),
+    FailWrites,
+    Hang,
+}
+
+fn history(seed: u64) -> Vec<Step> {
+    const FAULTS: [Fault; 10] = [
+        Fault::Down,
+        Fault::LoseEvents,
+        Fault::RepeatEvents,
+        Fault::ReverseEvents,
+        Fault::FailInspections,
+        Fault::RefuseRemovals(500),
+        Fault::RefuseRemovals(403),
+        Fault::ClockAhead(3600),
+        Fault::FailWrites,
+        Fault::Hang,
+    ];
+    let mut dice = StdRng::seed_from_u64(seed);
+    let (mut runs, mut volumes) = (0, 0);
+    let mut steps = Vec::new();
+    while steps.len() < STEPS {
+        let any = dice.random_range(0..runs.max(1));
+        let volume = dice.random_range(0..volumes.max(1));
+        let picture = dice.random_range(0..4);
+        let pick = |dice: &mut StdRng, words: &[&'static str]| *words.choose(dice).expect("some");
+        steps.push(match dice.random_range(0..34) {
+            0..=4 => {
+                runs += 1;
+                Step::Run(runs - 1)
+            }
+            5..=7 => Step::Turn(any, pick(&mut dice, &["running", "exited", "paused"])),
+            8 | 9 => Step::Remove(any),
+            10..=12 => Step::Tag(picture, dice.random_range(0..5)),
+            13 => Step::RemoveImage(picture),
+            14 | 15 => {
+                volumes += 1;
+                Step::MakeVolume(volumes - 1)
+            }
+            16 => Step::RemoveVolume(volume),
+            17 | 18 => Step::Delete(any),
+            19 => Step::DeleteImage(dice.random_range(0..5)),
+            20 => Step::DeleteVolume(volume),
+            21..=23 => Step::Act(
+                any,
+                pick(&mut dice, &["start", "stop", "pause", "unpause", "restart"]),
+            ),
+            24 => Step::Want(any, pick(&mut dice, &["running", "created", "unknown"])),
+            25 => Step::StripFinalizer(any),
+            26..=28 => Step::Fault(*FAULTS.choose(&mut dice).expect("some")),
+            29 | 30 => Step::Mend,
+            31 => Step::Cut,
+            32 => Step::Crash,
+            _ => Step::Turn(any, "running"),
+        });
+    }
+    steps
+}
+
+fn run_name(number: usize) -> String {
+    format!("r{number}")
+}
+
+fn volume_name(number: usize) -> String {
+    format!("v{number}")
+}
+
+/// What users asked for, and what was accepted.
+#[derive(Default)]
+struct Asked {
+    /// As the engine words its calls: `remove web`.
+    removals: BTreeSet<String>,
+    /// Containers and volumes that must be gone in the end.
+    gone: BTreeSet<String>,
+    /// By container: how many restarts.
+    restarts: BTreeMap<String, usize>,
+    acted: BTreeSet<String>,
+    starts: usize,
+}
+
+async fn play(story: &mut Story, steps: &[Step]) -> Asked {
+    let mut asked = Asked::default();
+    let mut dice = StdRng::seed_from_u64(steps.len() as u64);
+    for step in steps {
+        one(story, step, &mut asked).await;
+        // Between any two steps, sometimes: races need both near and far.
+        if dice.random_bool(0.5) {
+            tokio::time::sleep(Duration::from_micros(dice.random_range(0..8_000))).await;
+        }
+    }
+    story.engine.fault(|faults| *faults = Faults::default());
+    story.lab.store.fail_one_in(0);
+    asked
+}
+
+async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
+    let engine = story.engine.clone();
+    let there = |name: &str| engine.look(&id(name));
+    match step {
+        Step::Run(number) => {
+            let name = run_name(*number);
+            let run = engine::Container {
+                image: format!("sha256:{}", number % 4),
+                mounts: vec![engine::Mount {
+                    destination: "/data".to_owned(),
+                    kind: "volume".to_owned(),
+                    name: volume_name(number / 2),
+                    ..engine::Mount::default()
+                }],
+                ..container(&name, "running")
+            };
+            engine.put_container(run, "start");
+        }
+        Step::Turn(number, state) => {
+            if let Some(mut found) = there(&run_name(*number)) {
+                (*state).clone_into(&mut found.state);
+                engine.put_container(found, "die");
+            }
+        }
+        Step::Remove(number) => engine.take_container(&id(&run_name(*number))),
+        Step::Tag(number, tag) => {
+            let tag = format!("box:{tag}");
+            engine.put_image(image(&number.to_string(), &[tag.as_str()]), "tag");
+        }
+        Step::RemoveImage(number) => engine.take_image(&format!("sha256:{number}")),
+        Step::MakeVolume(number) => engine.put_volume(volume(&volume_name(*number))),
+        Step::RemoveVolume(number) => engine.take_volume(&volume_name(*number)),
+        Step::Delete(number) => {
+            let id = id(&run_name(*number));
+            // An unclear answer may be an accepted one.
+            let deleted = story
+                .api::<Container>()
+                .delete(&id, &DeleteParams::default())
+                .await;
+            if !is_refused(&deleted) {
+                asked.removals.insert(format!("remove {id}"));
+            }
+            if waits_for_the_engine(deleted.ok().and_then(|deleted| deleted.left())) {
+                asked.gone.insert(id);
+            }
+        }
+        Step::DeleteImage(tag) => {
+            let tag = format!("box:{tag}");
+            for mirror in story.seen::<Image>().await {
+                let status = mirror.status.clone().unwrap_or_default();
+                if status.repo_tag.as_ref() != Some(&tag) {
+                    continue;
+                }
+                asked.removals.insert(format!("remove {tag}"));
+                let api = story.api::<Image>();
+                drop(
+                    api.delete(&mirror.name_any(), &DeleteParams::default())
+                        .await,
+                );
+            }
+        }
+        Step::DeleteVolume(number) => {
+            let name = volume_name(*number);
+            for mirror in story.seen::<Volume>().await {
+                if mirror
+                    .status
+                    .as_ref()
+                    .is_none_or(|status| status.name != name)
+                {
+                    continue;
+                }
+                asked.removals.insert(format!("remove {name}"));
+                let api = story.api::<Volume>();
+                let deleted = api
+                    .delete(&mirror.name_any(), &DeleteParams::default())
+                    .await;
+                if waits_for_the_engine(deleted.ok().and_then(|deleted| deleted.left())) {
+                    asked.gone.insert(name.clone());
+                }
+            }
+        }
+        Step::Act(number, action) => {
+            let name = run_name(*number);
+            let annotation =
+                json!({"metadata": {"annotations": {names::ACTION_ANNOTATION: action}}});
+            let accepted = story.patch(&name, annotation).await;
+            if !is_refused(&accepted) && *action == "restart" {
+                *asked.restarts.entry(id(&name)).or_default() += 1;
+            }
+            if accepted.is_ok() {
+                asked.acted.insert(id(&name));
+            }
+        }
+        Step::Want(number, state) => {
+            drop(
+                story
+                    .patch(&run_name(*number), json!({"spec": {"state": state}}))
+                    .await,
+            );
+        }
+        Step::StripFinalizer(number) => {
+            let patch = json!({"metadata": {"finalizers": null}});
+            let stripped = story.patch(&run_name(*number), patch).await;
+            if !is_refused(&stripped) {
+                // Whoever does this takes the engine out of it; the mirror that comes
+                // back is another one.
+                asked.gone.remove(&id(&run_name(*number)));
+                asked.acted.remove(&id(&run_name(*number)));
+            }
+        }
+        Step::Fault(Fault::FailWrites) => story.lab.store.fail_one_write_in(4),
+        Step::Fault(fault) => engine.fault(|faults| match fault {
+            Fault::Down => faults.down = true,
+            Fault::LoseEvents => faults.lose_one_event_in = 3,
+            Fault::RepeatEvents => faults.repeat_events = true,
+            Fault::ReverseEvents => faults.hold_events = true,
+            Fault::FailInspections => faults.fail_one_inspection_in = 4,
+            Fault::RefuseRemovals(status) => faults.refuse_removals = Some(*status),
+            Fault::ClockAhead(seconds) => faults.clock_ahead = *seconds,
+            Fault::Hang => faults.hang = true,
+            Fault::FailWrites => {}
+        }),
+        Step::Mend => {
+            engine.fault(|faults| *faults = Faults::default());
+            story.lab.store.fail_one_in(0);
+        }
+        Step::Cut => engine.cut_streams(),
+        Step::Crash => {
+            // The lease cannot be taken over while its writes fail.
+            story.lab.store.fail_one_in(0);
+            drop(story.manager.take());
+            asked.starts += 1;
+            let start = format!("start-again-{}", asked.starts);
+            story.lab.begin(&start).await;
+            let started = rdd_manager::start(story.lab.options("*", &start)).await;
+            story.manager = Some(started.expect("it starts"));
+        }
+    }
+}
+
+/// Whether a deletion was accepted and goes on in the engine.
+fn waits_for_the_engine<K: kube::Resource>(left: Option<K>) -> bool {
+    let Some(object) = left else {
+        return false;
+    };
+    object
+        .finalizers()
+        .iter()
+        .any(|name| name == names::MIRROR_FINALIZER)
+}
+
+/// Whether the server has said no, rather than failed.
+fn is_refused<T>(answer: &kube::Result<T>) -> bool {
+    matches!(answer, Err(kube::Error::Api(status)) if status.code < 500)
+}
+
+impl Story {
+    /// What there is, as far as the server answers.
+    async fn seen<K>(&self) -> Vec<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        let list = self
+            .api::<K>()
+            .list(&kube::api::ListParams::default())
+            .await;
+        list.map(|list| list.items).unwrap_or_default()
+    }
+}
+
+/// Everything of one side, in words that both sides share.
+async fn shown(story: &Story) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for mirror in story.all::<Container>().await {
+        let status = mirror.status.clone().unwrap_or_default();
+        let state = serde_json::to_value(status.status).expect("a word");
+        let asked = mirror.annotations().get(names::ACTION_ANNOTATION);
+        let open = status
+            .last_action
+            .is_some_and(|last| last.state == "InProgress");
+        let whole = mirror.finalizers() == [names::MIRROR_FINALIZER];
+        all.insert(format!(
+            "{} {}{}{}{}{}",
+            mirror.name_any(),
+            state.as_str().unwrap_or_default(),
+            if asked.is_some() { ", still asked" } else { "" },
+            if open { ", still in progress" } else { "" },
+            if whole { "" } else { ", without finalizer" },
+            if mirror.metadata.deletion_timestamp.is_some() {
+                ", still going"
+            } else {
+                ""
+            },
+        ));
+    }
+    for mirror in story.all::<Image>().await {
+        let status = mirror.status.unwrap_or_default();
+        all.insert(format!(
+            "{} {} {}",
+            status.id,
+            status.repo_tag.unwrap_or_default(),
+            if status.in_use { "used" } else { "free" }
+        ));
+    }
+    for mirror in story.all::<Volume>().await {
+        let status = mirror.status.unwrap_or_default();
+        all.insert(format!(
+            "{} {}",
+            status.name,
+            if status.in_use { "used" } else { "free" }
+        ));
+    }
+    all
+}
+
+async fn there(engine: &engine::Fake) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let (mut images, mut volumes) = (BTreeSet::new(), BTreeSet::new());
+    for id in engine.containers().await.expect("it is up") {
+        let Some(found) = engine.look(&id) else {
+            continue;
+        };
+        images.insert(found.image);
+        volumes.extend(found.mounts.into_iter().map(|mount| mount.name));
+        all.insert(format!("{id} {}", found.state));
+    }
+    for image in engine.images().await.expect("it is up") {
+        let used = if images.contains(&image.id) {
+            "used"
+        } else {
+            "free"
+        };
+        if image.tags.is_empty() {
+            all.insert(format!("{}  {used}", image.id));
+        }
+        for tag in image.tags {
+            all.insert(format!("{} {tag} {used}", image.id));
+        }
+    }
+    for volume in engine.volumes().await.expect("it is up") {
+        let used = if volumes.contains(&volume.name) {
+            "used"
+        } else {
+            "free"
+        };
+        all.insert(format!("{} {used}", volume.name));
+    }
+    all
+}
+
+/// Plays a history and tells what it breaks.
+async fn judge(mut story: Story, steps: &[Step]) {
+    let before = story.uids().await;
+    let asked = play(&mut story, steps).await;
+    // Standing wishes may act again at any time; nobody wants anything any more.
+    for mirror in story.all::<Container>().await {
+        if mirror.spec.state != DesiredState::Unknown {
+            let patch = json!({"spec": {"state": "unknown"}});
+            drop(
+                story
+                    .api::<Container>()
+                    .patch(
+                        &mirror.name_any(),
+                        &PatchParams::default(),
+                        &Patch::Merge(&patch),
+                    )
+                    .await,
+            );
+        }
+    }
+    eventually("mirrors and engine agree", || async {
+        let (shown, there) = (shown(&story).await, there(&story.engine).await);
+        let only_shown: Vec<_> = shown.difference(&there).cloned().collect();
+        let only_there: Vec<_> = there.difference(&shown).cloned().collect();
+        let gone: Vec<_> = asked
+            .gone
+            .iter()
+            .filter(|name| there.iter().any(|line| line.starts_with(&format!("{name} "))))
+            .cloned()
+            .collect();
+        if only_shown.is_empty() && only_there.is_empty() && gone.is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "only in the API: {only_shown:?}; only in the engine: {only_there:?}; asked to go: {gone:?}"
+            ))
+        }
+    })
+    .await;
+    let calls = story.calls();
+    for call in calls.iter().filter(|call| call.starts_with("remove ")) {
+        assert!(asked.removals.contains(call), "nobody asked to {call}");
+    }
+    for (id, wanted) in &asked.restarts {
+        let done = calls
+            .iter()
+            .filter(|call| **call == format!("restart {id}"))
+            .count();
+        assert!(
+            done <= *wanted,
+            "{id} was restarted {done} times, {wanted} were asked for"
+        );
+    }
+    for mirror in story.all::<Container>().await {
+        if asked.acted.contains(&mirror.name_any()) {
+            let last = mirror.status.and_then(|status| status.last_action);
+            assert!(
+                last.is_some(),
+                "{} has no outcome",
+                mirror.metadata.name.unwrap_or_default()
+            );
+        }
+    }
+    let after = story.uids().await;
+    let web = id("web");
+    assert_eq!(
+        before.get(&web),
+        after.get(&web),
+        "the first container's mirror was replaced"
+    );
+}
+
+/// Whether a history breaks anything; what it says if so.
+fn breaks(steps: &[Step]) -> Option<String> {
+    let steps = steps.to_vec();
+    let broken = Arc::new(Mutex::new(None));
+    let said = Arc::clone(&broken);
+    verified_story(EVERY, move |story| async move {
+        let judged = AssertUnwindSafe(judge(story, &steps)).catch_unwind().await;
+        if let Err(panic) = judged {
+            let text = panic.downcast_ref::<String>().cloned();
+            *said.lock() = Some(text.unwrap_or_else(|| "it panicked".to_owned()));
+        }
+    });
+    let broken = broken.lock().take();
+    broken
+}
+
+/// Leaves out what is not needed to break it.
+fn smaller(mut steps: Vec<Step>) -> Vec<Step> {
+    let mut attempts = 0;
+    let mut size = steps.len() / 2;
+    while size > 0 && attempts < ATTEMPTS {
+        let mut start = 0;
+        while start < steps.len() && attempts < ATTEMPTS {
+            let mut rest = steps.clone();
+            rest.drain(start..(start + size).min(rest.len()));
+            attempts += 1;
+            if breaks(&rest).is_some() {
+                steps = rest;
+            } else {
+                start += size;
+            }
+        }
+        size /= 2;
+    }
+    steps
+}
+
+#[test]
+fn whatever_happens_mirrors_and_engine_agree_in_the_end() {
+    for seed in 0..HISTORIES {
+        let steps = history(seed);
+        if let Some(broken) = breaks(&steps) {
+            let small = smaller(steps);
+            panic!("history {seed} breaks a promise: {broken}\na smaller one: {small:#?}");
+        }
+    }
+}
