@@ -501,8 +501,7 @@ fn breaks(steps: &[Step]) -> Option<String> {
             *said.lock() = Some(text.unwrap_or_else(|| "it panicked".to_owned()));
         }
     });
-    let broken = broken.lock().take();
-    broken
+    broken.lock().take()
 }
 
 /// Leaves out what is not needed to break it.
