@@ -69,6 +69,14 @@ pub(crate) const TESTS: &[Package] = &[
         name: "sqlite3",
         sign: Sign::Program("sqlite3"),
     },
+    Package {
+        name: "docker-registry",
+        sign: Sign::Program("docker-registry"),
+    },
+    Package {
+        name: "podman",
+        sign: Sign::Program("podman"),
+    },
 ];
 
 /// What the benches measure beside rdd.

@@ -13,9 +13,33 @@ pub const CONTAINER_ENGINE_READY: &str = "ContainerEngineReady";
 pub const KUBERNETES_READY: &str = "KubernetesReady";
 /// Everything that the App asks for holds.
 pub const SETTLED: &str = "Settled";
+/// A request: it is done, and went well.
+pub const COMPLETE: &str = "Complete";
+/// A request: it is done, and did not go well.
+pub const FAILED: &str = "Failed";
 
 /// Reasons, one closed set for every writer and reader.
 pub mod reason {
+    /// A request waits for the engine.
+    pub const PENDING: &str = "Pending";
+    /// A request is being carried out.
+    pub const IN_PROGRESS: &str = "InProgress";
+    /// A request went well.
+    pub const COMPLETED: &str = "Completed";
+    /// A request was taken up, and nobody knows whether it was done.
+    pub const INTERRUPTED: &str = "Interrupted";
+    /// The engine did not make it.
+    pub const CREATE_FAILED: &str = "CreateFailed";
+    /// The engine did not fetch it.
+    pub const PULL_FAILED: &str = "PullFailed";
+    /// The engine did not send it.
+    pub const PUSH_FAILED: &str = "PushFailed";
+    /// There is no such Image, or it has no tag.
+    pub const IMAGE_NOT_FOUND: &str = "ImageNotFound";
+    /// The engine has no such namespace.
+    pub const NAMESPACE_NOT_FOUND: &str = "NamespaceNotFound";
+    /// Nothing here can look for faults in images.
+    pub const NO_SCANNER: &str = "NoScanner";
     /// `Created`.
     pub const CREATED: &str = "Created";
     /// The machine is being started.

@@ -14,6 +14,7 @@ mod container;
 mod container_namespace;
 mod definition;
 mod image;
+mod requests;
 mod resource;
 mod volume;
 
@@ -27,4 +28,9 @@ pub use container::{
 };
 pub use container_namespace::ContainerNamespace;
 pub use image::{Image, ImageStatus};
+pub use requests::{
+    ContainerCreateRequest, ContainerCreateSpec, ImagePullRequest, ImagePullSpec, ImagePushRequest,
+    ImageRefSpec, ImageScanRequest, Progress, Request, RequestStatus, Variable,
+    VolumeCreateRequest, VolumeCreateSpec,
+};
 pub use volume::{Volume, VolumeStatus};

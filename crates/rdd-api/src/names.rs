@@ -56,6 +56,12 @@ pub const READY_ANNOTATION: &str = "rdd.rancherdesktop.io/ready";
 /// On the discovery ConfigMap: the random identity of the start that made it.
 pub const START_ANNOTATION: &str = "rdd.rancherdesktop.io/start-id";
 
+/// On a definition: the controller that ships it.
+pub const CONTROLLER_ANNOTATION: &str = "rdd.rancherdesktop.io/controller";
+
+/// On what a request made in the engine: the request's uid, by which it is found again.
+pub const REQUEST_LABEL: &str = "rdd.rancherdesktop.io/request";
+
 /// On a Container: do this once.
 pub const ACTION_ANNOTATION: &str = "containers.rancherdesktop.io/action";
 
@@ -80,6 +86,8 @@ pub mod field_manager {
     pub const ENGINE_FINALIZER: &str = "engine-controller-finalizer";
     /// The outcome of one-shot actions.
     pub const ENGINE_ACTIONS: &str = "engine-controller-actions";
+    /// How requests go.
+    pub const REQUESTS: &str = "engine-controller-requests";
     /// Conditions of Containers.
     pub const CONTAINER: &str = "container-controller";
     /// The App's own conditions.

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{docker_context, native_machine};
+use crate::engine::{credentials, docker_context, native_machine};
 use crate::kubeconfig::{self, Tokens};
 use crate::options::Options;
 use crate::{budgets, pki};
@@ -149,6 +149,7 @@ impl ControlPlane {
             store,
             world: World {
                 docker_context: Some(Arc::new(docker_context(instance))),
+                credentials: Some(Arc::new(credentials(instance))),
                 ..World::new(native_machine(instance)?, Arc::new(DockerEngines))
             },
             controllers: options.controllers,

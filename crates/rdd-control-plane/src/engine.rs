@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use rdd_docker_cli::{DEFAULT_ENDPOINT, Publisher};
+use rdd_docker_cli::{CredentialStore, DEFAULT_ENDPOINT, Files, Publisher};
 use rdd_instance::{Instance, PathKey, open_log};
 use rdd_machine::{Machine, Native, NativeOptions};
 
@@ -57,6 +57,13 @@ pub(crate) fn docker_context(instance: &Instance) -> Publisher {
         default_endpoint: DEFAULT_ENDPOINT.to_owned(),
         decided_by,
     })
+}
+
+/// Who the user of an instance is to registries.
+pub(crate) fn credentials(instance: &Instance) -> CredentialStore {
+    let environment = instance.environment().clone();
+    let find = move |program: &str| environment.find(program);
+    CredentialStore::new(Files::new(instance.docker_config()), Arc::new(find))
 }
 
 /// Ends the engine of an instance whose control plane does not run, and removes its

@@ -10,4 +10,4 @@ mod registry;
 mod world;
 
 pub use registry::{NAMES, REGISTRY};
-pub use world::{Connect, DockerEngines, World};
+pub use world::{Connect, DockerEngines, LiveEngine, World};

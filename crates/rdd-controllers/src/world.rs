@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdd_docker_cli::Publisher;
+use rdd_docker_cli::{CredentialStore, Publisher};
 use rdd_engine::{Docker, Endpoint, Engine, Fake};
 use rdd_machine::Machine;
+use tokio::sync::watch;
 
 /// Handed to every controller; a test hands in its own.
 #[derive(Clone)]
@@ -18,18 +19,38 @@ pub struct World {
     pub engines: Arc<dyn Connect>,
     /// The context that lets the Docker client reach the engine too, if one is kept.
     pub docker_context: Option<Arc<Publisher>>,
+    /// Who the user is to registries, if anybody.
+    pub credentials: Option<Arc<CredentialStore>>,
+    /// The engine that is mirrored now, for whoever acts on it beside the mirror.
+    pub live: Arc<watch::Sender<Option<Arc<LiveEngine>>>>,
+    /// How long a request stays when it is done.
+    pub retain_requests: Duration,
     /// How often everything is compared with the engine, whatever its events said.
     pub verify_every: Duration,
 }
 
+/// An engine that is connected, and where its mirrors are.
+pub struct LiveEngine {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// The namespace of its mirrors.
+    pub namespace: String,
+    /// The label's value that its mirrors carry.
+    pub label: String,
+}
+
 impl World {
-    /// Everything is compared every ten minutes, and no Docker context is kept.
+    /// Everything is compared every ten minutes, requests stay five minutes, nobody is
+    /// logged in anywhere, and no Docker context is kept.
     #[must_use]
     pub fn new(machine: Arc<dyn Machine>, engines: Arc<dyn Connect>) -> Self {
         Self {
             machine,
             engines,
             docker_context: None,
+            credentials: None,
+            live: Arc::new(watch::Sender::new(None)),
+            retain_requests: Duration::from_secs(300),
             verify_every: Duration::from_secs(600),
         }
     }

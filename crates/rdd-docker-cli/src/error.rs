@@ -29,6 +29,14 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// A credential helper did not do its work.
+    #[error("{name} failed: {reason}")]
+    Helper {
+        /// The program.
+        name: String,
+        /// How.
+        reason: String,
+    },
     /// Others wrote the file again and again.
     #[error("{0} changed at every attempt to change it")]
     Contended(PathBuf),

@@ -64,6 +64,17 @@ impl Files {
         parse(&path, &text).map(|document| document.current())
     }
 
+    /// The whole configuration; empty without a file.
+    pub(crate) fn config_value(&self) -> Result<Value> {
+        let path = self.config();
+        match read(&path)? {
+            Some(text) if !text.iter().all(u8::is_ascii_whitespace) => {
+                serde_json::from_slice(&text).map_err(|source| Error::Malformed { path, source })
+            }
+            _ => Ok(Value::Null),
+        }
+    }
+
     /// A context, if there is one of this name.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
-//! The Docker client's own configuration: which context is selected, which exist, and
-//! the one that an instance of rdd keeps there while its engine is mirrored.
+//! The Docker client's own configuration: which context is selected, which exist, the
+//! one that an instance of rdd keeps there while its engine is mirrored, and who the user
+//! is to registries.
 //!
 //! The files belong to the user. [`Files`] reads them and changes nothing but what is
 //! ours, in one step that a crash cannot split; [`Publisher`] decides when.
@@ -9,12 +10,14 @@
 //!
 //! Invariant: a context is never selected while it does not exist.
 
+mod credentials;
 mod error;
 mod files;
 mod health;
 mod publisher;
 mod selection;
 
+pub use credentials::{CredentialStore, FindProgram};
 pub use error::{Error, Result};
 pub use files::{Context, Files};
 pub use health::DEFAULT_ENDPOINT;

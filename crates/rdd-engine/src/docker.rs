@@ -1,6 +1,8 @@
 //! The Docker Engine API.
 
 mod convert;
+mod create;
+mod transfer;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::{Action, Engine, EngineInfo, EventStream, Moment, optional};
 use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
+use crate::wish::{Credentials, NewContainer, NewVolume, Transfer};
 use transport::Transport;
 
 /// The newest version of the API whose answers were checked.
@@ -167,6 +170,30 @@ impl Engine for Docker {
             (size >= 0).then_some((name, size))
         };
         Ok(items(&usage["Volumes"]).filter_map(size).collect())
+    }
+
+    async fn create_container(&self, new: &NewContainer) -> Result<String> {
+        create::container(self, new).await
+    }
+
+    async fn labelled_container(&self, label: &str) -> Result<Option<String>> {
+        create::labelled(self, "/containers/json?all=true", label, CALL).await
+    }
+
+    async fn create_volume(&self, new: &NewVolume) -> Result<Volume> {
+        create::volume(self, new).await
+    }
+
+    async fn labelled_volume(&self, label: &str) -> Result<Option<String>> {
+        create::labelled(self, "/volumes", label, CALL).await
+    }
+
+    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Transfer> {
+        transfer::pull(self, reference, credentials).await
+    }
+
+    async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Transfer> {
+        transfer::push(self, reference, credentials).await
     }
 
     async fn act(&self, id: &str, action: Action) -> Result<()> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
+use crate::wish::{Credentials, NewContainer, NewVolume, Transfer};
 
 /// Who an engine is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,6 +131,26 @@ pub trait Engine: Send + Sync + 'static {
     /// The sizes of volumes in bytes, by name, as far as the engine can tell. It may
     /// have to look at every file of them.
     async fn volume_sizes(&self) -> Result<BTreeMap<String, i64>>;
+
+    /// Makes a container and tells its identifier. The image must be there; a name that
+    /// is taken is refused.
+    async fn create_container(&self, new: &NewContainer) -> Result<String>;
+
+    /// A container with a label, `name=value`.
+    async fn labelled_container(&self, label: &str) -> Result<Option<String>>;
+
+    /// Makes a volume. One of that name is given back as it is.
+    async fn create_volume(&self, new: &NewVolume) -> Result<Volume>;
+
+    /// The name of a volume with a label, `name=value`.
+    async fn labelled_volume(&self, label: &str) -> Result<Option<String>>;
+
+    /// Begins to fetch an image from its registry. This call has no deadline as a whole,
+    /// only one for silence.
+    async fn pull(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Transfer>;
+
+    /// Begins to send a tag to its registry; like [`Engine::pull`].
+    async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Transfer>;
 
     /// Acts on a container. A state that it has already is success.
     async fn act(&self, id: &str, action: Action) -> Result<()>;

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
 use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
+use crate::wish::{Credentials, NewContainer, NewVolume, Transfer, TransferStep};
 
 /// What goes wrong from now on.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,12 @@ pub struct Faults {
     pub hold_events: bool,
     /// One inspection in so many fails; 0 is none.
     pub fail_one_inspection_in: u64,
+    /// Creations are refused with this status.
+    pub refuse_creations: Option<u16>,
+    /// Creations are done, and their answers lost.
+    pub lose_answers: bool,
+    /// Pulls and pushes wait in their middle until this is lifted.
+    pub hang_transfers: bool,
     /// Every call waits until this is lifted.
     pub hang: bool,
     /// How far the engine's clock is ahead, in seconds.
@@ -57,6 +64,7 @@ struct State {
     images: BTreeMap<String, Image>,
     volumes: BTreeMap<String, Volume>,
     sizes: BTreeMap<String, i64>,
+    registry: BTreeMap<String, String>,
     log: Vec<Event>,
     readers: Vec<mpsc::UnboundedSender<Event>>,
     /// Events that are held back.
@@ -226,7 +234,7 @@ impl Fake {
     async fn up(&self) -> Result<()> {
         let mut faults = self.faults.subscribe();
         // The sender lives as long as this engine.
-        let _lifted = faults.wait_for(|faults| !faults.hang).await;
+        drop(faults.wait_for(|faults| !faults.hang).await);
         if self.faults.borrow().down {
             return Err(Error::NotListening {
                 endpoint: self.info.endpoint.clone(),
@@ -247,6 +255,70 @@ impl Fake {
             });
         }
         Ok(())
+    }
+
+    fn note(&self, call: String) {
+        self.state.lock().calls.push(call);
+    }
+
+    fn refuse_creations(&self) -> Result<()> {
+        match self.faults.borrow().refuse_creations {
+            Some(status) => Err(Error::Refused {
+                status,
+                message: "refused to create".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The connection breaks after the work is done, before its answer.
+    fn after_creation(&self) -> Result<()> {
+        if self.faults.borrow().lose_answers {
+            return Err(Error::Connection {
+                endpoint: self.info.endpoint.clone(),
+                source: "connection reset".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Two layers, then a pause if one is asked for, then the end.
+    fn transfer(&self, finish: impl FnOnce() -> Result<String> + Send + 'static) -> Transfer {
+        let (queue, steps) = mpsc::channel(8);
+        let mut faults = self.faults.subscribe();
+        let reader = tokio::spawn(async move {
+            for (layer, done) in [("a", 5), ("b", 0), ("b", 7)] {
+                let step = TransferStep {
+                    layer: Some(layer.to_owned()),
+                    status: "Downloading".to_owned(),
+                    done: Some(done),
+                    total: Some(10),
+                    digest: None,
+                };
+                if queue.send(Ok(step)).await.is_err() {
+                    return;
+                }
+            }
+            // The sender lives as long as the engine.
+            drop(faults.wait_for(|faults| !faults.hang_transfers).await);
+            let last = finish().map(|digest| TransferStep {
+                status: format!("Digest: {digest}"),
+                digest: Some(digest),
+                ..TransferStep::default()
+            });
+            // Whoever does not listen any more has cancelled it.
+            let _unheard = queue.send(last).await;
+        });
+        Transfer {
+            steps,
+            _reader: AbortOnDropHandle::new(reader),
+        }
+    }
+
+    /// Puts an image into the registry under a reference.
+    pub fn offer(&self, reference: &str, id: &str) {
+        let mut state = self.state.lock();
+        state.registry.insert(reference.to_owned(), id.to_owned());
     }
 
     async fn removable(&self, what: &str) -> Result<()> {
@@ -354,6 +426,131 @@ impl Engine for Fake {
         Ok(self.state.lock().sizes.clone())
     }
 
+    async fn create_container(&self, new: &NewContainer) -> Result<String> {
+        self.up().await?;
+        self.note(format!(
+            "create {}",
+            new.name.as_deref().unwrap_or_default()
+        ));
+        self.refuse_creations()?;
+        let image = self.image(&new.image).await?;
+        let image =
+            image.ok_or_else(|| Error::NotFound(format!("No such image: {}", new.image)))?;
+        let (id, name) = {
+            let mut state = self.state.lock();
+            state.turns += 1;
+            let id = format!("{:064x}", state.turns);
+            let name = new
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("made-{}", state.turns));
+            let name = format!("/{name}");
+            let mut there = state.containers.values();
+            if there.any(|other| other.name == name) {
+                return Err(refused(&format!(
+                    "Conflict. The container name {name:?} is already in use"
+                )));
+            }
+            (id, name)
+        };
+        let container = Container {
+            id: id.clone(),
+            name,
+            path: new.path.clone().unwrap_or_default(),
+            args: new.args.clone().unwrap_or_default(),
+            image: image.id,
+            image_name: new.image.clone(),
+            ports: new.ports.clone(),
+            labels: new.labels.clone(),
+            mounts: new.mounts.clone(),
+            state: "created".to_owned(),
+            restart_policy: new.restart_policy.clone(),
+            ..Container::default()
+        };
+        self.put_container(container, "create");
+        self.after_creation()?;
+        Ok(id)
+    }
+
+    async fn labelled_container(&self, label: &str) -> Result<Option<String>> {
+        self.up().await?;
+        let state = self.state.lock();
+        let mut all = state.containers.values();
+        let found = all.find(|container| has_label(&container.labels, label));
+        Ok(found.map(|container| container.id.clone()))
+    }
+
+    async fn create_volume(&self, new: &NewVolume) -> Result<Volume> {
+        self.up().await?;
+        self.note(format!(
+            "create volume {}",
+            new.name.as_deref().unwrap_or_default()
+        ));
+        self.refuse_creations()?;
+        let name = new.name.clone().unwrap_or_else(|| {
+            let mut state = self.state.lock();
+            state.turns += 1;
+            format!("made-{}", state.turns)
+        });
+        if let Some(there) = self.state.lock().volumes.get(&name) {
+            return Ok(there.clone());
+        }
+        let volume = Volume {
+            name,
+            driver: new.driver.clone(),
+            labels: new.labels.clone(),
+            options: new.options.clone(),
+            ..Volume::default()
+        };
+        self.put_volume(volume.clone());
+        self.after_creation()?;
+        Ok(volume)
+    }
+
+    async fn labelled_volume(&self, label: &str) -> Result<Option<String>> {
+        self.up().await?;
+        let state = self.state.lock();
+        let mut all = state.volumes.values();
+        let found = all.find(|volume| has_label(&volume.labels, label));
+        Ok(found.map(|volume| volume.name.clone()))
+    }
+
+    async fn pull(&self, reference: &str, _credentials: Option<&Credentials>) -> Result<Transfer> {
+        self.up().await?;
+        self.note(format!("pull {reference}"));
+        let fake = self.clone();
+        let reference = reference.to_owned();
+        Ok(self.transfer(move || {
+            let id = fake.state.lock().registry.get(&reference).cloned();
+            let id =
+                id.ok_or_else(|| Error::NotFound(format!("manifest for {reference} not found")))?;
+            let image = Image {
+                id: id.clone(),
+                tags: vec![reference],
+                ..Image::default()
+            };
+            fake.put_image(image, "pull");
+            Ok(id)
+        }))
+    }
+
+    async fn push(&self, reference: &str, _credentials: Option<&Credentials>) -> Result<Transfer> {
+        self.up().await?;
+        self.note(format!("push {reference}"));
+        let image = self.image(reference).await?;
+        let fake = self.clone();
+        let reference = reference.to_owned();
+        Ok(self.transfer(move || {
+            let image = image.ok_or_else(|| {
+                Error::NotFound(format!(
+                    "An image does not exist locally with the tag: {reference}"
+                ))
+            })?;
+            fake.offer(&reference, &image.id);
+            Ok(image.id)
+        }))
+    }
+
     async fn act(&self, id: &str, action: Action) -> Result<()> {
         self.up().await?;
         self.state
@@ -362,7 +559,7 @@ impl Engine for Fake {
             .push(format!("{action:?} {id}").to_lowercase());
         let mut faults = self.faults.subscribe();
         // The sender lives as long as this engine.
-        let _lifted = faults.wait_for(|faults| !faults.hang_actions).await;
+        drop(faults.wait_for(|faults| !faults.hang_actions).await);
         if let Some(status) = self.faults.borrow().refuse_actions {
             return Err(Error::Refused {
                 status,
@@ -439,6 +636,11 @@ impl Engine for Fake {
         self.take_volume(name);
         Ok(())
     }
+}
+
+fn has_label(labels: &BTreeMap<String, String>, label: &str) -> bool {
+    let (name, value) = label.split_once('=').unwrap_or((label, ""));
+    labels.get(name).is_some_and(|found| found == value)
 }
 
 fn refused(message: &str) -> Error {

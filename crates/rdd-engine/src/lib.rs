@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod fake;
 mod object;
+mod wish;
 
 pub use docker::{Docker, ping};
 pub use endpoint::Endpoint;
@@ -22,3 +23,6 @@ pub use engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
 pub use error::{Error, Result};
 pub use fake::{Fake, Faults};
 pub use object::{Binding, Container, Image, ImageSummary, Mount, Network, Port, Volume};
+pub use wish::{
+    Credentials, NewContainer, NewVolume, Transfer, TransferStep, registry_of, split_reference,
+};

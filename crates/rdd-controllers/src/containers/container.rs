@@ -10,10 +10,13 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
 use rdd_api::names::{self, controller, field_manager, group, selection};
-use rdd_api::{Action, Condition, Container, ContainerState, DesiredState, condition};
+use rdd_api::{
+    Action, Condition, Container, ContainerCreateRequest, ContainerState, DesiredState, condition,
+};
 use rdd_manager::{Context, ControllerDef};
 use serde_json::{Value, json};
 
+use super::engine::CreateRules;
 use crate::world::World;
 
 /// The controller.
@@ -21,8 +24,13 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
     name: controller::CONTAINER,
     group: selection::CONTAINERS,
     needs: &[],
-    crds: || vec![Container::crd()],
-    admission: |_| vec![Arc::new(ContainerRules::new())],
+    crds: || vec![Container::crd(), ContainerCreateRequest::crd()],
+    admission: |context| {
+        vec![
+            Arc::new(ContainerRules::new()),
+            Arc::new(CreateRules::new(context.client())),
+        ]
+    },
     run,
 };
 

@@ -15,14 +15,19 @@ mod actions;
 mod app_status;
 mod connection;
 mod controller;
+mod everything;
 mod fresh;
 mod mirrors;
 mod plan;
 mod queue;
+mod requests;
+mod session;
 mod sweep;
 mod verify;
 mod watches;
 mod work;
+
+pub(super) use requests::CreateRules;
 
 use rdd_api::names::{controller as controllers, selection};
 use rdd_manager::ControllerDef;
@@ -42,5 +47,9 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
     ],
     crds: Vec::new,
     admission: |_| Vec::new(),
-    run: |context| Box::pin(controller::run(context)),
+    run: |context| {
+        Box::pin(async move {
+            tokio::try_join!(controller::run(context.clone()), requests::run(context)).map(drop)
+        })
+    },
 };

@@ -2,7 +2,10 @@
 
 use futures::future::BoxFuture;
 use rdd_api::names::{controller, selection};
-use rdd_api::{ContainerNamespace, Image, Volume};
+use rdd_api::{
+    ContainerNamespace, Image, ImagePullRequest, ImagePushRequest, ImageScanRequest, Volume,
+    VolumeCreateRequest,
+};
 use rdd_manager::{Context, ControllerDef};
 
 use crate::world::World;
@@ -17,17 +20,24 @@ pub(crate) const CONTAINER_NAMESPACE: ControllerDef<World> = ControllerDef {
     run: idle,
 };
 
-/// Ships Image.
+/// Ships Image and the requests about images.
 pub(crate) const IMAGE: ControllerDef<World> = ControllerDef {
     name: controller::IMAGE,
-    crds: || vec![Image::crd()],
+    crds: || {
+        vec![
+            Image::crd(),
+            ImagePullRequest::crd(),
+            ImagePushRequest::crd(),
+            ImageScanRequest::crd(),
+        ]
+    },
     ..CONTAINER_NAMESPACE
 };
 
-/// Ships Volume.
+/// Ships Volume and the request for one.
 pub(crate) const VOLUME: ControllerDef<World> = ControllerDef {
     name: controller::VOLUME,
-    crds: || vec![Volume::crd()],
+    crds: || vec![Volume::crd(), VolumeCreateRequest::crd()],
     ..CONTAINER_NAMESPACE
 };
 

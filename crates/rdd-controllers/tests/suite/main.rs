@@ -13,4 +13,5 @@ mod manager;
 mod mirror;
 mod model;
 mod native;
+mod requests;
 mod story;

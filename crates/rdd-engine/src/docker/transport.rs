@@ -5,8 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -64,8 +65,72 @@ impl Transport {
 
     /// Sends a request without a body; an empty answer is null.
     pub(super) async fn call(&self, method: Method, path: &str, limit: Duration) -> Result<Value> {
+        self.exchange_json(self.request(method, path), limit).await
+    }
+
+    /// Sends a document; an empty answer is null.
+    pub(super) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<Value> {
+        let request = self.request(method, path)?.map(|_| body.to_string().into());
+        let (mut head, body) = request.into_parts();
+        let json = HeaderValue::from_static("application/json");
+        head.headers.insert(CONTENT_TYPE, json);
+        self.exchange_json(Ok(Request::from_parts(head, body)), limit)
+            .await
+    }
+
+    /// Sends a request whose answer is a stream; the limit is for its first word. A
+    /// refusal is an error.
+    pub(super) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, String)],
+        limit: Duration,
+    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>)> {
+        let mut request = self.request(method, path)?;
+        for (name, value) in headers {
+            let value =
+                HeaderValue::from_str(value).map_err(|error| Error::Answer(error.into()))?;
+            request.headers_mut().insert(*name, value);
+        }
+        let opened = timeout(limit, self.send(request)).await;
+        let (response, connection) = opened.map_err(|_| Error::Timeout { limit })??;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok((response, connection));
+        }
+        let body = Limited::new(response.into_body(), EVENT_MAX).collect();
+        let body = timeout(limit, body)
+            .await
+            .map_err(|_| Error::Timeout { limit })?;
+        let body = body.map_err(|source| self.lost(source))?.to_bytes();
+        Err(refusal(status.as_u16(), &body))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<Request<Bytes>> {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header("Host", "docker")
+            .header("User-Agent", "rdd")
+            .body(Bytes::new())
+            .map_err(|error| Error::Answer(error.into()))
+    }
+
+    async fn exchange_json(
+        &self,
+        request: Result<Request<Bytes>>,
+        limit: Duration,
+    ) -> Result<Value> {
+        let request = request?;
         let work = async {
-            let (response, _connection) = self.send(method, path).await?;
+            let (response, _connection) = self.send(request).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_MAX)
                 .collect()
@@ -87,26 +152,12 @@ impl Transport {
 
     /// Asks for a page whose content does not matter.
     pub(super) async fn probe(&self, path: &str, limit: Duration) -> Result<()> {
-        let answered = timeout(limit, self.send(Method::GET, path)).await;
-        let (response, _connection) = answered.map_err(|_| Error::Timeout { limit })??;
-        if response.status().is_success() {
-            return Ok(());
-        }
-        Err(refusal(response.status().as_u16(), &[]))
+        self.open(Method::GET, path, &[], limit).await.map(drop)
     }
 
     /// Opens a stream of events; the limit is for its first word.
     pub(super) async fn events(&self, path: &str, limit: Duration) -> Result<EventStream> {
-        let opened = timeout(limit, self.send(Method::GET, path)).await;
-        let (response, connection) = opened.map_err(|_| Error::Timeout { limit })??;
-        let status = response.status();
-        if !status.is_success() {
-            let body = Limited::new(response.into_body(), EVENT_MAX)
-                .collect()
-                .await;
-            let body = body.map_err(|source| self.lost(source))?.to_bytes();
-            return Err(refusal(status.as_u16(), &body));
-        }
+        let (response, connection) = self.open(Method::GET, path, &[], limit).await?;
         let (queue, events) = mpsc::channel(EVENTS);
         // A place kept for saying that the queue is full.
         let overrun = queue.clone().try_reserve_owned();
@@ -162,21 +213,20 @@ impl Transport {
 
     async fn send(
         &self,
-        method: Method,
-        path: &str,
+        request: Request<Bytes>,
     ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>)> {
         match &self.endpoint {
             Endpoint::Unix(socket) => {
                 let stream = UnixStream::connect(socket)
                     .await
                     .map_err(|error| self.unreachable(error))?;
-                self.exchange(stream, method, path).await
+                self.exchange(stream, request).await
             }
             Endpoint::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port))
                     .await
                     .map_err(|error| self.unreachable(error))?;
-                self.exchange(stream, method, path).await
+                self.exchange(stream, request).await
             }
             Endpoint::Ssh { destination, port } => {
                 let mut command = Command::new("ssh");
@@ -197,9 +247,7 @@ impl Transport {
                 else {
                     return Err(self.unreachable(ErrorKind::BrokenPipe.into()));
                 };
-                let exchanged = self
-                    .exchange(tokio::io::join(stdout, stdin), method, path)
-                    .await;
+                let exchanged = self.exchange(tokio::io::join(stdout, stdin), request).await;
                 let (response, connection) = match exchanged {
                     Ok(exchanged) => exchanged,
                     Err(error) => {
@@ -231,25 +279,17 @@ impl Transport {
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        method: Method,
-        path: &str,
+        request: Request<Bytes>,
     ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>)> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|source| self.lost(source))?;
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
             // Its failure is seen by the request that runs over it.
-            let _ended = connection.await;
+            let _ended = connection.with_upgrades().await;
         }));
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.prefix))
-            .header("Host", "docker")
-            .header("User-Agent", "rdd")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| Error::Answer(error.into()))?;
         let response = sender
-            .send_request(request)
+            .send_request(request.map(Full::new))
             .await
             .map_err(|source| self.lost(source))?;
         Ok((response, connection))

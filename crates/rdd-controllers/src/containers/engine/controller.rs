@@ -25,25 +25,27 @@ use kube::ResourceExt as _;
 use parking_lot::{Mutex, RwLock};
 use rdd_api::condition::{self, reason};
 use rdd_api::{App, Container, ContainerNamespace, EngineStatus, Image, Volume, names};
-use rdd_engine::{Engine, Event, Kind};
+use rdd_engine::{Event, Kind};
 use rdd_manager::Context;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::actions;
 use super::app_status;
-use super::connection::{Connection, chain, connect};
+use super::connection::{chain, connect};
+use super::everything::{Both, everything};
 use super::fresh::Fresh;
-use super::mirrors::{Mirrors, Need, has_finalizer, is_deleting, is_of, is_ours};
+use super::mirrors::{Mirrors, Need, has_finalizer, is_deleting, is_ours};
 use super::plan;
 use super::queue::Queue;
+use super::session::{Input, Session, measure, next_input, verify_pause};
 use super::sweep::sweep;
 use super::verify::Round;
 use super::watches::{self, ApiChange, Change};
-use super::work::{Key, Outcome, Work, is_nameless_image, is_nameless_volume};
-use crate::world::World;
+use super::work::{Key, Outcome, Work};
+use crate::world::{LiveEngine, World};
 
 /// Mirrors that are worked on at once.
 const WORKERS: usize = 16;
@@ -64,9 +66,6 @@ const FIRST_PASS: Duration = Duration::from_secs(300);
 
 /// The longest time without a look at what is due.
 const IDLE: Duration = Duration::from_secs(600);
-
-/// Measuring volumes takes at most this share of the time: one part in so many.
-const MEASURING: u32 = 1000;
 
 /// Runs until the manager stops it.
 pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
@@ -94,35 +93,9 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
         }
     }
     // The mirrors stay: the next start repairs them in place.
-    controller.workers.shutdown().await;
+    controller.disconnect().await;
     controller.withdraw_context().await;
     Ok(())
-}
-
-/// What can happen.
-enum Input {
-    Api(ApiChange),
-    Engine(Option<Event>),
-    Worked(Result<(Key, Outcome), JoinError>),
-    Measured(BTreeMap<String, i64>),
-    Timer,
-}
-
-/// A standing connection and what is done over it.
-struct Session {
-    connection: Connection,
-    work: Arc<Work>,
-    /// Keys of the first pass that have not been looked at yet.
-    first: BTreeSet<Key>,
-    synced: bool,
-    limit: Instant,
-    /// The comparison that goes on, and when the next one begins.
-    round: Option<Round>,
-    verify: Instant,
-    fresh: Fresh,
-    /// The sizes of volumes, whenever they were measured.
-    sizes: mpsc::Receiver<BTreeMap<String, i64>>,
-    _measuring: AbortOnDropHandle<()>,
 }
 
 struct Controller {
@@ -580,6 +553,12 @@ impl Controller {
         };
         if !session.synced && session.first.is_empty() {
             session.synced = true;
+            let live = LiveEngine {
+                engine: Arc::clone(&session.work.engine),
+                namespace: session.work.namespace.clone(),
+                label: session.work.label.clone(),
+            };
+            self.context.world().live.send_replace(Some(Arc::new(live)));
             self.failures = 0;
             tracing::info!("the engine is mirrored");
         }
@@ -749,6 +728,9 @@ impl Controller {
     async fn disconnect(&mut self) -> bool {
         let session = self.session.take();
         let connected = session.is_some();
+        if connected {
+            self.context.world().live.send_replace(None);
+        }
         if let Some(session) = session {
             self.last = Some(session.fresh.last());
         }
@@ -852,115 +834,4 @@ impl Controller {
             });
         }
     }
-}
-
-/// What a standing connection says next; without one nothing.
-async fn next_input(session: &mut Option<Session>) -> Input {
-    match session {
-        Some(session) => tokio::select! {
-            event = session.connection.events.recv() => Input::Engine(event),
-            Some(sizes) = session.sizes.recv() => Input::Measured(sizes),
-        },
-        None => std::future::pending().await,
-    }
-}
-
-/// Measures volumes again and again, with pauses so long that it never matters.
-async fn measure(
-    engine: Arc<dyn Engine>,
-    every: Duration,
-    sizes: mpsc::Sender<BTreeMap<String, i64>>,
-) {
-    loop {
-        let begin = Instant::now();
-        match engine.volume_sizes().await {
-            Ok(measured) => {
-                if sizes.send(measured).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::debug!(error = chain(&error), "volumes could not be measured");
-            }
-        }
-        sleep((begin.elapsed() * MEASURING).max(every)).await;
-    }
-}
-
-/// Engines that came up together are not compared together: up to a tenth later.
-fn verify_pause(every: Duration, label: &str) -> Duration {
-    let spread = label.bytes().map(u32::from).sum::<u32>() % 60;
-    every + every * spread / 600
-}
-
-/// Keys of everything.
-struct Both {
-    /// What the engine has.
-    engine: BTreeSet<Key>,
-    /// What has a mirror.
-    mirrors: BTreeSet<Key>,
-}
-
-impl Both {
-    fn all(&self) -> BTreeSet<Key> {
-        self.engine.union(&self.mirrors).cloned().collect()
-    }
-}
-
-/// What the engine has and what has a mirror; the mirrors are read last, so that one
-/// that was made meanwhile is not taken for a leftover without a look.
-async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Both, String> {
-    let lists = async {
-        let containers = work.engine.containers().await?;
-        let images = work.engine.images().await?;
-        let volumes = work.engine.volumes().await?;
-        Ok::<_, rdd_engine::Error>((containers, images, volumes))
-    };
-    let (containers, images, volumes) = lists.await.map_err(|error| chain(&error))?;
-    let containers = containers.into_iter().map(Key::Container);
-    let images = images.into_iter().map(|image| Key::Image(image.id));
-    let volumes = volumes.into_iter().map(|volume| Key::Volume(volume.name));
-    let engine = containers.chain(images).chain(volumes);
-    Ok(Both {
-        engine: engine.chain([Key::Scaffold]).collect(),
-        mirrors: mirrored(&work.label, &mirrors.read()),
-    })
-}
-
-fn mirrored(label: &str, mirrors: &Mirrors) -> BTreeSet<Key> {
-    let mut keys = BTreeSet::from([Key::Scaffold]);
-    for mirror in mirrors
-        .containers
-        .values()
-        .filter(|mirror| is_of(&***mirror, label))
-    {
-        keys.insert(if is_deleting(&**mirror) {
-            Key::ContainerMirror(mirror.name_any())
-        } else {
-            Key::Container(mirror.name_any())
-        });
-        if actions::is_asked(mirror) {
-            keys.insert(Key::Action(mirror.name_any()));
-        }
-    }
-    keys.extend(mirrors.image_ids().into_iter().map(Key::Image));
-    for mirror in mirrors
-        .images
-        .values()
-        .filter(|mirror| is_deleting(&***mirror) || is_nameless_image(mirror))
-    {
-        keys.insert(Key::ImageMirror(mirror.name_any()));
-    }
-    for mirror in mirrors
-        .volumes
-        .values()
-        .filter(|mirror| is_of(&***mirror, label))
-    {
-        if is_deleting(&**mirror) || is_nameless_volume(mirror) {
-            keys.insert(Key::VolumeMirror(mirror.name_any()));
-        } else if let Some(status) = &mirror.status {
-            keys.insert(Key::Volume(status.name.clone()));
-        }
-    }
-    keys
 }

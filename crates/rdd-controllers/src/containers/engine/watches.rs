@@ -82,7 +82,8 @@ pub(super) fn mirrors(
     ])
 }
 
-fn changes<K>(api: Api<K>) -> impl Stream<Item = Change<K>>
+/// Changes of one kind.
+pub(super) fn changes<K>(api: Api<K>) -> impl Stream<Item = Change<K>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
