@@ -61,6 +61,7 @@ async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Erro
         admission: AdmissionChain::default(),
         services: rdd_apiserver::Services::default(),
         pages: Arc::new(Site::new(version, Health::new())),
+        passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
     });
     let work = tokio::spawn(work);
     let stop = CancellationToken::new();

@@ -13,6 +13,7 @@ use crate::{
     auth::{Attributes, Authenticator, Authorizer, Decision, authorize},
     catalog::{CatalogHandle, Scope},
     http::{
+        passthrough::Passthrough,
         request_info::RequestInfo,
         router::{Pages, Router},
     },
@@ -42,6 +43,8 @@ pub struct Options {
     pub services: Services,
     /// Discovery, OpenAPI, health and the like.
     pub pages: Arc<dyn Pages>,
+    /// What others serve below `/passthrough/`.
+    pub passthrough: Arc<dyn Passthrough>,
 }
 
 /// A Kubernetes-compatible API server; clones are the same server.
@@ -63,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) stopping: CancellationToken,
     pub(crate) authenticator: Authenticator,
     pub(crate) pages: Arc<dyn Pages>,
+    pub(crate) passthrough: Arc<dyn Passthrough>,
     authorizer: Arc<dyn Authorizer>,
     pub(crate) admission: Admission,
     pub(crate) services: Services,
@@ -81,6 +85,7 @@ impl ApiServer {
             admission,
             services,
             pages,
+            passthrough,
         } = options;
         let (cache, feed) = WatchCache::new(Arc::clone(&store));
         let stopping = CancellationToken::new();
@@ -92,6 +97,7 @@ impl ApiServer {
             stopping,
             authenticator,
             pages,
+            passthrough,
             authorizer,
             admission: Admission::new(admission, services.clone()),
             services,

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod detach;
+pub mod passthrough;
 pub mod request_info;
 pub mod response;
 pub mod router;

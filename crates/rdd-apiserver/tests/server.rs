@@ -52,6 +52,7 @@ impl Server {
             admission,
             services: rdd_apiserver::Services::default(),
             pages: Arc::new(NoPages),
+            passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
         });
         tokio::spawn(work);
         let stop = CancellationToken::new();

@@ -37,6 +37,7 @@ impl Server {
             admission: AdmissionChain::default(),
             services: rdd_apiserver::Services::default(),
             pages: Arc::new(NoPages),
+            passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
         });
         let mut tasks = vec![tokio::spawn(work)];
         let stop = CancellationToken::new();

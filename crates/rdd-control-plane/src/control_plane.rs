@@ -23,13 +23,14 @@ use rdd_apiserver::workers::{Workers, load_definitions};
 use rdd_apiserver::{ApiServer, Identity};
 use rdd_controllers::{DockerEngines, NAMES, REGISTRY, World};
 use rdd_instance::{Instance, PathKey};
-use rdd_manager::{Discovery, JoinAdmission, Manager, Role, Selection, Terms};
+use rdd_manager::{Discovery, JoinAdmission, Manager, Passthroughs, Role, Selection, Terms};
 use rdd_store::{SqliteOptions, SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::door::Door;
 use crate::engine::{credentials, docker_context, native_machine};
 use crate::kubeconfig::{self, Tokens};
 use crate::options::Options;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub authenticator: Authenticator,
     /// The certificates that clients trust, PEM; may be empty.
     pub authority: String,
+    /// Origins of web pages that may open endpoints, beside the server's own.
+    pub allowed_origins: Vec<String>,
 }
 
 /// A running control plane. Dropping it abandons its tasks; [`ControlPlane::stop`] ends them.
@@ -69,6 +72,7 @@ pub struct ControlPlane {
     workers: Task,
     feed: JoinHandle<()>,
     failed: watch::Receiver<Option<String>>,
+    passthroughs: Passthroughs,
 }
 
 /// Where the API is served, and who is told once it answers.
@@ -157,6 +161,7 @@ impl ControlPlane {
             version: options.version,
             authenticator,
             authority: pki.authority.clone(),
+            allowed_origins: options.allowed_origins,
         };
         let publish = |address| kubeconfig::write(instance, address, &pki.authority, &tokens);
         let listener = Listener {
@@ -183,7 +188,9 @@ impl ControlPlane {
             version,
             authenticator,
             authority,
+            allowed_origins,
         } = parts;
+        let passthroughs = Passthroughs::default();
         let (catalog, definitions) = crd::served();
         load_definitions(&*store, &definitions)
             .await
@@ -206,6 +213,7 @@ impl ControlPlane {
             admission: AdmissionChain::default(),
             services: rdd_apiserver::Services::default(),
             pages: Arc::new(site),
+            passthrough: Arc::new(Door::new(passthroughs.clone(), allowed_origins)),
         });
         let feed = tokio::spawn(feed);
         let (fail, failed) = watch::channel(None);
@@ -241,6 +249,7 @@ impl ControlPlane {
             workers,
             feed,
             failed,
+            passthroughs,
         };
         match control_plane
             .come_up(world, &controllers, &start_id, listener)
@@ -293,6 +302,7 @@ impl ControlPlane {
             controllers: selected.controllers,
             registry: REGISTRY,
             admission: Arc::new(Chain(self.server.clone())),
+            passthroughs: self.passthroughs.clone(),
             names: NAMES,
             role: Role::Embedded,
             terms: Terms::embedded(start_id),

@@ -8,6 +8,7 @@
 
 mod budgets;
 mod control_plane;
+mod door;
 mod engine;
 mod kubeconfig;
 mod options;

@@ -20,6 +20,8 @@ pub struct Options {
     pub secure_port: u16,
     /// Names and addresses that the certificate carries beside loopback's.
     pub tls_names: Vec<String>,
+    /// Origins of web pages that may open endpoints, beside the server's own.
+    pub allowed_origins: Vec<String>,
     /// Further users.
     pub token_file: Option<PathBuf>,
     /// The words of this start, for those who ask what runs.

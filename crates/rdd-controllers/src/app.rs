@@ -31,5 +31,6 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
         rules.push(namespace_guard::rule(context.client().clone()));
         rules
     },
+    endpoints: |_| Vec::new(),
     run: |context| Box::pin(controller::run(context)),
 };

@@ -3,3 +3,4 @@
 pub(crate) mod container;
 pub(crate) mod engine;
 pub(crate) mod kinds;
+mod streams;

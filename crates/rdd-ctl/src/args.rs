@@ -68,6 +68,16 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         what: Config,
     },
+    /// Print what a container has said
+    #[command(
+        after_help = "Examples:\n  rdd ctl logs web\n  rdd ctl logs -f --tail=20 web\n  rdd ctl logs --since=5m 018e389d"
+    )]
+    Logs(Logs),
+    /// Run a command in a container
+    #[command(
+        after_help = "Examples:\n  rdd ctl exec web -- ls /\n  rdd ctl exec -it web -- sh\n  echo hello | rdd ctl exec -i web -- cat"
+    )]
+    Exec(Exec),
     /// Show the versions of client and server
     Version(Version),
     /// Wait for one condition of one object
@@ -133,6 +143,51 @@ pub(crate) struct Get {
     pub(crate) raw: Option<String>,
     /// TYPE[,TYPE…] [NAME…] or TYPE/NAME …
     pub(crate) words: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Logs {
+    /// Go on with what is said from now on
+    #[arg(long, short = 'f')]
+    pub(crate) follow: bool,
+    /// Only so many last lines; -1 is all of them
+    #[arg(long, default_value_t = -1, allow_hyphen_values = true, value_name = "LINES")]
+    pub(crate) tail: i64,
+    /// Only what was said since so long ago, such as 5m
+    #[arg(long, value_name = "DURATION", conflicts_with = "since_time")]
+    pub(crate) since: Option<String>,
+    /// Only what was said since this time, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since_time: Option<String>,
+    /// With the time before each line
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+    /// The container's name, its identifier, or the beginning of that
+    pub(crate) container: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Exec {
+    /// Pass standard input on
+    #[arg(long, short = 'i')]
+    pub(crate) stdin: bool,
+    /// With a terminal
+    #[arg(long, short = 't')]
+    pub(crate) tty: bool,
+    /// As this user
+    #[arg(long, short = 'u')]
+    pub(crate) exec_user: Option<String>,
+    /// In this folder
+    #[arg(long, short = 'w', value_name = "FOLDER")]
+    pub(crate) workdir: Option<String>,
+    /// With this variable, NAME=VALUE
+    #[arg(long, short = 'e', value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The container's name, its identifier, or the beginning of that
+    pub(crate) container: String,
+    /// The command and its arguments
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Args)]

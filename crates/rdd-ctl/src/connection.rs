@@ -7,9 +7,12 @@ use anyhow::Context as _;
 use futures::stream::{Stream, StreamExt as _, unfold};
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
+use tokio_tungstenite::WebSocketStream;
 
 use crate::args::Common;
 use crate::error::{Error, Result};
@@ -130,6 +133,26 @@ impl Connection {
         Ok(Box::pin(stream))
     }
 
+    /// An answer that goes on.
+    pub(crate) async fn stream(&self, path: &str) -> Result<http::Response<Body>> {
+        self.open_response(Method::GET, path, "*/*", None).await
+    }
+
+    /// A WebSocket that speaks Kubernetes' channels.
+    pub(crate) async fn socket(
+        &self,
+        request: Request<Vec<u8>>,
+    ) -> Result<WebSocketStream<TokioIo<Upgraded>>> {
+        match self.client.connect(request).await {
+            Ok(connection) => Ok(connection.into_stream()),
+            Err(kube::Error::Api(status)) => {
+                let status = serde_json::to_value(&status).unwrap_or_default();
+                Err(Error::Server(status))
+            }
+            Err(error) => Err(unreachable(&error)),
+        }
+    }
+
     async fn open_response(
         &self,
         method: Method,
@@ -168,13 +191,16 @@ impl Connection {
             .context("failed to read the answer")?
             .to_bytes();
         let status: Value = serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+            // What a router says of a path tells nothing to who named a resource.
+            let is_page = code == 404 && text == "404 page not found";
             serde_json::json!({
                 "code": code,
                 "reason": if code == 404 { "NotFound" } else { "" },
-                "message": if code == 404 {
+                "message": if is_page {
                     "the server could not find the requested resource".to_owned()
                 } else {
-                    String::from_utf8_lossy(&bytes).trim().to_owned()
+                    text
                 },
             })
         });

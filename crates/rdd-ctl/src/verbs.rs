@@ -3,8 +3,11 @@
 mod apply;
 mod change;
 mod config;
+mod container;
 mod delete;
+mod exec;
 mod get;
+mod logs;
 mod served;
 mod targets;
 mod wait;
@@ -49,6 +52,8 @@ pub(crate) async fn run(words: Vec<OsString>, target: &Target) -> Result<u8> {
         Verb::ApiResources(wanted) => served::resources(&connection, &wanted).await?,
         Verb::ApiVersions => served::versions(&connection).await?,
         Verb::Version(version) => served::version(&connection, &version).await?,
+        Verb::Logs(logs) => logs::run(&connection, &logs).await?,
+        Verb::Exec(exec) => return exec::run(&connection, &exec).await,
         Verb::Config { .. } => {}
     }
     Ok(0)

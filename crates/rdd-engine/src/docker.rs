@@ -2,6 +2,7 @@
 
 mod convert;
 mod create;
+mod streams;
 mod transfer;
 mod transport;
 
@@ -16,6 +17,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::{Action, Engine, EngineInfo, EventStream, Moment, optional};
 use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
+use crate::stream::{Exec, ExecOptions, LogOptions, Output};
 use crate::wish::{Credentials, NewContainer, NewVolume, Transfer};
 use transport::Transport;
 
@@ -194,6 +196,29 @@ impl Engine for Docker {
 
     async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Transfer> {
         transfer::push(self, reference, credentials).await
+    }
+
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<Output> {
+        streams::logs(self, id, options).await
+    }
+
+    async fn exec(&self, id: &str, options: &ExecOptions) -> Result<Exec> {
+        streams::exec(self, id, options).await
+    }
+
+    async fn resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()> {
+        let path = format!("/exec/{}/resize?w={columns}&h={rows}", segment(exec));
+        self.transport
+            .call(Method::POST, &path, CALL)
+            .await
+            .map(drop)
+    }
+
+    async fn exit_code(&self, exec: &str) -> Result<Option<i64>> {
+        let path = format!("/exec/{}/json", segment(exec));
+        let found = self.transport.get(&path, CALL).await?;
+        let runs = found["Running"].as_bool() == Some(true);
+        Ok(found["ExitCode"].as_i64().filter(|_| !runs))
     }
 
     async fn act(&self, id: &str, action: Action) -> Result<()> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
+use crate::stream::{Exec, ExecOptions, LogOptions, Output};
 use crate::wish::{Credentials, NewContainer, NewVolume, Transfer};
 
 /// Who an engine is.
@@ -151,6 +152,18 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins to send a tag to its registry; like [`Engine::pull`].
     async fn push(&self, reference: &str, credentials: Option<&Credentials>) -> Result<Transfer>;
+
+    /// What a container has said. Like [`Engine::pull`] it has no deadline as a whole.
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<Output>;
+
+    /// Runs a command in a container that runs.
+    async fn exec(&self, id: &str, options: &ExecOptions) -> Result<Exec>;
+
+    /// Tells a command how large its terminal is.
+    async fn resize(&self, exec: &str, columns: u16, rows: u16) -> Result<()>;
+
+    /// How a command ended; `None` while it runs.
+    async fn exit_code(&self, exec: &str) -> Result<Option<i64>>;
 
     /// Acts on a container. A state that it has already is success.
     async fn act(&self, id: &str, action: Action) -> Result<()>;

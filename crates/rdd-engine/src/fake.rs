@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
 use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
+use crate::stream::{Exec, ExecOptions, LogOptions, Output, Source};
 use crate::wish::{Credentials, NewContainer, NewVolume, Transfer, TransferStep};
 
 /// What goes wrong from now on.
@@ -55,6 +57,23 @@ pub struct Fake {
     info: EngineInfo,
     state: Arc<Mutex<State>>,
     faults: Arc<watch::Sender<Faults>>,
+    open_logs: Arc<AtomicUsize>,
+}
+
+/// Counts as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +128,7 @@ impl Fake {
             },
             state: Arc::new(Mutex::new(state)),
             faults: Arc::new(watch::Sender::new(Faults::default())),
+            open_logs: Arc::default(),
         }
     }
 
@@ -134,6 +154,12 @@ impl Fake {
         let mut connected = self.clone();
         connected.info.id = self.state.lock().id.clone();
         connected
+    }
+
+    /// How many logs are being read.
+    #[must_use]
+    pub fn open_logs(&self) -> usize {
+        self.open_logs.load(Ordering::SeqCst)
     }
 
     /// Ends every event stream.
@@ -549,6 +575,41 @@ impl Engine for Fake {
             fake.offer(&reference, &image.id);
             Ok(image.id)
         }))
+    }
+
+    async fn logs(&self, id: &str, options: &LogOptions) -> Result<Output> {
+        self.readable(id).await?;
+        let text = format!("log of {id}\n");
+        let mut faults = self.faults.subscribe();
+        let follow = options.follow;
+        let (queue, chunks) = mpsc::channel(8);
+        let open = Arc::clone(&self.open_logs);
+        let reader = tokio::spawn(async move {
+            let _open = Counted::new(open);
+            if queue.send(Ok((Source::Stdout, text.into()))).await.is_err() || !follow {
+                return;
+            }
+            // It goes on until the engine is gone.
+            drop(faults.wait_for(|faults| faults.down).await);
+        });
+        Ok(Output {
+            chunks,
+            _reader: AbortOnDropHandle::new(reader),
+        })
+    }
+
+    async fn exec(&self, id: &str, _options: &ExecOptions) -> Result<Exec> {
+        self.readable(id).await?;
+        Err(refused("commands cannot be run in memory"))
+    }
+
+    async fn resize(&self, _exec: &str, _columns: u16, _rows: u16) -> Result<()> {
+        self.up().await
+    }
+
+    async fn exit_code(&self, _exec: &str) -> Result<Option<i64>> {
+        self.up().await?;
+        Ok(None)
     }
 
     async fn act(&self, id: &str, action: Action) -> Result<()> {

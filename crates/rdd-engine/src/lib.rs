@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod fake;
 mod object;
+mod stream;
 mod wish;
 
 pub use docker::{Docker, ping};
@@ -23,6 +24,7 @@ pub use engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
 pub use error::{Error, Result};
 pub use fake::{Fake, Faults};
 pub use object::{Binding, Container, Image, ImageSummary, Mount, Network, Port, Volume};
+pub use stream::{Exec, ExecOptions, LogOptions, Output, Source};
 pub use wish::{
     Credentials, NewContainer, NewVolume, Transfer, TransferStep, registry_of, split_reference,
 };

@@ -33,6 +33,8 @@ pub struct Container {
     pub error: String,
     /// Whether the kernel ended it for its memory.
     pub oom_killed: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
     /// How often the engine restarted it.
     pub restart_count: i64,
     /// When the engine restarts it.

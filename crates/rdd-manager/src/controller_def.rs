@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use rdd_admission::Admit;
 
 use crate::context::Context;
+use crate::passthrough::Endpoint;
 
 /// Everything that a manager needs to know about a controller.
 ///
@@ -25,6 +26,8 @@ pub struct ControllerDef<W: 'static> {
     pub crds: fn() -> Vec<CustomResourceDefinition>,
     /// Its admission rules.
     pub admission: fn(&Context<W>) -> Vec<Arc<dyn Admit>>,
+    /// Its endpoints, beside the API.
+    pub endpoints: fn(&Context<W>) -> Vec<Arc<dyn Endpoint>>,
     /// Runs it until [`Context::stopping`]. It fills its caches, awaits
     /// [`Context::synced`], and only then reconciles. An earlier end is a failure,
     /// and the controller is run again.

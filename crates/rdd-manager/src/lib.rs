@@ -24,6 +24,7 @@ pub mod finalizer;
 mod health;
 mod lease;
 mod manager;
+mod passthrough;
 mod selection;
 mod watch_backoff;
 
@@ -35,5 +36,6 @@ pub use discovery::{Discovery, Entry, EntryError, Names};
 pub use error::{Error, Result};
 pub use lease::Terms;
 pub use manager::{Deadlines, Manager, Options, Role, start};
+pub use passthrough::{Access, Body, Endpoint, Passthroughs};
 pub use selection::{Selected, Selection, UnknownController};
 pub use watch_backoff::{WatchBackoff, watch_backoff};

@@ -32,6 +32,7 @@ use crate::discovery::{Discovery, Entry, Names};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::lease::{self, Held, Terms};
+use crate::passthrough::Passthroughs;
 use crate::selection::with_needs;
 
 /// The key of the control plane's own manager in the discovery ConfigMap.
@@ -96,6 +97,8 @@ pub struct Options<W: 'static> {
     pub registry: &'static [ControllerDef<W>],
     /// Where their admission rules go.
     pub admission: Arc<dyn JoinAdmission>,
+    /// Where their endpoints are listed.
+    pub passthroughs: Passthroughs,
     /// What things are called.
     pub names: Names,
     /// Where the manager runs.
@@ -121,6 +124,8 @@ pub struct Manager {
     key: String,
     deadlines: Deadlines,
     diagnostics: Diagnostics,
+    passthroughs: Passthroughs,
+    served: Vec<&'static str>,
 }
 
 /// Brings controllers up. When it returns, all of them reconcile, and the
@@ -136,6 +141,7 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
         controllers,
         registry,
         admission,
+        passthroughs,
         names,
         role,
         terms,
@@ -183,6 +189,8 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
         },
         deadlines,
         diagnostics: diagnostics.clone(),
+        passthroughs: passthroughs.clone(),
+        served: controllers.iter().map(|def| def.name).collect(),
     };
     manager
         .upkeep
@@ -209,6 +217,7 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
             Arc::clone(&progress),
         );
         rules.extend((def.admission)(&context));
+        passthroughs.add(def.name, (def.endpoints)(&context));
         let (failed, failure) = watch::channel(None);
         starting.push(Starting {
             controller: def.name,
@@ -229,7 +238,8 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
             })?;
         gate.send_replace(true);
         all(&mut starting, Stage::Reconciling, deadlines.synced).await?;
-        let entry = Entry::new(port, listed);
+        let mut entry = Entry::new(port, listed);
+        entry.enabled_passthroughs = passthroughs.names();
         manager.discovery.register(&manager.key, &entry).await?;
         if role == Role::Embedded {
             manager.discovery.mark_ready().await?;
@@ -422,6 +432,9 @@ impl Manager {
     /// Ends all controllers at once under one deadline, leaves the discovery
     /// ConfigMap and gives up the leases. Says which controllers had to be aborted.
     pub async fn stop(mut self) -> Vec<&'static str> {
+        for controller in &self.served {
+            self.passthroughs.remove(controller);
+        }
         self.stop.cancel();
         let mut pending: Vec<&'static str> = self.leases.iter().map(Held::controller).collect();
         let drained = timeout(self.deadlines.drain, async {

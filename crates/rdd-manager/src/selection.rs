@@ -119,6 +119,7 @@ mod tests {
             needs,
             crds: Vec::new,
             admission: |_| Vec::new(),
+            endpoints: |_| Vec::new(),
             run: |_| Box::pin(async { Ok(()) }),
         }
     }

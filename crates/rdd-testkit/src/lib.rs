@@ -47,6 +47,7 @@ impl TestControlPlane {
             version: "v0.0.0".to_owned(),
             authenticator: Authenticator::default(),
             authority: String::new(),
+            allowed_origins: Vec::new(),
         };
         Ok(Self {
             control_plane: ControlPlane::assemble(parts, None).await?,

@@ -198,6 +198,9 @@ pub(crate) struct Session {
     /// File with further users, as lines token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<std::path::PathBuf>,
+    /// Let web pages of this origin read logs and run commands with their user's token
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
 }
 
 /// The control plane's own flags; later ones win, as `args.json` needs.

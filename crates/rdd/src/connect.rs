@@ -101,6 +101,9 @@ pub(crate) fn session_words(session: &Session) -> Vec<String> {
     if let Some(port) = session.secure_port.filter(|port| *port != 0) {
         words.extend(["--secure-port".to_owned(), port.to_string()]);
     }
+    for origin in &session.allow_origin {
+        words.extend(["--allow-origin".to_owned(), origin.clone()]);
+    }
     if let Some(file) = &session.token_file {
         words.extend(["--token-file".to_owned(), file.display().to_string()]);
     }

@@ -21,6 +21,7 @@ use crate::{
     http::{
         body::{self, Body, BoxError},
         detach::detach,
+        passthrough,
         request_info::{Query, RequestInfo, ResourceRequest},
         response,
     },
@@ -153,6 +154,18 @@ async fn route(
         }
     };
     let identity = auth::impersonate(server.authorizer(), identity, &parts.headers).await?;
+    if parts.uri.path().starts_with(passthrough::PREFIX)
+        && let Some((request, verb)) = server.passthrough.guard(parts.uri.path())
+    {
+        let attributes = Attributes {
+            identity: &identity,
+            request: &RequestInfo::Resource(request),
+            verb,
+            selected_name: None,
+        };
+        server.authorize(&attributes).await?;
+        return Ok(server.passthrough.serve(parts, body).await);
+    }
     let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
     let selected = query.get("fieldSelector").and_then(selected_name);
     let verb = match &info {

@@ -54,6 +54,7 @@ impl Server {
             admission,
             services,
             pages: Arc::new(NoPages),
+            passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
         });
         tokio::spawn(work);
         let workers = Workers {

@@ -31,6 +31,7 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
             Arc::new(CreateRules::new(context.client())),
         ]
     },
+    endpoints: |_| Vec::new(),
     run,
 };
 

@@ -47,6 +47,7 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
     ],
     crds: Vec::new,
     admission: |_| Vec::new(),
+    endpoints: super::streams::endpoints,
     run: |context| {
         Box::pin(async move {
             tokio::try_join!(controller::run(context.clone()), requests::run(context)).map(drop)

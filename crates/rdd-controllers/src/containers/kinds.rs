@@ -17,6 +17,7 @@ pub(crate) const CONTAINER_NAMESPACE: ControllerDef<World> = ControllerDef {
     needs: &[],
     crds: || vec![ContainerNamespace::crd()],
     admission: |_| Vec::new(),
+    endpoints: |_| Vec::new(),
     run: idle,
 };
 

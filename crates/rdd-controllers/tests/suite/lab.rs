@@ -19,7 +19,8 @@ use rdd_controllers::{NAMES, REGISTRY, World};
 use rdd_engine::Fake;
 use rdd_machine::FakeMachine;
 use rdd_manager::{
-    ControllerDef, Deadlines, Discovery, JoinAdmission, Manager, Options, Role, Selection, Terms,
+    ControllerDef, Deadlines, Discovery, JoinAdmission, Manager, Options, Passthroughs, Role,
+    Selection, Terms,
 };
 use rdd_store::{MemoryStore, Store};
 use tokio_util::sync::CancellationToken;
@@ -86,6 +87,7 @@ impl Lab {
             admission: AdmissionChain::default(),
             services: rdd_apiserver::Services::default(),
             pages: Arc::new(NoPages),
+            passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
         });
         let client = server.client(Identity::system("system:apiserver"));
         let workers = Workers {
@@ -142,6 +144,7 @@ impl Lab {
             controllers: Selection::parse(selection).select(REGISTRY).controllers,
             registry: REGISTRY,
             admission: Arc::new(InProcess(self.server.clone())),
+            passthroughs: Passthroughs::default(),
             names: NAMES,
             role: Role::Embedded,
             terms: Terms::embedded(start_id),

@@ -28,6 +28,7 @@ fn def(
         needs: &[],
         crds: Vec::new,
         admission: |_| Vec::new(),
+        endpoints: |_| Vec::new(),
         run,
     }
 }
@@ -136,6 +137,7 @@ static SLOW_GATE: Notify = Notify::const_new();
 #[test]
 fn ready_waits_for_the_slowest_controller() {
     static SLOW: [ControllerDef<World>; 1] = [ControllerDef {
+        endpoints: |_| Vec::new(),
         name: "slow",
         group: names::selection::APP,
         needs: &[],

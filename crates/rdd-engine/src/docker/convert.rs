@@ -31,6 +31,7 @@ pub(super) fn container(value: &Value) -> Container {
         exit_code: state["ExitCode"].as_i64().unwrap_or_default(),
         error: text(&state["Error"]),
         oom_killed: state["OOMKilled"].as_bool().unwrap_or_default(),
+        tty: config["Tty"].as_bool().unwrap_or_default(),
         restart_count: value["RestartCount"].as_i64().unwrap_or_default(),
         restart_policy: text(&value["HostConfig"]["RestartPolicy"]["Name"]),
         mounts: mounts(&value["Mounts"]),

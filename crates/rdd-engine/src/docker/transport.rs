@@ -5,11 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -111,6 +112,38 @@ impl Transport {
             .map_err(|_| Error::Timeout { limit })?;
         let body = body.map_err(|source| self.lost(source))?.to_bytes();
         Err(refusal(status.as_u16(), &body))
+    }
+
+    /// Sends a document and takes the connection over for raw bytes, both ways.
+    pub(super) async fn hijack(
+        &self,
+        path: &str,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<(Upgraded, AbortOnDropHandle<()>)> {
+        let mut request = self
+            .request(Method::POST, path)?
+            .map(|_| body.to_string().into());
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+        let work = async {
+            let (response, connection) = self.send(request).await?;
+            let status = response.status();
+            if status != StatusCode::SWITCHING_PROTOCOLS {
+                let body = Limited::new(response.into_body(), EVENT_MAX)
+                    .collect()
+                    .await;
+                let body = body.map_err(|source| self.lost(source))?.to_bytes();
+                return Err(refusal(status.as_u16(), &body));
+            }
+            let upgraded = hyper::upgrade::on(response).await;
+            Ok((upgraded.map_err(|source| self.lost(source))?, connection))
+        };
+        timeout(limit, work)
+            .await
+            .map_err(|_| Error::Timeout { limit })?
     }
 
     fn request(&self, method: Method, path: &str) -> Result<Request<Bytes>> {

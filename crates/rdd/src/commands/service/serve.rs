@@ -33,6 +33,7 @@ pub(crate) fn run(settings: &Settings, serve_arguments: Serve) -> Outcome {
             .filter(|port| *port != 0)
             .unwrap_or_else(|| settings.instance.secure_port()),
         tls_names: serve_arguments.tls_name,
+        allowed_origins: serve_arguments.session.allow_origin,
         token_file: serve_arguments.session.token_file,
         arguments: std::env::args().skip(1).collect(),
     };

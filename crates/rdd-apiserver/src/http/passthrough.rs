@@ -1,0 +1,38 @@
+//! Paths that others serve behind this server's doors.
+
+use futures::future::BoxFuture;
+use http::Response;
+use http::request::Parts;
+
+use crate::http::body::Body;
+use crate::http::request_info::ResourceRequest;
+
+/// Where those paths begin.
+pub(crate) const PREFIX: &str = "/passthrough/";
+
+/// Serves paths below `/passthrough/`. The server authenticates the caller, asks what the
+/// path stands for, and authorises that, before anything is passed on.
+pub trait Passthrough: Send + Sync + 'static {
+    /// What a caller must be allowed to do to reach a path, as if it were a request for a
+    /// resource, and the verb. `None` when nobody serves the path.
+    fn guard(&self, path: &str) -> Option<(ResourceRequest, &'static str)>;
+
+    /// Answers. A request to upgrade carries hyper's `OnUpgrade` among its extensions.
+    fn serve(&self, parts: Parts, body: Body) -> BoxFuture<'static, Response<Body>>;
+}
+
+/// No such paths at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPassthrough;
+
+impl Passthrough for NoPassthrough {
+    fn guard(&self, _: &str) -> Option<(ResourceRequest, &'static str)> {
+        None
+    }
+
+    fn serve(&self, _: Parts, _: Body) -> BoxFuture<'static, Response<Body>> {
+        let mut answer = Response::new(crate::http::body::empty());
+        *answer.status_mut() = http::StatusCode::NOT_FOUND;
+        Box::pin(std::future::ready(answer))
+    }
+}
