@@ -44,6 +44,7 @@ const STOP: Duration = Duration::from_secs(120);
 pub struct Docker {
     transport: Transport,
     info: EngineInfo,
+    is_podman: bool,
 }
 
 impl Docker {
@@ -59,6 +60,8 @@ impl Docker {
         let mut docker = Self {
             transport,
             info: EngineInfo::default(),
+            is_podman: items(&version["Components"])
+                .any(|component| component["Name"] == "Podman Engine"),
         };
         (docker.info, _) = docker.identify().await?;
         Ok(docker)
@@ -98,8 +101,13 @@ impl Engine for Docker {
         let text = |name: &str| info[name].as_str().unwrap_or_default().to_owned();
         let moment = info["SystemTime"].as_str().and_then(convert::moment);
         let info = EngineInfo {
-            // Podman reports none; where it keeps its data has to do.
-            id: text("ID"),
+            // Podman makes one up for every answer; its machine and where it keeps its data
+            // have to do.
+            id: if self.is_podman {
+                format!("podman-{}", text("Name"))
+            } else {
+                text("ID")
+            },
             data_root: text("DockerRootDir"),
             version: text("ServerVersion"),
             api_version: self.transport.prefix.trim_start_matches("/v").to_owned(),

@@ -89,6 +89,7 @@ struct State {
     /// Events that are held back.
     held: Vec<Event>,
     calls: Vec<String>,
+    inspections: usize,
     clock: i64,
     /// Calls and events so far, by which some are chosen to fail.
     turns: u64,
@@ -154,6 +155,12 @@ impl Fake {
         let mut connected = self.clone();
         connected.info.id = self.state.lock().id.clone();
         connected
+    }
+
+    /// How often an object was looked at.
+    #[must_use]
+    pub fn inspections(&self) -> usize {
+        self.state.lock().inspections
     }
 
     /// How many logs are being read.
@@ -272,6 +279,7 @@ impl Fake {
 
     async fn readable(&self, id: &str) -> Result<()> {
         self.up().await?;
+        self.state.lock().inspections += 1;
         let faults = self.faults.borrow().clone();
         let chosen = self.state.lock().is_chosen(faults.fail_one_inspection_in);
         if chosen || faults.unreadable.contains(id) {

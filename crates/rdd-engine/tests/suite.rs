@@ -6,6 +6,8 @@
 
 #[path = "suite/dockerd.rs"]
 mod dockerd;
+#[path = "suite/podman.rs"]
+mod podman;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use rdd_engine::{
 use tokio::time::timeout;
 
 use dockerd::Dockerd;
+use podman::Podman;
 
 /// The limit of anything that the suite waits for.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -37,6 +40,7 @@ trait Outside: Send + Sync {
 
 /// Reads on until an event matches.
 async fn until(stream: &mut EventStream, matches: impl Fn(&Event) -> bool) -> Event {
+    let mut seen = Vec::new();
     let found = timeout(LIMIT, async {
         loop {
             let event = stream.next().await.expect("the stream stands");
@@ -44,9 +48,11 @@ async fn until(stream: &mut EventStream, matches: impl Fn(&Event) -> bool) -> Ev
             if matches(&event) {
                 return event;
             }
+            seen.push(event);
         }
     });
-    found.await.expect("the event comes in time")
+    let found = found.await;
+    found.unwrap_or_else(|_| panic!("the event does not come; what came: {seen:#?}"))
 }
 
 async fn state(engine: &dyn Engine, id: &str) -> String {
@@ -73,7 +79,7 @@ async fn suite(engine: &dyn Engine, outside: &dyn Outside) {
 }
 
 async fn images(engine: &dyn Engine, outside: &dyn Outside, stream: &mut EventStream) {
-    let id = outside.image("box:1").await;
+    let id = outside.image("localhost/box:1").await;
     until(stream, |event| event.kind == Kind::Image).await;
     outside.tag(&id, "registry.example:5000/a/box:2").await;
     until(stream, |event| {
@@ -82,7 +88,10 @@ async fn images(engine: &dyn Engine, outside: &dyn Outside, stream: &mut EventSt
     .await;
 
     let by_id = engine.image(&id).await.expect("it answers").expect("it is");
-    assert_eq!(by_id.tags, ["box:1", "registry.example:5000/a/box:2"]);
+    assert_eq!(
+        by_id.tags,
+        ["localhost/box:1", "registry.example:5000/a/box:2"]
+    );
     let by_tag = engine.image("registry.example:5000/a/box:2").await;
     assert_eq!(by_tag.expect("it answers"), Some(by_id));
     let listed = engine.images().await.expect("it answers");
@@ -99,7 +108,7 @@ async fn images(engine: &dyn Engine, outside: &dyn Outside, stream: &mut EventSt
         .expect("a tag can go");
     until(stream, |event| event.action == "untag" && event.id == id).await;
     let left = engine.image(&id).await.expect("it answers").expect("it is");
-    assert_eq!(left.tags, ["box:1"]);
+    assert_eq!(left.tags, ["localhost/box:1"]);
     engine
         .remove_image("nobody/none:9")
         .await
@@ -107,7 +116,7 @@ async fn images(engine: &dyn Engine, outside: &dyn Outside, stream: &mut EventSt
 }
 
 async fn containers(engine: &dyn Engine, outside: &dyn Outside, stream: &mut EventStream) {
-    let id = outside.container("web", "box:1").await;
+    let id = outside.container("web", "localhost/box:1").await;
     until(stream, |event| event.id == id && event.action == "create").await;
     assert_eq!(state(engine, &id).await, "created");
     assert!(engine.containers().await.expect("a list").contains(&id));
@@ -142,7 +151,7 @@ async fn containers(engine: &dyn Engine, outside: &dyn Outside, stream: &mut Eve
 
     // An image in use stays; what uses it goes first, running or not.
     engine.act(&id, Action::Start).await.expect("it starts");
-    let refused = engine.remove_image("box:1").await;
+    let refused = engine.remove_image("localhost/box:1").await;
     assert!(
         matches!(refused, Err(Error::Refused { status: 409, .. })),
         "{refused:?}"
@@ -155,7 +164,7 @@ async fn containers(engine: &dyn Engine, outside: &dyn Outside, stream: &mut Eve
         .await
         .expect("what is absent is removed already");
 
-    let other = outside.container("other", "box:1").await;
+    let other = outside.container("other", "localhost/box:1").await;
     outside.remove(&other).await;
     until(stream, |event| {
         event.id == other && event.action == "destroy"
@@ -321,6 +330,53 @@ async fn docker_behaves_like_an_engine() {
     assert_eq!(now.expect("it is").id, new);
     let left = engine.image(&old).await.expect("it answers");
     assert!(left.expect("it is").tags.iter().all(|tag| tag != "moved:1"));
+}
+
+// === Podman ===
+
+#[async_trait]
+impl Outside for Podman {
+    async fn image(&self, tag: &str) -> String {
+        self.import(tag)
+    }
+
+    async fn tag(&self, id: &str, tag: &str) {
+        self.podman(&["tag", id, tag]);
+    }
+
+    async fn container(&self, name: &str, image: &str) -> String {
+        self.podman(&[
+            "create",
+            "--net=none",
+            "--stop-timeout=1",
+            "--name",
+            name,
+            image,
+            "/bin/sh",
+            "-c",
+            "trap 'exit 0' TERM; while true; do read -t 1 line; done",
+        ])
+    }
+
+    async fn rename(&self, id: &str, name: &str) {
+        self.podman(&["rename", id, name]);
+    }
+
+    async fn remove(&self, id: &str) {
+        self.podman(&["rm", id]);
+    }
+
+    async fn volume(&self, name: &str) {
+        self.podman(&["volume", "create", name]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn podman_behaves_like_an_engine() {
+    let podman = Podman::start();
+    let endpoint = Endpoint::parse(&podman.endpoint()).expect("an endpoint");
+    let engine = Docker::connect(&endpoint).await.expect("it connects");
+    suite(&engine, &podman).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

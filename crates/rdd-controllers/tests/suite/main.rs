@@ -3,6 +3,7 @@
 
 mod app;
 mod attached;
+mod burst;
 mod disk_trouble;
 #[path = "../../../rdd-engine/tests/suite/dockerd.rs"]
 mod dockerd;

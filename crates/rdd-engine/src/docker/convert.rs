@@ -76,7 +76,12 @@ pub(super) fn volume(value: &Value) -> Volume {
     }
 }
 
-/// `None` for events about other things.
+/// Whether this is an image's identifier without the name of its hash.
+fn is_digest(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `None` for events about other things. Podman's words are turned into Docker's.
 pub(super) fn event(value: &Value) -> Option<Event> {
     let kind = match value["Type"].as_str()? {
         "container" => Kind::Container,
@@ -84,11 +89,22 @@ pub(super) fn event(value: &Value) -> Option<Event> {
         "volume" => Kind::Volume,
         _ => return None,
     };
+    let actor = &value["Actor"];
+    // Podman names volumes among the attributes only.
+    let id = actor["ID"].as_str().filter(|id| !id.is_empty());
+    let id = id.or_else(|| actor["Attributes"]["name"].as_str())?;
     let seconds = || value["time"].as_i64().unwrap_or_default() * 1_000_000_000;
     Some(Event {
         kind,
-        id: value["Actor"]["ID"].as_str()?.to_owned(),
-        action: text(&value["Action"]),
+        id: match kind {
+            Kind::Image if is_digest(id) => format!("sha256:{id}"),
+            _ => id.to_owned(),
+        },
+        action: match (kind, value["Action"].as_str().unwrap_or_default()) {
+            (Kind::Container | Kind::Volume, "remove") => "destroy".to_owned(),
+            (Kind::Image, "remove") => "delete".to_owned(),
+            (_, action) => action.to_owned(),
+        },
         at: Moment(value["timeNano"].as_i64().unwrap_or_else(seconds)),
     })
 }
@@ -255,6 +271,25 @@ mod tests {
             event(&answer);
         }
         assert_eq!(container(&Value::Null), Container::default());
+    }
+
+    #[test]
+    fn events_of_podman_read_like_those_of_docker() {
+        let id = "a".repeat(64);
+        let read = |kind: &str, action: &str| {
+            let value = json!({"Type": kind, "Action": action, "Actor": {"ID": id}, "time": 1});
+            let event = event(&value).expect("it is about an object");
+            (event.id, event.action)
+        };
+        assert_eq!(
+            read("container", "remove"),
+            (id.clone(), "destroy".to_owned())
+        );
+        assert_eq!(
+            read("image", "remove"),
+            (format!("sha256:{id}"), "delete".to_owned())
+        );
+        assert_eq!(read("image", "tag").1, "tag");
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! Many containers of a real dockerd, and more events than it remembers while nobody
+//! listens.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use rdd_api::{Container, condition, names};
+use rdd_controllers::{DockerEngines, World};
+use rdd_engine::{Docker, Endpoint, Engine as _, NewContainer};
+use serde_json::json;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::dockerd::Dockerd;
+use crate::lab::{self, Lab};
+use crate::story::story;
+
+/// How many containers there are.
+const MANY: usize = 500;
+
+/// Creations at once.
+const AT_ONCE: usize = 8;
+
+/// Passes a socket on, until it is cut.
+struct Line {
+    path: PathBuf,
+    target: PathBuf,
+    passing: Option<AbortOnDropHandle<()>>,
+}
+
+impl Line {
+    fn new(folder: &std::path::Path, target: &str) -> Self {
+        let mut line = Self {
+            path: folder.join("line.sock"),
+            target: target.trim_start_matches("unix://").into(),
+            passing: None,
+        };
+        line.mend();
+        line
+    }
+
+    fn endpoint(&self) -> String {
+        format!("unix://{}", self.path.display())
+    }
+
+    fn mend(&mut self) {
+        let listener = UnixListener::bind(&self.path).expect("a socket");
+        let target = self.target.clone();
+        self.passing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut passing = JoinSet::new();
+            while let Ok((mut from, _)) = listener.accept().await {
+                let target = target.clone();
+                passing.spawn(async move {
+                    if let Ok(mut to) = UnixStream::connect(target).await {
+                        // Either side may end it.
+                        let _ended = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                    }
+                });
+            }
+        })));
+    }
+
+    /// Ends every connection, and refuses new ones.
+    fn cut(&mut self) {
+        self.passing = None;
+        std::fs::remove_file(&self.path).expect("it was there");
+    }
+}
+
+async fn create(docker: &Docker, numbers: std::ops::Range<usize>) {
+    let made = stream::iter(numbers).map(|number| async move {
+        let new = NewContainer {
+            name: Some(format!("c{number}")),
+            image: "box:1".to_owned(),
+            path: Some("/bin/sh".to_owned()),
+            ..NewContainer::default()
+        };
+        docker.create_container(&new).await.expect("it is made")
+    });
+    let all: Vec<String> = made.buffer_unordered(AT_ONCE).collect().await;
+    assert!(!all.is_empty());
+}
+
+async fn remove(docker: &Docker, ids: Vec<String>) {
+    let removed = stream::iter(ids).map(|id| async move { docker.remove_container(&id).await });
+    let removed: Vec<_> = removed.buffer_unordered(AT_ONCE).collect().await;
+    assert!(removed.iter().all(Result::is_ok));
+}
+
+/// Waits until mirrors and engine have the same containers.
+async fn agree(lab: &Lab, docker: &Docker, count: usize) {
+    let mirrors: Api<Container> = Api::namespaced(lab.client.clone(), "default");
+    let there: BTreeSet<String> = docker
+        .containers()
+        .await
+        .expect("a list")
+        .into_iter()
+        .collect();
+    assert_eq!(there.len(), count);
+    lab.eventually("mirrors and engine agree", || async {
+        let list = mirrors.list(&ListParams::default()).await.ok()?;
+        let complete = list.items.iter().all(|mirror| mirror.status.is_some());
+        let shown: BTreeSet<String> = list.items.iter().map(ResourceExt::name_any).collect();
+        (complete && shown == there).then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn many_containers_are_mirrored_also_after_more_events_than_docker_remembers() {
+    lab::run(|mut lab| async move {
+        let dockerd = Dockerd::start("burst");
+        dockerd.import("box:1");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut line = Line::new(folder.path(), &dockerd.endpoint());
+        lab.use_world(World::new(lab.machine.clone(), Arc::new(DockerEngines)));
+        let manager = lab.start("*").await;
+        let app = json!({"apiVersion": names::APP_API_VERSION, "kind": "App",
+            "metadata": {"name": names::APP},
+            "spec": {"running": true,
+                "containerEngine": {"name": "moby", "endpoint": line.endpoint()}}});
+        let params = PatchParams::apply("test").force();
+        lab.apps()
+            .patch(names::APP, &params, &Patch::Apply(&app))
+            .await
+            .expect("it is accepted");
+        lab.app_says(condition::SETTLED, "True", "Settled").await;
+        let endpoint = Endpoint::parse(&dockerd.endpoint()).expect("an endpoint");
+        let docker = Docker::connect(&endpoint).await.expect("it connects");
+
+        create(&docker, 0..MANY).await;
+        agree(&lab, &docker, MANY).await;
+        let mirrors: Api<Container> = Api::namespaced(lab.client.clone(), "default");
+        let first = docker.containers().await.expect("a list").remove(0);
+        let before = mirrors.get(&first).await.expect("it is mirrored").uid();
+
+        line.cut();
+        let ready = condition::CONTAINER_ENGINE_READY;
+        lab.app_says(ready, "False", "ConnectFailed").await;
+        let gone = docker.containers().await.expect("a list");
+        remove(&docker, gone[MANY - 200..].to_vec()).await;
+        create(&docker, MANY..MANY + 150).await;
+        let shown = mirrors.list(&ListParams::default()).await.expect("a list");
+        assert_eq!(shown.items.len(), MANY, "a lost engine keeps every mirror");
+        line.mend();
+        lab.app_says(ready, "True", "Connected").await;
+        agree(&lab, &docker, MANY - 50).await;
+        let after = mirrors.get(&first).await.expect("it is mirrored").uid();
+        assert_eq!(before, after);
+        assert!(manager.stop().await.is_empty());
+    });
+}
+
+#[test]
+fn an_event_costs_the_same_with_many_containers() {
+    story(|story| async move {
+        let cost = async |number: usize| {
+            let name = format!("one{number}");
+            let before = story.engine.inspections();
+            let run = crate::story::container(&name, "running");
+            story.engine.put_container(run, "start");
+            story
+                .mirror(&name, |mirror| {
+                    mirror.is_some_and(|mirror| mirror.status.is_some())
+                })
+                .await;
+            story.engine.inspections() - before
+        };
+        let few = cost(1).await;
+        for number in 0..MANY {
+            let run = crate::story::container(&format!("c{number}"), "running");
+            story.engine.put_container(run, "start");
+        }
+        story
+            .told("all are mirrored", |engine| {
+                engine.containers >= i64::try_from(MANY).expect("small")
+            })
+            .await;
+        let many = cost(2).await;
+        assert_eq!(few, many, "inspections for one event");
+        assert!(many <= 2, "{many}");
+    });
+}
