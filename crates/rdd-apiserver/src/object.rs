@@ -167,14 +167,16 @@ struct GoNumbers;
 
 impl serde_json::ser::Formatter for GoNumbers {
     fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        if value == 0.0 {
+            return writer.write_all(b"0");
+        }
         let text = format!("{value:e}");
         let Some((mantissa, exponent)) = text.split_once('e') else {
             return writer.write_all(text.as_bytes());
         };
         let exponent: i32 = exponent.parse().unwrap_or_default();
-        if value != 0.0 && !(-7..21).contains(&exponent) {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            return write!(writer, "{mantissa}e{sign}{:02}", exponent.unsigned_abs());
+        if !(-6..21).contains(&exponent) {
+            return write!(writer, "{mantissa}e{exponent:+}");
         }
         if exponent < 15 {
             return write!(writer, "{value}");
@@ -304,4 +306,26 @@ pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_json;
+
+    #[test]
+    fn floats_read_as_go_writes_them() {
+        for (value, expect) in [
+            (15.0, "15"),
+            (1.5, "1.5"),
+            (-0.0, "0"),
+            (0.000_001, "0.000001"),
+            (0.000_000_1, "1e-7"),
+            (-1.25e-10, "-1.25e-10"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (9.223_372_036_854_776e18, "9223372036854776000"),
+        ] {
+            assert_eq!(to_json(&value.into()), expect.as_bytes(), "{value}");
+        }
+    }
 }

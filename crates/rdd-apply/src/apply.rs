@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     conflict::Conflicts,
     field_set::FieldSet,
-    managed_fields::{Entry, Id, Managed, Update, remove_untracked, take},
+    managed_fields::{Entry, Id, Managed, Untrackable, Update, remove_untracked, take},
     shape::Place,
     typed::{Comparison, check, fields_of, merge, same, with_named_fields, without},
 };
@@ -76,6 +76,12 @@ pub fn apply(
     request: &Apply<'_>,
 ) -> Result<Value, ApplyError> {
     check_config(config, request)?;
+    if let Some(live) = live {
+        // What is stored may hold duplicates, which the applier can cure.
+        let mut errors = check(request.place(), live);
+        errors.retain(|error| !error.contains(": duplicate entries for key "));
+        refuse("live", live, &errors)?;
+    }
     let nothing = json!({});
     let stored = live
         .and_then(|live| live.pointer("/metadata/managedFields"))
@@ -83,7 +89,7 @@ pub fn apply(
     let mut managed = Managed::decode(stored)
         .map_err(|error| ApplyError::Type(format!("failed to decode managed fields: {error}")))?;
     let update = request.as_update();
-    let gone = |error: crate::managed_fields::UnknownVersion| ApplyError::Type(error.to_string());
+    let gone = |error: Untrackable| ApplyError::Type(error.to_string());
     if managed.entries.is_empty()
         && let Some(live) = live
     {
@@ -142,16 +148,8 @@ fn check_config(config: &Value, request: &Apply<'_>) -> Result<(), ApplyError> {
         value.and_then(Value::as_str).unwrap_or_default()
     };
     let (api_version, kind) = (text("/apiVersion"), text("/kind"));
-    let named = format!(
-        "{}, Kind={kind}",
-        if api_version.contains('/') {
-            api_version.to_owned()
-        } else {
-            format!("/{api_version}")
-        }
-    );
     if api_version != request.api_version || kind != request.kind {
-        let message = format!("invalid object type: {named}");
+        let message = format!("invalid object type: {}", type_text(api_version, kind));
         return Err(ApplyError::BadRequest(message));
     }
     if config
@@ -162,19 +160,32 @@ fn check_config(config: &Value, request: &Apply<'_>) -> Result<(), ApplyError> {
             "metadata.managedFields must be nil".to_owned(),
         ));
     }
-    let errors = check(request.place(), config);
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let errors = match &errors[..] {
+    refuse("patch", config, &check(request.place(), config))
+}
+
+/// Refuses an object that does not fit the schema, if there are errors.
+fn refuse(role: &str, object: &Value, errors: &[String]) -> Result<(), ApplyError> {
+    let errors = match errors {
+        [] => return Ok(()),
         [error] => error.clone(),
         _ => format!("errors:\n  {}", errors.join("\n  ")),
     };
+    let text = |pointer: &str| {
+        let value = object.pointer(pointer);
+        value.and_then(Value::as_str).unwrap_or_default()
+    };
     Err(ApplyError::Type(format!(
-        "failed to create typed patch object ({}/{}; {named}): {errors}",
+        "failed to create typed {role} object ({}/{}; {}): {errors}",
         text("/metadata/namespace"),
         text("/metadata/name"),
+        type_text(text("/apiVersion"), text("/kind")),
     )))
+}
+
+/// A type as Go prints it: `apps/v1, Kind=Deployment`, with a bare slash for the core group.
+fn type_text(api_version: &str, kind: &str) -> String {
+    let core = if api_version.contains('/') { "" } else { "/" };
+    format!("{core}{api_version}, Kind={kind}")
 }
 
 /// The live object with the configuration, without what the manager applied

@@ -87,10 +87,16 @@ pub(crate) struct Managed {
     pub entries: BTreeMap<Id, Entry>,
 }
 
-/// An entry is of a version that the object cannot be had in.
+/// Why the owners of an object's fields cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("request to convert CR to an invalid group/version: {0}")]
-pub(crate) struct UnknownVersion(String);
+pub(crate) enum Untrackable {
+    /// An entry is of a version that the object cannot be had in.
+    #[error("request to convert CR to an invalid group/version: {0}")]
+    UnknownVersion(String),
+    /// A list holds an item without its key.
+    #[error("an item of an associative list lacks its key")]
+    Keyless,
+}
 
 /// Records in `new` what it sets against `live`; without `live` it is a create.
 ///
@@ -280,7 +286,7 @@ impl Managed {
     ///
     /// # Errors
     /// Custom resources refuse such entries instead.
-    pub(crate) fn check_versions(&mut self, update: &Update<'_>) -> Result<(), UnknownVersion> {
+    pub(crate) fn check_versions(&mut self, update: &Update<'_>) -> Result<(), Untrackable> {
         let known = |version: &str| {
             version == update.api_version || update.api_versions.iter().any(|one| one == version)
         };
@@ -290,7 +296,7 @@ impl Managed {
                 .values()
                 .find(|entry| !known(&entry.api_version))
         {
-            return Err(UnknownVersion(entry.api_version.clone()));
+            return Err(Untrackable::UnknownVersion(entry.api_version.clone()));
         }
         self.entries.retain(|_, entry| known(&entry.api_version));
         Ok(())
@@ -304,10 +310,13 @@ impl Managed {
         update: &Update<'_>,
         manager: &str,
         time: Option<&str>,
-    ) -> Result<(), UnknownVersion> {
+    ) -> Result<(), Untrackable> {
         self.check_versions(update)?;
         self.reconcile(update.schema);
         let mut comparison = Comparison::between(Place::Object(update.schema), old, new);
+        if comparison.keyless {
+            return Err(Untrackable::Keyless);
+        }
         comparison.ignore(&FieldSet::of_fields(update.reset_fields));
         let set = comparison.set();
         for entry in self.entries.values_mut() {
@@ -336,7 +345,7 @@ impl Managed {
         &mut self,
         live: &Value,
         update: &Update<'_>,
-    ) -> Result<(), UnknownVersion> {
+    ) -> Result<(), Untrackable> {
         self.record(
             update.blank,
             live,

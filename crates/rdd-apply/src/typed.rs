@@ -319,6 +319,8 @@ pub(crate) struct Comparison {
     pub removed: FieldSet,
     pub modified: FieldSet,
     pub added: FieldSet,
+    /// A list had an item that nothing tells from the others.
+    pub keyless: bool,
 }
 
 impl Comparison {
@@ -418,6 +420,7 @@ impl Comparison {
                 let left = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
                 let right = new.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
                 let (Some(left), Some(right)) = (index(list, left), index(list, right)) else {
+                    self.keyless = true;
                     self.leaf(old, new, path);
                     return true;
                 };

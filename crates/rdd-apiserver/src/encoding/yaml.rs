@@ -4,9 +4,12 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput};
+use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
 use serde_json::{Map, Number, Value};
 
+mod complaint;
+
+use self::complaint::complaint;
 use crate::encoding::json::{DEPTH_MAX, Parsed, SyntaxError};
 
 /// Values that aliases may expand to in one document: an alias of an alias of …
@@ -21,9 +24,10 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, SyntaxError> {
     let text = String::from_utf8_lossy(bytes);
     let mut reader = Reader {
         parser: Parser::new_from_str(&text),
+        source: &text,
+        open: Vec::new(),
         anchors: HashMap::new(),
         aliased: 0,
-        depth: 0,
         duplicates: Vec::new(),
     };
     let value = reader.document()?;
@@ -35,47 +39,40 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, SyntaxError> {
 
 struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
+    source: &'a str,
+    /// The lines, from one, on which the open maps and lists began.
+    open: Vec<usize>,
     anchors: HashMap<usize, Value>,
     aliased: usize,
-    depth: usize,
     duplicates: Vec<String>,
 }
 
 type Read<T> = Result<T, SyntaxError>;
 
-fn syntax(error: &ScanError) -> SyntaxError {
-    let (line, info) = (error.marker().line(), error.info());
-    // Go counts the lines of these from zero, and leaves a zero out.
-    if line <= 1 && info.starts_with("mapping values") {
-        return SyntaxError(format!("yaml: {info}"));
-    }
-    SyntaxError(format!("yaml: line {line}: {info}"))
-}
-
 impl<'a> Reader<'a> {
     fn next(&mut self) -> Read<(Event<'a>, usize)> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, span.start.line())),
-            Some(Err(error)) => Err(syntax(&error)),
+            Some(Err(error)) => Err(complaint(&error, self.source, self.open.last().copied())),
             None => Ok((Event::StreamEnd, 0)),
         }
     }
 
     fn document(&mut self) -> Read<Value> {
         loop {
-            let (event, _) = self.next()?;
+            let (event, line) = self.next()?;
             match event {
                 Event::StreamEnd => return Ok(Value::Null),
                 Event::Nothing
                 | Event::StreamStart
                 | Event::DocumentStart(_)
                 | Event::DocumentEnd => {}
-                event => return self.node(event),
+                event => return self.node(event, line),
             }
         }
     }
 
-    fn node(&mut self, event: Event<'a>) -> Read<Value> {
+    fn node(&mut self, event: Event<'a>, line: usize) -> Read<Value> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.map(|tag| tag.suffix.clone());
@@ -98,23 +95,23 @@ impl<'a> Reader<'a> {
                 Ok(value)
             }
             Event::SequenceStart(anchor, _) => {
-                self.enter()?;
+                self.enter(line)?;
                 let mut items = Vec::new();
                 loop {
-                    match self.next()?.0 {
-                        Event::SequenceEnd => break,
-                        event => items.push(self.node(event)?),
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, line) => items.push(self.node(event, line)?),
                     }
                 }
-                self.depth -= 1;
+                self.open.pop();
                 let value = Value::Array(items);
                 self.anchor(anchor, &value);
                 Ok(value)
             }
             Event::MappingStart(anchor, _) => {
-                self.enter()?;
+                self.enter(line)?;
                 let value = Value::Object(self.mapping()?);
-                self.depth -= 1;
+                self.open.pop();
                 self.anchor(anchor, &value);
                 Ok(value)
             }
@@ -136,9 +133,9 @@ impl<'a> Reader<'a> {
                 &event,
                 Event::Scalar(text, ScalarStyle::Plain, _, _) if text == "<<"
             );
-            let key = key(&self.node(event)?)?;
-            let (event, _) = self.next()?;
-            let value = self.node(event)?;
+            let key = key(&self.node(event, line)?)?;
+            let (event, value_line) = self.next()?;
+            let value = self.node(event, value_line)?;
             if merge {
                 merged.push(value);
                 continue;
@@ -169,9 +166,9 @@ impl<'a> Reader<'a> {
         Ok(members)
     }
 
-    fn enter(&mut self) -> Read<()> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
+    fn enter(&mut self, line: usize) -> Read<()> {
+        self.open.push(line);
+        if self.open.len() > DEPTH_MAX {
             return Err(SyntaxError("yaml: exceeded max depth".to_owned()));
         }
         Ok(())

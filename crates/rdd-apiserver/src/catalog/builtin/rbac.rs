@@ -23,6 +23,19 @@ impl Strategy for RoleStrategy {
     }
 
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        let no_rules = object.get("rules") == Some(&json!([]));
+        self.form.apply(object);
+        // Who sends an empty list owns the field, and yet no list is stored.
+        if no_rules {
+            object["rules"] = json!([]);
+        }
+    }
+
+    fn prepare_create(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        self.form.apply(object);
+    }
+
+    fn prepare_update(&self, _cx: &WriteContext<'_>, object: &mut Value, _old: &Value) {
         self.form.apply(object);
     }
 
