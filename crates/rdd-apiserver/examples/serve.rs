@@ -69,6 +69,7 @@ async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Erro
         store: Arc::clone(&store),
         catalog,
         definitions,
+        metrics: Arc::clone(server.metrics()),
         client: server.client(Identity::system("system:apiserver")),
         root_ca: String::new(),
     };

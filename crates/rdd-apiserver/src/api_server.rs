@@ -17,6 +17,7 @@ use crate::{
         request_info::RequestInfo,
         router::{Pages, Router},
     },
+    metrics::Metrics,
     object,
     outbound::Services,
     status::{ApiError, ApiResult},
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     authorizer: Arc<dyn Authorizer>,
     pub(crate) admission: Admission,
     pub(crate) services: Services,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl ApiServer {
@@ -101,6 +103,7 @@ impl ApiServer {
             authorizer,
             admission: Admission::new(admission, services.clone()),
             services,
+            metrics: Arc::new(Metrics::new()),
         });
         let judged = Arc::clone(&inner);
         let work = async move {
@@ -136,6 +139,12 @@ impl ApiServer {
     #[must_use]
     pub fn watch_cache(&self) -> &Arc<WatchCache> {
         &self.inner.cache
+    }
+
+    /// The figures behind `/metrics`.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
     }
 
     /// Judges every later write by these rules.

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod detach;
 pub mod passthrough;
+pub(crate) mod record;
 pub mod request_info;
 pub mod response;
 pub mod router;

@@ -48,6 +48,8 @@ mod discovery;
 
 pub mod health;
 
+pub mod metrics;
+
 mod openapi;
 
 pub mod pages;
@@ -59,5 +61,6 @@ pub const WORKER_STACK: usize = 16 * 1024 * 1024;
 
 pub use api_server::{ApiServer, Options};
 pub use auth::Identity;
+pub use metrics::{Metrics, exposition::Exposition};
 pub use outbound::Services;
 pub use status::{ApiError, ApiResult};

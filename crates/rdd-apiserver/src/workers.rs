@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{CatalogHandle, crd::Definitions},
+    metrics::Metrics,
     object,
 };
 
@@ -42,6 +43,8 @@ pub struct Workers {
     pub definitions: Arc<Definitions>,
     /// The server itself, as an identity that may do everything.
     pub client: kube::Client,
+    /// Where the lengths of the workers' queues are shown.
+    pub metrics: Arc<Metrics>,
     /// The PEM certificates by which clients recognise the server.
     pub root_ca: String,
 }

@@ -60,6 +60,7 @@ impl Server {
             store,
             catalog,
             definitions,
+            metrics: Arc::clone(api.metrics()),
             client: api.client(Identity::system("system:apiserver")),
             root_ca: String::new(),
         };

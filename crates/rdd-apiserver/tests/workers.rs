@@ -45,6 +45,7 @@ impl Server {
             store: Arc::clone(&store),
             catalog,
             definitions,
+            metrics: Arc::clone(server.metrics()),
             client: server.client(Identity::system("system:apiserver")),
             root_ca: "the root".to_owned(),
         };

@@ -221,6 +221,7 @@ impl ControlPlane {
             store: Arc::clone(&store),
             catalog,
             definitions,
+            metrics: Arc::clone(server.metrics()),
             client: server.client(Identity::system("system:apiserver")),
             root_ca: authority,
         };
@@ -310,6 +311,10 @@ impl ControlPlane {
         })
         .await
         .context("failed to start the controllers")?;
+        let diagnostics = manager.diagnostics().clone();
+        self.server
+            .metrics()
+            .add(move |figures| figures.text(&diagnostics.to_prometheus()));
         self.manager = Some(manager);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What each controller did last.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -36,6 +37,37 @@ impl Diagnostics {
     #[must_use]
     pub fn reports(&self) -> BTreeMap<&'static str, Report> {
         self.reports.lock().clone()
+    }
+
+    /// The counts in the Prometheus text format.
+    #[must_use]
+    pub fn to_prometheus(&self) -> String {
+        let reports = self.reports.lock();
+        let mut text = String::new();
+        let mut family = |name: &str, help: &str, value: &dyn Fn(&Report) -> u64| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+            for (controller, report) in &*reports {
+                let value = value(report);
+                let _ = writeln!(text, "{name}{{controller=\"{controller}\"}} {value}");
+            }
+        };
+        family(
+            "rdd_controller_reconciles_total",
+            "Reconciles.",
+            &|report| report.runs,
+        );
+        family(
+            "rdd_controller_failures_total",
+            "Failed reconciles.",
+            &|report| report.failures,
+        );
+        family(
+            "rdd_controller_restarts_total",
+            "Unexpected ends.",
+            &|report| report.restarts,
+        );
+        text
     }
 
     pub(crate) fn record(

@@ -1,6 +1,5 @@
 //! The manager's own health and figures over plain HTTP on loopback.
 
-use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ impl Health {
             .and_then(|rest| rest.split([' ', '?']).next());
         let (status, body) = match path {
             Some("/healthz" | "/readyz") => ("200 OK", "ok".to_owned()),
-            Some("/metrics") => ("200 OK", self.metrics()),
+            Some("/metrics") => ("200 OK", self.diagnostics.to_prometheus()),
             _ => ("404 Not Found", "not found\n".to_owned()),
         };
         let head = format!(
@@ -74,39 +73,6 @@ impl Health {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body.as_bytes()).await?;
         stream.shutdown().await
-    }
-
-    /// Counters in the Prometheus text format.
-    fn metrics(&self) -> String {
-        let reports = self.diagnostics.reports();
-        let mut text = String::new();
-        let mut family = |name: &str, help: &str, value: &dyn Fn(&crate::Report) -> u64| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-            for (controller, report) in &reports {
-                let _ = writeln!(
-                    text,
-                    "{name}{{controller=\"{controller}\"}} {}",
-                    value(report)
-                );
-            }
-        };
-        family(
-            "rdd_controller_reconciles_total",
-            "Reconciles.",
-            &|report| report.runs,
-        );
-        family(
-            "rdd_controller_failures_total",
-            "Failed reconciles.",
-            &|report| report.failures,
-        );
-        family(
-            "rdd_controller_restarts_total",
-            "Unexpected ends.",
-            &|report| report.restarts,
-        );
-        text
     }
 }
 

@@ -26,6 +26,6 @@ pub use memory::MemoryStore;
 pub use revision::Revision;
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use store::{
-    Change, ChangeKind, ChangeStream, Entry, Expect, History, Page, PutOptions, ReadAt, Stats,
-    Store, VALUE_MAX,
+    COMMIT_BOUNDS, Change, ChangeKind, ChangeStream, CommitTimes, Entry, Expect, History, Page,
+    PutOptions, ReadAt, Stats, Store, VALUE_MAX,
 };

@@ -156,6 +156,7 @@ impl Store for SqliteStore {
             writes: self.shared.writes.load(Ordering::Relaxed),
             commits: self.shared.commits.load(Ordering::Relaxed),
             queued: self.shared.queued.load(Ordering::Relaxed),
+            commit_times: *self.shared.commit_times.lock(),
             ..self.state.stats()
         }
     }

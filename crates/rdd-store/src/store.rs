@@ -117,6 +117,41 @@ pub struct Stats {
     pub entries: u64,
     /// Bytes of all current values.
     pub bytes: u64,
+    /// How long durable commits took; empty where nothing is durable.
+    pub commit_times: CommitTimes,
+}
+
+/// The bounds of [`CommitTimes`]: from a fast disk's fsync to one that hardly works.
+pub const COMMIT_BOUNDS: [Duration; 12] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
+
+/// How many commits took how long, their fsync included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitTimes {
+    /// Those up to each of [`COMMIT_BOUNDS`] and above the one before it; then all longer ones.
+    pub counts: [u64; COMMIT_BOUNDS.len() + 1],
+    /// All together, in nanoseconds.
+    pub nanos: u64,
+}
+
+impl CommitTimes {
+    pub(crate) fn add(&mut self, took: Duration) {
+        let bucket = COMMIT_BOUNDS.partition_point(|bound| *bound < took);
+        self.counts[bucket] += 1;
+        self.nanos += u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    }
 }
 
 /// A versioned key–value store.

@@ -22,9 +22,11 @@ use crate::{
         body::{self, Body, BoxError},
         detach::detach,
         passthrough,
+        record::Record,
         request_info::{Query, RequestInfo, ResourceRequest},
         response,
     },
+    metrics::exposition::MEDIA_TYPE,
     object::{self, Time},
     options,
     status::{ApiError, ApiResult},
@@ -36,6 +38,9 @@ use crate::{
 
 /// How long anything but a watch may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the server's figures are read.
+const METRICS: &str = "/metrics";
 
 /// Answers paths that name no resource: discovery, OpenAPI, health, version.
 pub trait Pages: Send + Sync + 'static {
@@ -115,8 +120,17 @@ async fn handle(
     let as_yaml = negotiate::prefers_yaml(&parts.headers);
     let audit_id = parts.headers.get("audit-id").cloned();
     let head = parts.method == Method::HEAD;
+    let mut record = Record::begin(&server.metrics, &parts.method);
     let mut deprecation = None;
-    let answer = route(&server, identity, parts, body, &mut deprecation).await;
+    let answer = route(
+        &server,
+        identity,
+        parts,
+        body,
+        &mut record,
+        &mut deprecation,
+    )
+    .await;
     let mut answer = answer.unwrap_or_else(|error| response::error(&error, as_yaml));
     if head {
         *answer.body_mut() = body::empty();
@@ -133,7 +147,7 @@ async fn handle(
     if let Some(audit_id) = audit_id {
         headers.insert("audit-id", audit_id);
     }
-    answer
+    record.ended(answer)
 }
 
 async fn route(
@@ -141,9 +155,19 @@ async fn route(
     identity: Option<Arc<Identity>>,
     parts: Parts,
     body: Body,
+    record: &mut Record,
     deprecation: &mut Option<String>,
 ) -> ApiResult<Response<Body>> {
     let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
+    let catalog = server.catalog.load();
+    let resource = match &info {
+        RequestInfo::Resource(request) => {
+            catalog.resource(&request.group, &request.version, &request.plural)
+        }
+        RequestInfo::Path { .. } => None,
+    };
+    record.asked(&info, resource, &parts.method, &parts.headers);
     let identity = match identity {
         Some(identity) => identity,
         None => {
@@ -166,7 +190,6 @@ async fn route(
         server.authorize(&attributes).await?;
         return Ok(server.passthrough.serve(parts, body).await);
     }
-    let info = RequestInfo::new(&parts.method, parts.uri.path(), &query);
     let selected = query.get("fieldSelector").and_then(selected_name);
     let verb = match &info {
         RequestInfo::Path { verb, .. } => verb.clone(),
@@ -188,9 +211,12 @@ async fn route(
             selected_name: selected.filter(|_| narrowed),
         })
         .await?;
-    let catalog = server.catalog.load();
     let request = match info {
         RequestInfo::Path { .. } => {
+            if parts.uri.path() == METRICS && parts.method == Method::GET {
+                let text = server.metrics.render(&*server.store, &catalog).await;
+                return Ok(response::bytes(200, MEDIA_TYPE, text));
+            }
             if let Some(issuer) = server.authenticator.issuer()
                 && let Some(page) = issuer_page(issuer, &parts)
             {
@@ -201,7 +227,7 @@ async fn route(
         }
         RequestInfo::Resource(request) => request,
     };
-    let Some(resource) = catalog.resource(&request.group, &request.version, &request.plural) else {
+    let Some(resource) = resource else {
         return Err(unknown_resource(&catalog, &request.group, &request.version));
     };
     deprecation.clone_from(&resource.deprecation);

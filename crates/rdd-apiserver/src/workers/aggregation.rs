@@ -54,7 +54,7 @@ impl Worker {
         Self {
             store: Arc::clone(&workers.store),
             front_door,
-            queue: Arc::new(Queue::new()),
+            queue: Arc::new(Queue::new(workers.metrics.queue("aggregation"))),
         }
     }
 

@@ -74,7 +74,7 @@ impl Worker {
             catalog: Arc::clone(&workers.catalog),
             known: Arc::clone(&workers.definitions),
             front_door,
-            queue: Arc::new(Queue::new()),
+            queue: Arc::new(Queue::new(workers.metrics.queue("definitions"))),
             waiting: Waiting::default(),
         }
     }

@@ -294,7 +294,7 @@ impl Worker {
             store: Arc::clone(&workers.store),
             catalog: Arc::clone(&workers.catalog),
             front_door,
-            queue: Arc::new(Queue::new()),
+            queue: Arc::new(Queue::new(workers.metrics.queue("garbage"))),
             graph: Arc::default(),
         }
     }

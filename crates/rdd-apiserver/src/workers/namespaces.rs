@@ -133,7 +133,7 @@ impl Worker {
             catalog: Arc::clone(&workers.catalog),
             front_door,
             root_ca: workers.root_ca.clone(),
-            queue: Arc::new(Queue::new()),
+            queue: Arc::new(Queue::new(workers.metrics.queue("namespaces"))),
             waiting: Waiting::default(),
         }
     }
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn furniture_and_content_wake_the_worker() {
         let inbox = Inbox {
-            queue: Arc::new(Queue::new()),
+            queue: Arc::new(Queue::new(Arc::default())),
             waiting: Waiting::default(),
         };
         let woken = |inbox: &Inbox| inbox.queue.take_all();

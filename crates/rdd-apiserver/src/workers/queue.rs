@@ -1,6 +1,13 @@
 //! Names that wait for their worker.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
@@ -17,6 +24,8 @@ const BACKOFF_LAST: Duration = Duration::from_secs(10);
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     pushed: Notify,
+    /// How many names there are, for others to read.
+    depth: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -26,13 +35,14 @@ struct State<T> {
 }
 
 impl<T: Ord + Clone> Queue<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(depth: Arc<AtomicU64>) -> Self {
         Self {
             state: Mutex::new(State {
                 due: BTreeMap::new(),
                 failures: BTreeMap::new(),
             }),
             pushed: Notify::new(),
+            depth,
         }
     }
 
@@ -47,6 +57,7 @@ impl<T: Ord + Clone> Queue<T> {
         let mut state = self.state.lock();
         let due = state.due.entry(name).or_insert(at);
         *due = at.min(*due);
+        self.depth.store(state.due.len() as u64, Ordering::Relaxed);
         drop(state);
         self.pushed.notify_one();
     }
@@ -85,6 +96,7 @@ impl<T: Ord + Clone> Queue<T> {
                 match first.map(|(name, at)| (name.clone(), *at)) {
                     Some((name, at)) if at <= Instant::now() => {
                         state.due.remove(&name);
+                        self.depth.store(state.due.len() as u64, Ordering::Relaxed);
                         return name;
                     }
                     first => first.map(|(_, at)| at),
@@ -107,11 +119,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_name_comes_once_and_in_its_time() {
-        let queue = Queue::new();
+        let queue = Queue::new(Arc::default());
         queue.push_after("late", Duration::from_secs(5));
         queue.push("soon");
         queue.push("soon");
+        let depth = |queue: &Queue<_>| queue.depth.load(Ordering::Relaxed);
+        assert_eq!(depth(&queue), 2);
         assert_eq!(queue.next().await, "soon");
+        assert_eq!(depth(&queue), 1);
         let before = Instant::now();
         assert_eq!(queue.next().await, "late");
         assert_eq!(Instant::now() - before, Duration::from_secs(5));
@@ -119,7 +134,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failures_are_retried_ever_later_until_one_succeeds() {
-        let queue = Queue::new();
+        let queue = Queue::new(Arc::default());
         let mut waits = Vec::new();
         for _ in 0..3 {
             queue.retry("name");

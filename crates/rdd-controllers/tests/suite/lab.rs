@@ -94,6 +94,7 @@ impl Lab {
             store: Arc::clone(&store),
             catalog,
             definitions,
+            metrics: Arc::clone(server.metrics()),
             client: client.clone(),
             root_ca: String::new(),
         };

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::revision::Revision;
 use crate::state::{Decided, State, check};
-use crate::store::{Change, ChangeKind, Entry, Expect, History, PutOptions};
+use crate::store::{Change, ChangeKind, CommitTimes, Entry, Expect, History, PutOptions};
 
 /// Writes in one transaction at most: bounds both the wait of the first and the memory.
 const BATCH: usize = 512;
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub(super) writes: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) queued: AtomicU64,
+    pub(super) commit_times: Mutex<CommitTimes>,
     pub(super) failure: Mutex<Option<String>>,
 }
 
@@ -172,8 +173,10 @@ impl Writer {
 
     fn persist(&mut self, pending: Vec<Pending>) {
         let rows = pending.iter().map(|write| (&write.decided, write.history));
+        let begun = Instant::now();
         match self.file.append(rows) {
             Ok(()) => {
+                self.shared.commit_times.lock().add(begun.elapsed());
                 self.shared.failure.lock().take();
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 self.shared

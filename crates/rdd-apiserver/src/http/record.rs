@@ -1,0 +1,232 @@
+//! The record of one request, from its head to the end of its answer.
+//!
+//! ```text
+//! begin ─▶ asked(labels) ─▶ ended(answer) ─▶ counted                    ordinary requests
+//!                                └─▶ the answer's body ─▶ its end ─▶ counted      watches
+//! ```
+//!
+//! A record counts when it is dropped, so that a handler that panics and a watcher that
+//! goes away are counted, too.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, header};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+
+use crate::{
+    catalog::{Resource, Subresource, Verb},
+    http::{
+        body::{Body, BoxError},
+        request_info::RequestInfo,
+    },
+    metrics::{
+        Metrics,
+        requests::{Labels, Series},
+    },
+};
+
+/// The paths that are told apart among those that name no resource. What starts with one
+/// of them counts as it.
+const PATHS: &[&str] = &[
+    "/.well-known",
+    "/apis",
+    "/api",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openid",
+    "/passthrough",
+    "/readyz",
+    "/version",
+];
+
+/// The record of one request.
+pub(crate) struct Record {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    mutating: bool,
+    series: Option<Arc<Series>>,
+    /// What the caller was told; a handler that never said is a 500.
+    code: u16,
+    phase: Phase,
+}
+
+#[derive(PartialEq, Eq)]
+enum Phase {
+    InFlight,
+    LongRunning,
+}
+
+impl Record {
+    pub(crate) fn begin(metrics: &Arc<Metrics>, method: &Method) -> Self {
+        let mutating = !matches!(*method, Method::GET | Method::HEAD);
+        let in_flight = metrics.requests.in_flight(mutating);
+        in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            metrics: Arc::clone(metrics),
+            started: Instant::now(),
+            mutating,
+            series: None,
+            code: 500,
+            phase: Phase::InFlight,
+        }
+    }
+
+    /// What the request asks for; `resource` is the served one that it names, if there is one.
+    pub(crate) fn asked(
+        &mut self,
+        info: &RequestInfo,
+        resource: Option<&Arc<Resource>>,
+        method: &Method,
+        headers: &HeaderMap,
+    ) {
+        let labels = labels(info, resource.map(Arc::as_ref), method, headers);
+        self.series = Some(Arc::clone(self.metrics.requests.series(&labels)));
+    }
+
+    /// The answer is on its way. That of a watch takes the record along.
+    pub(crate) fn ended(mut self, answer: Response<Body>) -> Response<Body> {
+        self.code = answer.status().as_u16();
+        let Some(series) = &self.series else {
+            return answer;
+        };
+        if series.is_watch() && self.code == 200 {
+            let in_flight = self.metrics.requests.in_flight(self.mutating);
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+            series.running().fetch_add(1, Ordering::Relaxed);
+            self.phase = Phase::LongRunning;
+            return answer.map(|body| Watched { body, record: self }.boxed_unsync());
+        }
+        if let Some(size) = answer.body().size_hint().exact() {
+            series.answered(size);
+        }
+        answer
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.phase == Phase::InFlight {
+            let in_flight = self.metrics.requests.in_flight(self.mutating);
+            in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(series) = &self.series {
+            if self.phase == Phase::LongRunning {
+                series.running().fetch_sub(1, Ordering::Relaxed);
+            }
+            series.ended(self.code, self.started.elapsed());
+        }
+    }
+}
+
+/// The body of a watch's answer: every frame is an event.
+struct Watched {
+    body: Body,
+    record: Record,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let (Poll::Ready(Some(Ok(_))), Some(series)) = (&frame, &self.record.series) {
+            series.events().fetch_add(1, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Labels come from what is served, never from what a client writes.
+fn labels<'a>(
+    info: &RequestInfo,
+    resource: Option<&'a Resource>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Labels<'a> {
+    let request = match info {
+        RequestInfo::Path { path, .. } => return path_labels(path, method),
+        RequestInfo::Resource(request) => request,
+    };
+    let verb = match request.verb {
+        Some(Verb::Create) => "POST",
+        Some(Verb::Delete) => "DELETE",
+        Some(Verb::DeleteCollection) => "DELETECOLLECTION",
+        Some(Verb::Get) => "GET",
+        Some(Verb::List) => "LIST",
+        Some(Verb::Patch) if is_apply(headers) => "APPLY",
+        Some(Verb::Patch) => "PATCH",
+        Some(Verb::Update) => "PUT",
+        Some(Verb::Watch) => "WATCH",
+        None => "OTHER",
+    };
+    let scope = if !request.name.is_empty() {
+        "resource"
+    } else if !request.namespace.is_empty() {
+        "namespace"
+    } else {
+        "cluster"
+    };
+    let subresource = Subresource::parse(&request.subresource).map_or("", Subresource::as_str);
+    Labels {
+        verb,
+        group: resource.map_or("", |resource| &resource.group),
+        version: resource.map_or("", |resource| &resource.version),
+        resource: resource.map_or("", |resource| &resource.plural),
+        subresource,
+        scope,
+    }
+}
+
+fn path_labels(path: &str, method: &Method) -> Labels<'static> {
+    let verb = match *method {
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "OTHER",
+    };
+    let known = PATHS.iter().find(|known| {
+        path.strip_prefix(**known)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    Labels {
+        verb,
+        group: "",
+        version: "",
+        resource: "",
+        subresource: if path == "/" {
+            "/"
+        } else {
+            known.copied().unwrap_or("other")
+        },
+        scope: "",
+    }
+}
+
+fn is_apply(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/apply-patch"))
+}

@@ -1,0 +1,4 @@
+//! What operators look at: figures, records and ways in, on a whole server.
+
+mod bed;
+mod metrics;
