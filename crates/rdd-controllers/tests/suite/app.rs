@@ -480,7 +480,7 @@ fn every_way_to_write_an_app_is_judged_the_same() {
 
 #[test]
 fn writers_of_different_conditions_lose_nothing() {
-    const ROUNDS: usize = 300;
+    const ROUNDS: usize = 1000;
     lab::run(|lab| async move {
         // The definition without the controller: only the two writers write.
         let manager = lab.start("engine").await;

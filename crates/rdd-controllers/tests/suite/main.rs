@@ -16,3 +16,4 @@ mod model;
 mod native;
 mod requests;
 mod story;
+mod verbs;

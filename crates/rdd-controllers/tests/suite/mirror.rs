@@ -526,42 +526,48 @@ fn a_mirror_without_status_and_without_a_volume_is_removed() {
 }
 
 #[test]
-fn what_changes_while_the_connection_is_made_is_not_missed() {
-    story(|story| async move {
-        let engine = story.engine.clone();
-        let changing = tokio::spawn(async move {
-            for number in 0..200 {
-                let name = format!("v{}", number % 7);
-                if number % 3 == 0 {
-                    engine.take_volume(&name);
-                } else {
-                    engine.put_volume(volume(&name));
-                }
-                if number % 20 == 0 {
-                    engine.cut_streams();
-                }
-                // Between any two steps of the connection.
-                tokio::time::sleep(Duration::from_millis(2)).await;
+fn what_changes_while_the_connection_is_made_is_not_missed_whatever_its_clock_says() {
+    const HOUR: i64 = 3600;
+    for clock_ahead in [0, HOUR, -HOUR] {
+        story(move |story| changes_while_connecting(story, clock_ahead));
+    }
+}
+
+async fn changes_while_connecting(story: Story, clock_ahead: i64) {
+    let engine = story.engine.clone();
+    engine.fault(|faults| faults.clock_ahead = clock_ahead);
+    let changing = tokio::spawn(async move {
+        for number in 0..200 {
+            let name = format!("v{}", number % 7);
+            if number % 3 == 0 {
+                engine.take_volume(&name);
+            } else {
+                engine.put_volume(volume(&name));
             }
-        });
-        changing.await.expect("no panic");
-        let there = engine::Engine::volumes(&story.engine)
-            .await
-            .expect("it is up");
-        let mut wanted: Vec<String> = there.into_iter().map(|volume| volume.name).collect();
-        wanted.sort();
-        eventually("the mirror is what the engine is", || async {
-            let volumes = story.all::<Volume>().await;
-            let mut found: Vec<String> = volumes
-                .into_iter()
-                .map(|volume| volume.status.unwrap_or_default().name)
-                .collect();
-            found.sort();
-            if found == wanted { Ok(()) } else { Err(found) }
-        })
-        .await;
-        story.ready("True/Connected").await;
+            if number % 20 == 0 {
+                engine.cut_streams();
+            }
+            // Between any two steps of the connection.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     });
+    changing.await.expect("no panic");
+    let there = engine::Engine::volumes(&story.engine)
+        .await
+        .expect("it is up");
+    let mut wanted: Vec<String> = there.into_iter().map(|volume| volume.name).collect();
+    wanted.sort();
+    eventually("the mirror is what the engine is", || async {
+        let volumes = story.all::<Volume>().await;
+        let mut found: Vec<String> = volumes
+            .into_iter()
+            .map(|volume| volume.status.unwrap_or_default().name)
+            .collect();
+        found.sort();
+        if found == wanted { Ok(()) } else { Err(found) }
+    })
+    .await;
+    story.ready("True/Connected").await;
 }
 
 #[test]

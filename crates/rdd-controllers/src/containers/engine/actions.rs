@@ -3,8 +3,9 @@
 //!
 //! The request is read from the API, never from a cache, and recorded as `InProgress`
 //! before the engine is called, with the run of the container that it found: whoever
-//! finds it again after a crash knows that it was taken up, and whether it was done. Its removal names the value that was executed, so that a newer one
-//! survives and is executed next; equal values written meanwhile collapse.
+//! finds it again after a crash knows that it was taken up, and whether it was done. Its
+//! removal names the value that was executed, so that a newer one survives and is
+//! executed next; equal values written meanwhile collapse.
 
 use std::collections::HashMap;
 use std::time::Duration;
