@@ -1,6 +1,6 @@
 //! The running server: what it is made of, and its way in.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rdd_admission::AdmissionChain;
 use rdd_store::Store;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Admission,
+    audit::AuditLog,
     auth::{Attributes, Authenticator, Authorizer, Decision, authorize},
     catalog::{CatalogHandle, Scope},
     http::{
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) services: Services,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: OnceLock<AuditLog>,
 }
 
 impl ApiServer {
@@ -104,6 +106,7 @@ impl ApiServer {
             admission: Admission::new(admission, services.clone()),
             services,
             metrics: Arc::new(Metrics::new()),
+            audit: OnceLock::new(),
         });
         let judged = Arc::clone(&inner);
         let work = async move {
@@ -145,6 +148,14 @@ impl ApiServer {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.metrics
+    }
+
+    /// Records every later request in this log; the first one that is named stays.
+    pub fn set_audit(&self, log: AuditLog) {
+        let counted = log.clone();
+        if self.inner.audit.set(log).is_ok() {
+            self.inner.metrics.add(move |out| counted.figures(out));
+        }
     }
 
     /// Judges every later write by these rules.

@@ -46,6 +46,8 @@ pub mod workers;
 
 mod discovery;
 
+pub mod audit;
+
 pub mod health;
 
 pub mod metrics;

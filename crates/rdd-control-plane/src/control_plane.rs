@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
 use rdd_admission::{AdmissionChain, Admit};
+use rdd_apiserver::audit::{AuditLog, AuditOptions};
 use rdd_apiserver::auth::{Authenticator, Rbac};
 use rdd_apiserver::catalog::crd;
 use rdd_apiserver::health::Health;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub authority: String,
     /// Origins of web pages that may open endpoints, beside the server's own.
     pub allowed_origins: Vec<String>,
+    /// Where requests are recorded, if anywhere.
+    pub audit: Option<AuditLog>,
 }
 
 /// A running control plane. Dropping it abandons its tasks; [`ControlPlane::stop`] ends them.
@@ -73,6 +76,7 @@ pub struct ControlPlane {
     feed: JoinHandle<()>,
     failed: watch::Receiver<Option<String>>,
     passthroughs: Passthroughs,
+    audit: Option<AuditLog>,
 }
 
 /// Where the API is served, and who is told once it answers.
@@ -147,6 +151,10 @@ impl ControlPlane {
         }
         authenticator.add_token(&tokens.admin, Identity::system(ADMIN));
         authenticator.add_token(&tokens.user, Identity::new("user", "", [] as [&str; 0]));
+        let audit = match options.audit_log {
+            Some(audit) => Some(open_audit(audit)?),
+            None => None,
+        };
         let listener = bind(SocketAddr::new(options.bind_address, options.secure_port)).await?;
         let address = listener.local_addr().context("failed to read the port")?;
         let parts = Parts {
@@ -162,6 +170,7 @@ impl ControlPlane {
             authenticator,
             authority: pki.authority.clone(),
             allowed_origins: options.allowed_origins,
+            audit,
         };
         let publish = |address| kubeconfig::write(instance, address, &pki.authority, &tokens);
         let listener = Listener {
@@ -189,6 +198,7 @@ impl ControlPlane {
             authenticator,
             authority,
             allowed_origins,
+            audit,
         } = parts;
         let passthroughs = Passthroughs::default();
         let (catalog, definitions) = crd::served();
@@ -215,6 +225,9 @@ impl ControlPlane {
             pages: Arc::new(site),
             passthrough: Arc::new(Door::new(passthroughs.clone(), allowed_origins)),
         });
+        if let Some(audit) = &audit {
+            server.set_audit(audit.clone());
+        }
         let feed = tokio::spawn(feed);
         let (fail, failed) = watch::channel(None);
         let workers = Workers {
@@ -251,6 +264,7 @@ impl ControlPlane {
             feed,
             failed,
             passthroughs,
+            audit,
         };
         match control_plane
             .come_up(world, &controllers, &start_id, listener)
@@ -377,6 +391,10 @@ impl ControlPlane {
         if let Err(error) = self.feed.await {
             tracing::error!(%error, "the watch cache failed");
         }
+        // Last, so that the end is in it, too.
+        if let Some(audit) = self.audit {
+            audit.close().await;
+        }
         tracing::info!("stopped");
     }
 }
@@ -398,6 +416,11 @@ fn open_store(folder: &std::path::Path) -> Result<Arc<dyn Store>> {
             let text = format!("failed to open {}; {cure}", file.display());
             anyhow::Error::new(error).context(text)
         })
+}
+
+fn open_audit(options: AuditOptions) -> Result<AuditLog> {
+    let path = options.path.display().to_string();
+    AuditLog::open(options).with_context(|| format!("failed to open the audit log {path}"))
 }
 
 /// The wanted port, or any free one: a busy port is no reason not to start.

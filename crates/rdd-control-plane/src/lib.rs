@@ -18,4 +18,5 @@ mod serve;
 pub use control_plane::{ControlPlane, Listener, Parts};
 pub use engine::{native_machine, remove_engine};
 pub use options::{CONTROLLERS_HELP, Options};
+pub use rdd_apiserver::audit::AuditOptions;
 pub use serve::run;

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use rdd_apiserver::audit::AuditOptions;
+
 /// The help text of `--controllers`, wherever the flag stands.
 pub const CONTROLLERS_HELP: &str = "Controllers to run: * for all, or a comma-separated list of controllers \
     and groups (app, containers); a leading - excludes, as in '*,-engine' or 'containers,-engine'";
@@ -24,6 +26,8 @@ pub struct Options {
     pub allowed_origins: Vec<String>,
     /// Further users.
     pub token_file: Option<PathBuf>,
+    /// Where requests are recorded, if anywhere.
+    pub audit_log: Option<AuditOptions>,
     /// The words of this start, for those who ask what runs.
     pub arguments: Vec<String>,
 }

@@ -48,6 +48,7 @@ impl TestControlPlane {
             authenticator: Authenticator::default(),
             authority: String::new(),
             allowed_origins: Vec::new(),
+            audit: None,
         };
         Ok(Self {
             control_plane: ControlPlane::assemble(parts, None).await?,

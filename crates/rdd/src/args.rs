@@ -201,6 +201,15 @@ pub(crate) struct Session {
     /// Let web pages of this origin read logs and run commands with their user's token
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
+    /// File that records every request, as audit.k8s.io/v1 events of level Metadata
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<std::path::PathBuf>,
+    /// Size from which a new audit log is begun; 100 by default
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..), requires = "audit_log")]
+    pub(crate) audit_log_maxsize: Option<u32>,
+    /// Older audit logs that are kept; 5 by default
+    #[arg(long, value_name = "NUMBER", requires = "audit_log")]
+    pub(crate) audit_log_maxbackup: Option<u32>,
 }
 
 /// The control plane's own flags; later ones win, as `args.json` needs.

@@ -107,6 +107,17 @@ pub(crate) fn session_words(session: &Session) -> Vec<String> {
     if let Some(file) = &session.token_file {
         words.extend(["--token-file".to_owned(), file.display().to_string()]);
     }
+    if let Some(file) = &session.audit_log {
+        // The daemon may have another working directory.
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        words.extend(["--audit-log".to_owned(), file.display().to_string()]);
+    }
+    if let Some(size) = session.audit_log_maxsize {
+        words.extend(["--audit-log-maxsize".to_owned(), size.to_string()]);
+    }
+    if let Some(number) = session.audit_log_maxbackup {
+        words.extend(["--audit-log-maxbackup".to_owned(), number.to_string()]);
+    }
     words
 }
 

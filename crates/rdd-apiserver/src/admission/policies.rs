@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 use rdd_admission::{AdmissionRequest, GroupVersionResource};
 use rdd_cel::Type;
 use rdd_store::ReadAt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Question,
@@ -21,6 +21,9 @@ use crate::{
 
 /// The longest message that an expression may make.
 const MESSAGE_MAX: usize = 5 * 1024;
+
+/// The annotation of an audit event that tells which rules with action Audit are broken.
+const FAILURES: &str = "validation.policy.admission.k8s.io/validation_failure";
 
 /// One policy.
 pub(super) struct Policy {
@@ -127,12 +130,13 @@ impl Policy {
             Err(text) => return failed(text).into_iter().collect(),
         }
         let mut refusals = Vec::new();
-        for validation in &self.validations {
+        for (index, validation) in self.validations.iter().enumerate() {
             match validation.expression.evaluate(&scope, &mut purse) {
                 Ok(value) if value.is_true() => {}
                 Ok(_) => refusals.push(Refusal {
                     message: validation.message(&scope, &mut purse),
                     reason: validation.reason.clone(),
+                    index,
                 }),
                 Err(text) => refusals.extend(failed(text)),
             }
@@ -183,10 +187,26 @@ impl Binding {
     }
 }
 
+impl Binding {
+    /// What a broken rule leads to.
+    fn actions(&self) -> Vec<&'static str> {
+        [
+            (self.denies, "Deny"),
+            (self.warns, "Warn"),
+            (self.audits, "Audit"),
+        ]
+        .into_iter()
+        .filter_map(|(acts, action)| acts.then_some(action))
+        .collect()
+    }
+}
+
 /// One rule that is broken.
 struct Refusal {
     message: String,
     reason: String,
+    /// Which of the policy's expressions is not true.
+    index: usize,
 }
 
 impl Refusal {
@@ -194,6 +214,7 @@ impl Refusal {
         Self {
             message,
             reason: "Invalid".to_owned(),
+            index: 0,
         }
     }
 }
@@ -207,6 +228,7 @@ pub(super) struct InForce {
 /// Judges a write by every policy that is in force; the first refusal wins.
 pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> ApiResult<()> {
     let mut warnings = Vec::new();
+    let mut failures = Vec::new();
     let mut denied: Option<(String, String)> = None;
     for InForce { policy, bindings } in policies {
         let subject = Subject::new(question.call, &question.request);
@@ -238,12 +260,24 @@ pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> 
                     continue;
                 }
             };
-            for Refusal { message, reason } in refusals {
+            for Refusal {
+                message,
+                reason,
+                index,
+            } in refusals
+            {
                 if binding.audits {
                     tracing::info!(
                         policy = %policy.name, binding = %binding.name, %message,
                         "a write breaks an admission policy"
                     );
+                    failures.push(json!({
+                        "message": message,
+                        "policy": policy.name,
+                        "binding": binding.name,
+                        "expressionIndex": index,
+                        "validationActions": binding.actions(),
+                    }));
                 }
                 if binding.warns {
                     warnings.push(format!(
@@ -257,6 +291,12 @@ pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> 
         }
     }
     question.warn(warnings);
+    if !failures.is_empty() {
+        question.call.annotate(
+            || FAILURES.to_owned(),
+            || Value::Array(failures).to_string(),
+        );
+    }
     let Some((message, reason)) = denied else {
         return Ok(());
     };

@@ -22,10 +22,16 @@ pub(super) fn question(request: &AdmissionRequest, version: &str) -> Result<Byte
     Ok(review.to_string().into())
 }
 
+/// Annotations of one webhook that are recorded, and the bytes of each.
+const ANNOTATIONS_MAX: usize = 32;
+const ANNOTATION_MAX: usize = 4096;
+
 /// What a webhook decided.
 #[derive(Debug)]
 pub(super) struct Judgement {
     pub(super) warnings: Vec<String>,
+    /// What the webhook wants to have recorded.
+    pub(super) annotations: Vec<(String, String)>,
     pub(super) outcome: Outcome,
 }
 
@@ -161,12 +167,24 @@ pub(super) fn judgement(
         .filter_map(Value::as_str)
         .map(str::to_owned)
         .collect();
+    let annotations = response["auditAnnotations"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .take(ANNOTATIONS_MAX)
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .filter(|(key, value)| key.len() + value.len() <= ANNOTATION_MAX)
+        .collect();
     let outcome = if response["allowed"] == true {
         Outcome::Allowed(patch)
     } else {
         Outcome::Denied(response["status"].clone())
     };
-    Ok(Judgement { warnings, outcome })
+    Ok(Judgement {
+        warnings,
+        annotations,
+        outcome,
+    })
 }
 
 #[cfg(test)]

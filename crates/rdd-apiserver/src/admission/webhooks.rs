@@ -65,7 +65,9 @@ pub(super) async fn validate(
         };
         match excused(webhook, ask(call, webhook, &asked, false).await)? {
             None => Ok(Vec::new()),
-            Some(Judgement { outcome, warnings }) => match outcome {
+            Some(Judgement {
+                outcome, warnings, ..
+            }) => match outcome {
                 Outcome::Allowed(_) => Ok(warnings),
                 Outcome::Denied(status) => Err(ApiError::webhook_denied(&webhook.name, &status)),
             },
@@ -100,7 +102,10 @@ impl<'a> Reinvocation<'a> {
         };
         let mut changed = false;
         let answer = ask(call, webhook, &asked, true).await;
-        if let Some(Judgement { outcome, warnings }) = excused(webhook, answer)? {
+        if let Some(Judgement {
+            outcome, warnings, ..
+        }) = excused(webhook, answer)?
+        {
             let patch = match outcome {
                 Outcome::Denied(status) => {
                     return Err(ApiError::webhook_denied(&webhook.name, &status));
@@ -235,8 +240,12 @@ async fn ask(
                 CallError::Failed(text) => format!("failed to call webhook: {text}"),
             })
         })?;
-    review::judgement(&answer, webhook.review_version, &asked.uid, mutating)
-        .map_err(Unanswered::Failed)
+    let judgement = review::judgement(&answer, webhook.review_version, &asked.uid, mutating)
+        .map_err(Unanswered::Failed)?;
+    for (key, value) in &judgement.annotations {
+        call.annotate(|| format!("{}/{key}", webhook.name), || value.clone());
+    }
+    Ok(judgement)
 }
 
 /// The object with the webhook's changes; none when there are none.

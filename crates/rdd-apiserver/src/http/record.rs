@@ -15,20 +15,25 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, Method, Response, header, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use crate::{
+    api_server::Inner,
+    audit::{Notes, Stage, Trail},
+    auth::{Decision, Identity},
     catalog::{Resource, Subresource, Verb},
     http::{
         body::{Body, BoxError},
         request_info::RequestInfo,
+        serve::Peer,
     },
     metrics::{
         Metrics,
         requests::{Labels, Series},
     },
+    status::ApiError,
 };
 
 /// The paths that are told apart among those that name no resource. What starts with one
@@ -57,6 +62,7 @@ pub(crate) struct Record {
     /// What the caller was told; a handler that never said is a 500.
     code: u16,
     phase: Phase,
+    trail: Option<Box<Trail>>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -66,8 +72,15 @@ enum Phase {
 }
 
 impl Record {
-    pub(crate) fn begin(metrics: &Arc<Metrics>, method: &Method) -> Self {
-        let mutating = !matches!(*method, Method::GET | Method::HEAD);
+    /// `id` is what the audit log calls the request.
+    pub(crate) fn begin(server: &Inner, request: &Parts, id: &str) -> Self {
+        let mutating = !matches!(request.method, Method::GET | Method::HEAD);
+        let trail = server.audit.get().map(|log| {
+            let peer = request.extensions.get::<Arc<Peer>>();
+            let address = peer.map(|peer| peer.address);
+            Box::new(Trail::begin(log, id, request, address))
+        });
+        let metrics = &server.metrics;
         let in_flight = metrics.requests.in_flight(mutating);
         in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -77,6 +90,7 @@ impl Record {
             series: None,
             code: 500,
             phase: Phase::InFlight,
+            trail,
         }
     }
 
@@ -90,6 +104,35 @@ impl Record {
     ) {
         let labels = labels(info, resource.map(Arc::as_ref), method, headers);
         self.series = Some(Arc::clone(self.metrics.requests.series(&labels)));
+        if let Some(trail) = &mut self.trail {
+            trail.asked(info);
+        }
+    }
+
+    /// Who asks, and as whom.
+    pub(crate) fn identified(&mut self, user: &Arc<Identity>, acting_as: &Arc<Identity>) {
+        if let Some(trail) = &mut self.trail {
+            trail.identified(user, acting_as);
+        }
+    }
+
+    /// Whether they may.
+    pub(crate) fn decided(&self, decision: &Decision) {
+        if let Some(trail) = &self.trail {
+            trail.decided(decision);
+        }
+    }
+
+    /// Why not.
+    pub(crate) fn refused(&mut self, error: &ApiError) {
+        if let Some(trail) = &mut self.trail {
+            trail.refused(error.reason());
+        }
+    }
+
+    /// Where others add to the record, if there is one.
+    pub(crate) fn notes(&self) -> Option<Arc<Notes>> {
+        self.trail.as_ref().map(|trail| Arc::clone(trail.notes()))
     }
 
     /// The answer is on its way. That of a watch takes the record along.
@@ -103,6 +146,9 @@ impl Record {
             in_flight.fetch_sub(1, Ordering::Relaxed);
             series.running().fetch_add(1, Ordering::Relaxed);
             self.phase = Phase::LongRunning;
+            if let Some(trail) = &self.trail {
+                trail.reached(Stage::ResponseStarted, self.code);
+            }
             return answer.map(|body| Watched { body, record: self }.boxed_unsync());
         }
         if let Some(size) = answer.body().size_hint().exact() {
@@ -123,6 +169,9 @@ impl Drop for Record {
                 series.running().fetch_sub(1, Ordering::Relaxed);
             }
             series.ended(self.code, self.started.elapsed());
+        }
+        if let Some(trail) = &self.trail {
+            trail.reached(Stage::ResponseComplete, self.code);
         }
     }
 }

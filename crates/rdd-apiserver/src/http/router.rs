@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     api_server::Inner,
-    auth::{self, Attributes, Identity, Issuer},
+    auth::{self, Attributes, Decision, Identity, Issuer},
     catalog::{Catalog, Resource, Subresource, Verb},
     encoding::negotiate::{self, Offer},
     http::{
@@ -120,7 +120,9 @@ async fn handle(
     let as_yaml = negotiate::prefers_yaml(&parts.headers);
     let audit_id = parts.headers.get("audit-id").cloned();
     let head = parts.method == Method::HEAD;
-    let mut record = Record::begin(&server.metrics, &parts.method);
+    let audit_id = audit_id.unwrap_or_else(new_audit_id);
+    let id = audit_id.to_str().unwrap_or_default();
+    let mut record = Record::begin(&server, &parts, id);
     let mut deprecation = None;
     let answer = route(
         &server,
@@ -131,7 +133,10 @@ async fn handle(
         &mut deprecation,
     )
     .await;
-    let mut answer = answer.unwrap_or_else(|error| response::error(&error, as_yaml));
+    let mut answer = answer.unwrap_or_else(|error| {
+        record.refused(&error);
+        response::error(&error, as_yaml)
+    });
     if head {
         *answer.body_mut() = body::empty();
     }
@@ -142,12 +147,13 @@ async fn handle(
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-cache, private"));
-    let audit_id =
-        audit_id.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
-    if let Some(audit_id) = audit_id {
-        headers.insert("audit-id", audit_id);
-    }
+    headers.insert("audit-id", audit_id);
     record.ended(answer)
+}
+
+fn new_audit_id() -> HeaderValue {
+    let id = uuid::Uuid::new_v4().to_string();
+    HeaderValue::try_from(id).expect("a UUID is plain ASCII")
 }
 
 async fn route(
@@ -177,7 +183,10 @@ async fn route(
                 .await?
         }
     };
+    record.identified(&identity, &identity);
+    let user = Arc::clone(&identity);
     let identity = auth::impersonate(server.authorizer(), identity, &parts.headers).await?;
+    record.identified(&user, &identity);
     if parts.uri.path().starts_with(passthrough::PREFIX)
         && let Some((request, verb)) = server.passthrough.guard(parts.uri.path())
     {
@@ -187,7 +196,7 @@ async fn route(
             verb,
             selected_name: None,
         };
-        server.authorize(&attributes).await?;
+        authorize(server, &attributes, record).await?;
         return Ok(server.passthrough.serve(parts, body).await);
     }
     let selected = query.get("fieldSelector").and_then(selected_name);
@@ -203,14 +212,13 @@ async fn route(
         RequestInfo::Resource(request)
             if request.name.is_empty() && matches!(request.verb, Some(Verb::List | Verb::Watch))
     );
-    server
-        .authorize(&Attributes {
-            identity: &identity,
-            request: &info,
-            verb: &verb,
-            selected_name: selected.filter(|_| narrowed),
-        })
-        .await?;
+    let attributes = Attributes {
+        identity: &identity,
+        request: &info,
+        verb: &verb,
+        selected_name: selected.filter(|_| narrowed),
+    };
+    authorize(server, &attributes, record).await?;
     let request = match info {
         RequestInfo::Path { .. } => {
             if parts.uri.path() == METRICS && parts.method == Method::GET {
@@ -268,6 +276,7 @@ async fn route(
         deadline: Instant::now() + timeout,
         warnings: Vec::new(),
         name_generated: false,
+        notes: record.notes(),
     };
     let deadline = call.deadline;
     let run = verbs::run(call, verb, body);
@@ -278,6 +287,16 @@ async fn route(
     tokio::time::timeout_at(deadline, run)
         .await
         .unwrap_or_else(|_| Err(ApiError::deadline()))
+}
+
+/// Lets the request through or refuses it, and keeps a record of that.
+async fn authorize(server: &Inner, attributes: &Attributes<'_>, record: &Record) -> ApiResult<()> {
+    let decision = server.authorizer().authorize(attributes).await;
+    record.decided(&decision);
+    match decision {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) => Err(auth::authorize::denial(attributes, &reason)),
+    }
 }
 
 /// Where others learn to check tokens of ServiceAccounts (OpenID Connect Discovery 1.0).

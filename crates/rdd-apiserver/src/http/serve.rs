@@ -1,6 +1,6 @@
 //! Connections: HTTP/1.1 and HTTP/2, over TLS or plain, until told to stop.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -30,6 +30,12 @@ const STREAMS_MAX: u32 = 1_000;
 
 /// Bytes of a request head: bearer tokens and impersonation headers can be long.
 const HEAD_MAX: u32 = 1024 * 1024;
+
+/// Who is at the other end of a connection; among the extensions of its requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+}
 
 /// How connections are protected.
 #[derive(Clone)]
@@ -65,14 +71,17 @@ pub async fn serve(
             }
         };
         match accepted {
-            Ok((socket, _)) => {
+            Ok((socket, address)) => {
+                let peer = Peer {
+                    address: address.ip().to_canonical(),
+                };
                 // Small answers must not wait for an acknowledgement.
                 let _ = socket.set_nodelay(true);
                 let router = router.clone();
                 let security = security.clone();
                 let stop = stop.clone();
                 connections.spawn(async move {
-                    if let Err(error) = connection(socket, router, security, stop).await {
+                    if let Err(error) = connection(socket, peer, router, security, stop).await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -95,24 +104,26 @@ type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
     socket: tokio::net::TcpStream,
+    peer: Peer,
     router: Router,
     security: Security,
     stop: CancellationToken,
 ) -> Result<(), ConnectionError> {
     match security {
-        Security::Plain => http(socket, router, stop).await,
+        Security::Plain => http(socket, peer, router, stop).await,
         Security::Tls(config) => {
             let handshake = TlsAcceptor::from(config).accept(socket);
             let socket = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            http(socket, router, stop).await
+            http(socket, peer, router, stop).await
         }
     }
 }
 
 async fn http(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
     router: Router,
     stop: CancellationToken,
 ) -> Result<(), ConnectionError> {
@@ -127,7 +138,11 @@ async fn http(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_MAX);
-    let service = service_fn(move |request| router.clone().call(request));
+    let peer = Arc::new(peer);
+    let service = service_fn(move |mut request: http::Request<_>| {
+        request.extensions_mut().insert(Arc::clone(&peer));
+        router.clone().call(request)
+    });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {

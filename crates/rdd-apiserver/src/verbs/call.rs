@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     admission,
     api_server::Inner,
+    audit::Notes,
     auth::Identity,
     catalog::{Resource, Subresource, WriteContext},
     encoding::{
@@ -50,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) warnings: Vec<String>,
     /// The object of this create has a name only because the server made one up.
     pub(crate) name_generated: bool,
+    /// What the audit log is to say besides; absent where there is no log.
+    pub(crate) notes: Option<Arc<Notes>>,
 }
 
 impl Call {
@@ -91,6 +94,13 @@ impl Call {
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
+        }
+    }
+
+    /// Adds an annotation to the request's record, if one is kept.
+    pub(crate) fn annotate(&self, key: impl FnOnce() -> String, value: impl FnOnce() -> String) {
+        if let Some(notes) = &self.notes {
+            notes.annotate(key(), value());
         }
     }
 

@@ -327,7 +327,12 @@ pub(crate) async fn create(
             tracked: false,
         };
         match insert(call, options, &key, computed).await? {
-            Round::Done(answer) => return Ok(answer),
+            Round::Done(answer) => {
+                if let Some(notes) = &call.notes {
+                    notes.name(&name);
+                }
+                return Ok(answer);
+            }
             Round::Lost(Some(entry)) if attempt == attempts => {
                 if attempts > 1 {
                     return Err(ApiError::no_free_name(&resource, &name));

@@ -1,4 +1,5 @@
 //! What operators look at: figures, records and ways in, on a whole server.
 
+mod audit;
 mod bed;
 mod metrics;
