@@ -2,6 +2,7 @@
 
 pub mod authenticate;
 pub mod authorize;
+pub mod certificate;
 mod escalation;
 mod impersonate;
 pub mod rbac;
@@ -9,6 +10,7 @@ pub mod service_account;
 
 pub use authenticate::{Authenticator, Identity};
 pub use authorize::{Attributes, Authorizer, Decision, MastersOnly};
+pub use certificate::ClientAuthority;
 pub(crate) use escalation::check as check_escalation;
 pub(crate) use impersonate::impersonate;
 pub use rbac::Rbac;

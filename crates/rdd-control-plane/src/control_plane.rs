@@ -142,6 +142,7 @@ impl ControlPlane {
         let mut authenticator = Authenticator::default();
         let issuer = pki::token_issuer(&instance.path(PathKey::TlsDir))?;
         authenticator.set_issuer(Arc::new(issuer));
+        authenticator.set_client_authority(pki.clients);
         if let Some(file) = &options.token_file {
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("failed to read the token file {}", file.display()))?;

@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rdd_apiserver::auth::ClientAuthority;
 use rdd_instance::process::write_private;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
@@ -34,6 +35,8 @@ pub(crate) struct Pki {
     pub(crate) authority: String,
     /// The server's side of TLS.
     pub(crate) server: Arc<ServerConfig>,
+    /// Knows clients by certificates of the same authority.
+    pub(crate) clients: ClientAuthority,
 }
 
 /// Loads what is there and valid for these names, and makes what is not.
@@ -66,7 +69,9 @@ pub(crate) fn prepare(folder: &Path, names: &[String]) -> Result<Pki> {
             pair
         }
     };
-    let server = config(&certificate, &server_key).with_context(|| {
+    let clients =
+        ClientAuthority::new(&authority).context("failed to use the authority's certificate")?;
+    let server = config(&certificate, &server_key, &clients).with_context(|| {
         format!(
             "failed to use {}; remove it to have it made again",
             certificate_file.display()
@@ -75,6 +80,7 @@ pub(crate) fn prepare(folder: &Path, names: &[String]) -> Result<Pki> {
     Ok(Pki {
         authority,
         server: Arc::new(server),
+        clients,
     })
 }
 
@@ -205,7 +211,7 @@ fn is_usable(pem: &str, authority: &str, names: &[String]) -> bool {
         && names.iter().all(carries)
 }
 
-fn config(certificate: &str, key: &str) -> Result<ServerConfig> {
+fn config(certificate: &str, key: &str, clients: &ClientAuthority) -> Result<ServerConfig> {
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .context("the certificate is no PEM")?;
@@ -214,7 +220,7 @@ fn config(certificate: &str, key: &str) -> Result<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .context("TLS 1.3 is not available")?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients.asks())
         .with_single_cert(chain, key)
         .context("certificate and key do not fit")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -1,4 +1,4 @@
-//! Who asks: bearer tokens, and nobody in particular.
+//! Who asks: client certificates before bearer tokens, and nobody in particular.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,10 +8,14 @@ use std::{
 use http::{HeaderMap, header};
 use rdd_admission::UserInfo;
 use rdd_store::Store;
+use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    auth::service_account::{AUDIENCE, Issuer},
+    auth::{
+        certificate::{ClientAuthority, Presented},
+        service_account::{AUDIENCE, Issuer},
+    },
     object::Time,
     status::{ApiError, ApiResult},
 };
@@ -95,6 +99,7 @@ impl Identity {
 pub struct Authenticator {
     tokens: HashMap<[u8; 32], Arc<Identity>>,
     issuer: Option<Arc<Issuer>>,
+    clients: Option<ClientAuthority>,
 }
 
 /// A line of a token file that cannot be read.
@@ -149,33 +154,66 @@ impl Authenticator {
         self.issuer = Some(issuer);
     }
 
+    /// Also knows the certificates that this authority signs.
+    pub fn set_client_authority(&mut self, authority: ClientAuthority) {
+        self.clients = Some(authority);
+    }
+
+    /// What a client showed when it connected.
+    pub(crate) fn presented(&self, chain: &[CertificateDer<'_>]) -> Presented {
+        match &self.clients {
+            Some(authority) => authority.read(chain),
+            None => Presented::Nothing,
+        }
+    }
+
     /// Who signs tokens of ServiceAccounts, if anybody.
     pub(crate) fn issuer(&self) -> Option<&Issuer> {
         self.issuer.as_deref()
     }
 
-    /// Who sent these headers. Nobody is anonymous who shows a credential: a bad one is refused.
+    /// Who sent these headers over a connection on which this was shown. A good certificate
+    /// wins over any token. Nobody is anonymous who shows a credential: when none is good,
+    /// the request is refused.
     ///
     /// # Errors
     /// 401.
-    pub async fn authenticate(
+    pub(crate) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        presented: &Presented,
+        store: &Arc<dyn Store>,
+    ) -> ApiResult<Arc<Identity>> {
+        let shown = presented.identity();
+        if let Ok(Some(identity)) = shown {
+            return Ok(identity);
+        }
+        match self.bearer(headers, store).await? {
+            Some(identity) => Ok(identity),
+            None if shown.is_err() => Err(ApiError::unauthorized()),
+            None => Ok(Arc::new(Identity::anonymous())),
+        }
+    }
+
+    /// Whose token the headers carry, if they carry one.
+    async fn bearer(
         &self,
         headers: &HeaderMap,
         store: &Arc<dyn Store>,
-    ) -> ApiResult<Arc<Identity>> {
+    ) -> ApiResult<Option<Arc<Identity>>> {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
             return match websocket_token(headers) {
-                Some(token) => self.token(&token?, store).await,
-                None => Ok(Arc::new(Identity::anonymous())),
+                Some(token) => self.token(&token?, store).await.map(Some),
+                None => Ok(None),
             };
         };
         let value = value.to_str().map_err(|_| ApiError::unauthorized())?.trim();
         let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
         if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
             // Another scheme is no credential of ours.
-            return Ok(Arc::new(Identity::anonymous()));
+            return Ok(None);
         }
-        self.token(token.trim(), store).await
+        self.token(token.trim(), store).await.map(Some)
     }
 
     async fn token(&self, token: &str, store: &Arc<dyn Store>) -> ApiResult<Arc<Identity>> {
@@ -269,12 +307,12 @@ mod tests {
         let file = "t1,admin,admin-uid,\"system:masters,ops\"\n\nt2,alice,alice-uid\n";
         authenticator.add_token_file(file).expect("valid");
         let admin = authenticator
-            .authenticate(&bearer("Bearer t1"), &store())
+            .authenticate(&bearer("Bearer t1"), &Presented::Nothing, &store())
             .await
             .expect("known");
         assert_eq!(admin.groups, [MASTERS, "ops", AUTHENTICATED]);
         let alice = authenticator
-            .authenticate(&bearer("bearer t2"), &store())
+            .authenticate(&bearer("bearer t2"), &Presented::Nothing, &store())
             .await
             .expect("known");
         assert_eq!(
@@ -294,13 +332,38 @@ mod tests {
     async fn a_bad_token_is_refused_and_none_is_anonymous() {
         let authenticator = Authenticator::default();
         let refused = authenticator
-            .authenticate(&bearer("Bearer nope"), &store())
+            .authenticate(&bearer("Bearer nope"), &Presented::Nothing, &store())
             .await;
         assert_eq!(refused.expect_err("unknown").code(), 401);
         let nobody = authenticator
-            .authenticate(&HeaderMap::new(), &store())
+            .authenticate(&HeaderMap::new(), &Presented::Nothing, &store())
             .await
             .expect("anonymous");
         assert_eq!(nobody.name, "system:anonymous");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_wins_over_a_token_and_a_token_over_a_bad_certificate() {
+        let mut authenticator = Authenticator::default();
+        authenticator.add_token("t", Identity::new("token", "", ["g"]));
+        let known = Presented::Known {
+            identity: Arc::new(Identity::new("certificate", "", ["g"])),
+            until: i64::MAX,
+        };
+        let (none, good, bad) = (HeaderMap::new(), bearer("Bearer t"), bearer("Bearer x"));
+        for (presented, headers, expect) in [
+            (&known, &none, Some("certificate")),
+            (&known, &good, Some("certificate")),
+            (&known, &bad, Some("certificate")),
+            (&Presented::Refused, &good, Some("token")),
+            (&Presented::Refused, &bad, None),
+            (&Presented::Refused, &none, None),
+            (&Presented::Nothing, &none, Some("system:anonymous")),
+        ] {
+            let store = store();
+            let found = authenticator.authenticate(headers, presented, &store);
+            let found = found.await.map(|identity| identity.name.clone());
+            assert_eq!(found.as_deref().ok(), expect, "{presented:?} {headers:?}");
+        }
     }
 }

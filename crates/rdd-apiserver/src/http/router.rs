@@ -11,11 +11,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
 use http_body_util::BodyExt;
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use crate::{
     api_server::Inner,
-    auth::{self, Attributes, Decision, Identity, Issuer},
+    auth::{self, Attributes, Decision, Identity, Issuer, certificate::Presented},
     catalog::{Catalog, Resource, Subresource, Verb},
     encoding::negotiate::{self, Offer},
     http::{
@@ -25,6 +26,7 @@ use crate::{
         record::Record,
         request_info::{Query, RequestInfo, ResourceRequest},
         response,
+        serve::Peer,
     },
     metrics::exposition::MEDIA_TYPE,
     object::{self, Time},
@@ -79,6 +81,11 @@ impl Router {
             server,
             identity: None,
         }
+    }
+
+    /// Whose certificates these are.
+    pub(crate) fn presented(&self, chain: &[CertificateDer<'_>]) -> Presented {
+        self.server.authenticator.presented(chain)
     }
 
     /// The same service for a caller that is known already.
@@ -177,9 +184,13 @@ async fn route(
     let identity = match identity {
         Some(identity) => identity,
         None => {
+            let presented = match parts.extensions.get::<Arc<Peer>>() {
+                Some(peer) => &peer.presented,
+                None => &Presented::Nothing,
+            };
             let authenticator = &server.authenticator;
             authenticator
-                .authenticate(&parts.headers, &server.store)
+                .authenticate(&parts.headers, presented, &server.store)
                 .await?
         }
     };

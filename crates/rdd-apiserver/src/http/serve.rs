@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use crate::http::router::Router;
+use crate::{auth::certificate::Presented, http::router::Router};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +35,7 @@ const HEAD_MAX: u32 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
+    pub(crate) presented: Presented,
 }
 
 /// How connections are protected.
@@ -72,16 +73,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((socket, address)) => {
-                let peer = Peer {
-                    address: address.ip().to_canonical(),
-                };
+                let address = address.ip().to_canonical();
                 // Small answers must not wait for an acknowledgement.
                 let _ = socket.set_nodelay(true);
                 let router = router.clone();
                 let security = security.clone();
                 let stop = stop.clone();
                 connections.spawn(async move {
-                    if let Err(error) = connection(socket, peer, router, security, stop).await {
+                    if let Err(error) = connection(socket, address, router, security, stop).await {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -104,19 +103,24 @@ type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
     socket: tokio::net::TcpStream,
-    peer: Peer,
+    address: IpAddr,
     router: Router,
     security: Security,
     stop: CancellationToken,
 ) -> Result<(), ConnectionError> {
     match security {
-        Security::Plain => http(socket, peer, router, stop).await,
+        Security::Plain => {
+            let presented = Presented::Nothing;
+            http(socket, Peer { address, presented }, router, stop).await
+        }
         Security::Tls(config) => {
             let handshake = TlsAcceptor::from(config).accept(socket);
             let socket = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            http(socket, peer, router, stop).await
+            let chain = socket.get_ref().1.peer_certificates().unwrap_or_default();
+            let presented = router.presented(chain);
+            http(socket, Peer { address, presented }, router, stop).await
         }
     }
 }

@@ -44,11 +44,17 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server that knows further credentials.
+    pub(crate) async fn start_with(credentials: impl FnOnce(&mut Authenticator)) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let (catalog, definitions) = crd::served();
         let mut authenticator = Authenticator::default();
         authenticator.add_token(ALICE, Identity::new("alice", "alice-uid", ["devs"]));
         authenticator.add_token(ROOT, Identity::system("root"));
+        credentials(&mut authenticator);
         let version = Version {
             git_version: "v1.36.0".to_owned(),
             git_commit: String::new(),

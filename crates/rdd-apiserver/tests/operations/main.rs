@@ -2,4 +2,5 @@
 
 mod audit;
 mod bed;
+mod certificates;
 mod metrics;
