@@ -39,6 +39,50 @@ pub(crate) async fn engine_to_watch(lab: &Lab, counts: &[usize]) -> Result<Vec<F
     Ok(figures)
 }
 
+/// What a thousand changes of one container cost the daemon, with hundreds beside it.
+pub(crate) async fn processor_time(lab: &Lab) -> Result<Figure> {
+    const CHANGES: u32 = 1000;
+    const BESIDE: usize = 200;
+    lab.rdd(&["start"])?;
+    let socket = lab.path("docker_socket")?;
+    image(&socket)?;
+    for number in 0..BESIDE {
+        create(&socket, &format!("bench-{number}")).await?;
+    }
+    let kind = GroupVersionKind::gvk("containers.rancherdesktop.io", "v1alpha1", "Container");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "containers");
+    let api: Api<DynamicObject> = Api::all_with(lab.client().await?, &resource);
+    settle(&api, BESIDE).await?;
+    let before = lab.processor_time()?;
+    let mut last = "bench-0".to_owned();
+    for change in 0..CHANGES {
+        let next = format!("bench-x{change}");
+        let path = format!("/containers/{last}/rename?name={next}");
+        request(&socket, "POST", &path, None).await?;
+        last = next;
+    }
+    let mut seen = Box::pin(api.watch(&WatchParams::default(), "0").await?);
+    let shown = async {
+        while let Some(event) = seen.next().await {
+            if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event?
+                && object.data["status"]["name"] == last
+            {
+                return Ok(());
+            }
+        }
+        bail!("the watch ended")
+    };
+    let shown = timeout(PATIENCE, shown).await;
+    shown.context("the last change did not show")??;
+    let used = lab.processor_time()?.saturating_sub(before);
+    Ok(Figure {
+        name: format!("processor time for {CHANGES} engine events, {BESIDE} containers"),
+        value: format!("{} ms", used.as_millis()),
+        floor: "none".to_owned(),
+        target: "<= 1 ms each",
+    })
+}
+
 async fn measure(lab: &Lab, socket: &Path, count: usize) -> Result<Figure> {
     let client = lab.client().await?;
     let kind = GroupVersionKind::gvk("containers.rancherdesktop.io", "v1alpha1", "Container");

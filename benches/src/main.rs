@@ -6,10 +6,14 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 mod definitions;
+#[expect(dead_code, reason = "shared with tests, which use more of it")]
+#[path = "../../crates/rdd-engine/tests/suite/dockerd.rs"]
+mod dockerd;
 mod etcd;
 mod lab;
 mod latency;
 mod load;
+mod mirror;
 mod objects;
 mod reads;
 mod resident;
@@ -82,6 +86,13 @@ async fn main() -> Result<()> {
     }
     if wanted("latency") {
         figures.extend(latency::engine_to_watch(&lab()?, &[10, 500]).await?);
+    }
+    if wanted("processor") {
+        figures.push(latency::processor_time(&lab()?).await?);
+    }
+    if wanted("mirror") {
+        figures.push(mirror::first_pass_of_dockerd(500)?);
+        figures.extend(mirror::many_in_memory(&[50_000], &[10, 500, 5_000])?);
     }
     print(&figures);
     Ok(())

@@ -23,6 +23,7 @@ use rdd_apiserver::pages::{Site, Version};
 use rdd_apiserver::workers::{Workers, load_definitions};
 use rdd_apiserver::{ApiServer, Identity};
 use rdd_controllers::{DockerEngines, NAMES, REGISTRY, World};
+use rdd_docker_cli::Files;
 use rdd_instance::{Instance, PathKey};
 use rdd_manager::{Discovery, JoinAdmission, Manager, Passthroughs, Role, Selection, Terms};
 use rdd_store::{SqliteOptions, SqliteStore, Store};
@@ -158,12 +159,15 @@ impl ControlPlane {
         };
         let listener = bind(SocketAddr::new(options.bind_address, options.secure_port)).await?;
         let address = listener.local_addr().context("failed to read the port")?;
+        let engines = DockerEngines {
+            files: Some(Files::new(instance.docker_config())),
+        };
         let parts = Parts {
             store,
             world: World {
                 docker_context: Some(Arc::new(docker_context(instance))),
                 credentials: Some(Arc::new(credentials(instance))),
-                ..World::new(native_machine(instance)?, Arc::new(DockerEngines))
+                ..World::new(native_machine(instance)?, Arc::new(engines))
             },
             controllers: options.controllers,
             start_id: start_id.to_owned(),

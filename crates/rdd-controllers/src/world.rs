@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdd_docker_cli::{CredentialStore, Publisher};
+use rdd_docker_cli::{CredentialStore, Files, Publisher};
 use rdd_engine::{Docker, Endpoint, Engine, Fake};
 use rdd_machine::Machine;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 /// Handed to every controller; a test hands in its own.
 #[derive(Clone)]
@@ -70,15 +71,31 @@ pub trait Connect: Send + Sync {
 }
 
 /// Reaches engines that speak Docker's API.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DockerEngines;
+#[derive(Clone, Debug, Default)]
+pub struct DockerEngines {
+    /// Where the certificates for engines on other machines are.
+    pub files: Option<Files>,
+}
 
 #[async_trait]
 impl Connect for DockerEngines {
     async fn connect(&self, endpoint: &str) -> rdd_engine::Result<Arc<dyn Engine>> {
-        Ok(Arc::new(
-            Docker::connect(&Endpoint::parse(endpoint)?).await?,
-        ))
+        let endpoint = Endpoint::parse(endpoint)?;
+        let certificates = match (&self.files, &endpoint) {
+            (Some(files), Endpoint::Tcp { .. }) => {
+                let (files, asked) = (files.clone(), endpoint.clone());
+                let read = spawn_blocking(move || files.certificates(&asked)).await;
+                let failed = |source| rdd_engine::Error::Connection {
+                    endpoint: endpoint.to_string(),
+                    source,
+                };
+                let read = read.map_err(|error| failed(error.into()))?;
+                read.map_err(|error| failed(error.into()))?
+            }
+            _ => None,
+        };
+        let docker = Docker::connect_with(&endpoint, certificates.as_ref()).await?;
+        Ok(Arc::new(docker))
     }
 }
 

@@ -158,7 +158,6 @@ fn host(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -167,8 +166,14 @@ mod tests {
         fs::write(folder.path().join("config.json"), config).expect("a file");
         let program = folder.path().join("helper");
         if let Some(script) = helper {
-            fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file");
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+            // Written by another process: a program cannot be run while a child that this one
+            // starts at the same moment has it open for writing.
+            let written = std::process::Command::new("/bin/sh")
+                .args(["-c", r#"printf '%s\n' "$1" > "$0" && chmod 755 "$0""#])
+                .arg(&program)
+                .arg(format!("#!/bin/sh\n{script}"))
+                .status();
+            assert!(written.expect("a shell").success());
         }
         let find = move |_: &str| program.is_file().then(|| program.clone());
         let store = CredentialStore::new(Files::new(folder.path().to_owned()), Arc::new(find));

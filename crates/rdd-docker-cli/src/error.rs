@@ -37,6 +37,9 @@ pub enum Error {
         /// How.
         reason: String,
     },
+    /// Half of a pair is not there.
+    #[error("{0} is missing")]
+    Missing(PathBuf),
     /// Others wrote the file again and again.
     #[error("{0} changed at every attempt to change it")]
     Contended(PathBuf),

@@ -50,7 +50,11 @@ impl Files {
         self.folder.join("contexts/meta").join(digest(context))
     }
 
-    fn tls(&self, context: &str) -> PathBuf {
+    pub(crate) fn all_meta(&self) -> PathBuf {
+        self.folder.join("contexts/meta")
+    }
+
+    pub(crate) fn tls(&self, context: &str) -> PathBuf {
         self.folder.join("contexts/tls").join(digest(context))
     }
 
@@ -249,7 +253,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Document> {
 }
 
 /// A file's content; `None` when there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.map_err(Error::file("read", path))?,

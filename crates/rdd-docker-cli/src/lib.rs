@@ -1,6 +1,6 @@
 //! The Docker client's own configuration: which context is selected, which exist, the
-//! one that an instance of rdd keeps there while its engine is mirrored, and who the user
-//! is to registries.
+//! one that an instance of rdd keeps there while its engine is mirrored, who the user is
+//! to registries, and what proves engines on other machines.
 //!
 //! The files belong to the user. [`Files`] reads them and changes nothing but what is
 //! ours, in one step that a crash cannot split; [`Publisher`] decides when.
@@ -10,6 +10,7 @@
 //!
 //! Invariant: a context is never selected while it does not exist.
 
+mod certificates;
 mod credentials;
 mod error;
 mod files;

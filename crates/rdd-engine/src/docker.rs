@@ -3,6 +3,7 @@
 mod convert;
 mod create;
 mod streams;
+mod tls;
 mod transfer;
 mod transport;
 
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
 use crate::stream::{Exec, ExecOptions, LogOptions, Output};
 use crate::wish::{Credentials, NewContainer, NewVolume, Transfer};
+pub use tls::Certificates;
 use transport::Transport;
 
 /// The newest version of the API whose answers were checked.
@@ -53,7 +55,19 @@ impl Docker {
     /// # Errors
     /// Says what listens, or why nothing does.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
-        let mut transport = Transport::new(endpoint.clone());
+        Self::connect_with(endpoint, None).await
+    }
+
+    /// The same, over TLS when the endpoint is a TCP port and there are certificates for it.
+    ///
+    /// # Errors
+    /// Says what listens, or why nothing does; also when a port of another machine has no
+    /// certificates, or its engine does not prove itself by them.
+    pub async fn connect_with(
+        endpoint: &Endpoint,
+        certificates: Option<&Certificates>,
+    ) -> Result<Self> {
+        let mut transport = Transport::new(endpoint.clone(), certificates)?;
         let version = transport.get("/version", HELLO).await?;
         let api = negotiate(&version)?;
         transport.prefix = format!("/v{}.{}", api.0, api.1);
@@ -86,7 +100,7 @@ impl Docker {
 /// # Errors
 /// Says why none does.
 pub async fn ping(endpoint: &Endpoint, limit: Duration) -> Result<()> {
-    let transport = Transport::new(endpoint.clone());
+    let transport = Transport::new(endpoint.clone(), None)?;
     transport.probe("/_ping", limit).await
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub enum Endpoint {
     /// A socket of this machine.
     Unix(PathBuf),
-    /// A TCP port without encryption; loopback addresses only.
+    /// A TCP port; on another machine only with certificates.
     Tcp {
         /// Host name or address.
         host: String,
@@ -52,14 +52,8 @@ impl Endpoint {
                     .trim_start_matches('[')
                     .trim_end_matches(']')
                     .to_owned();
-                let loopback = host == "localhost"
-                    || host
-                        .parse::<std::net::IpAddr>()
-                        .is_ok_and(|address| address.is_loopback());
-                if !loopback {
-                    return Err(refuse(
-                        "an engine on another machine is reached over ssh://, never over plain TCP",
-                    ));
+                if host.is_empty() {
+                    return Err(refuse("expected tcp://host:port"));
                 }
                 Ok(Self::Tcp { host, port })
             }
@@ -85,6 +79,21 @@ impl Endpoint {
                 })
             }
             _ => Err(refuse("expected unix://, tcp:// or ssh://")),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Whether what is said never leaves this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { host, .. } => {
+                let address = host.parse::<std::net::IpAddr>();
+                host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+            }
+            Self::Ssh { .. } => false,
         }
     }
 }
@@ -119,6 +128,7 @@ mod tests {
             "unix:///var/run/docker.sock",
             "tcp://127.0.0.1:2375",
             "tcp://[::1]:2375",
+            "tcp://host.example:2376",
             "ssh://host",
             "ssh://me@host:2222",
         ] {
@@ -134,7 +144,7 @@ mod tests {
             "unix://relative",
             "tcp://127.0.0.1",
             "tcp://127.0.0.1:x",
-            "tcp://10.0.0.1:2375",
+            "tcp://:2375",
             "http://x",
             "ssh://",
             "ssh://-oProxyCommand=x",

@@ -18,7 +18,7 @@ mod object;
 mod stream;
 mod wish;
 
-pub use docker::{Docker, ping};
+pub use docker::{Certificates, Docker, ping};
 pub use endpoint::Endpoint;
 pub use engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
 pub use error::{Error, Result};

@@ -132,7 +132,10 @@ fn both_sides_see_and_carry_out_what_the_other_does() {
         let docker = Dockerd::start("attached");
         docker.import("box:1");
         docker.docker(&["volume", "create", "My_Volume.1"]);
-        lab.use_world(World::new(lab.machine.clone(), Arc::new(DockerEngines)));
+        lab.use_world(World::new(
+            lab.machine.clone(),
+            Arc::new(DockerEngines::default()),
+        ));
         let manager = lab.start("*").await;
         let mut story = Story { lab, docker };
         let first = story.run("web");

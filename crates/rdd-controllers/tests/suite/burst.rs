@@ -118,7 +118,10 @@ fn many_containers_are_mirrored_also_after_more_events_than_docker_remembers() {
         dockerd.import("box:1");
         let folder = tempfile::tempdir().expect("a folder");
         let mut line = Line::new(folder.path(), &dockerd.endpoint());
-        lab.use_world(World::new(lab.machine.clone(), Arc::new(DockerEngines)));
+        lab.use_world(World::new(
+            lab.machine.clone(),
+            Arc::new(DockerEngines::default()),
+        ));
         let manager = lab.start("*").await;
         let app = json!({"apiVersion": names::APP_API_VERSION, "kind": "App",
             "metadata": {"name": names::APP},

@@ -16,4 +16,5 @@ mod model;
 mod native;
 mod requests;
 mod story;
+mod tls;
 mod verbs;

@@ -50,7 +50,10 @@ fn containers_outlive_a_killed_engine_and_end_with_a_stopped_one() {
             .expect("a folder");
         let home = home.path().to_path_buf();
         let machine = Arc::new(native(&home));
-        lab.use_world(World::new(machine.clone(), Arc::new(DockerEngines)));
+        lab.use_world(World::new(
+            machine.clone(),
+            Arc::new(DockerEngines::default()),
+        ));
         let docker = format!("docker -H unix://{}/docker.sock", home.display());
         let manager = lab.start("*").await;
         let app: App = serde_json::from_value(json!({

@@ -239,7 +239,10 @@ fn a_real_engine_answers_every_action_and_wish_as_the_table_says() {
     lab::run(|mut lab| async move {
         let dockerd = Dockerd::start("verbs");
         dockerd.import("box:1");
-        lab.use_world(World::new(lab.machine.clone(), Arc::new(DockerEngines)));
+        lab.use_world(World::new(
+            lab.machine.clone(),
+            Arc::new(DockerEngines::default()),
+        ));
         let endpoint = dockerd.endpoint();
         let engine = json!({"name": "moby", "endpoint": endpoint});
         let manager = begin(&lab, json!({"running": true, "containerEngine": engine})).await;

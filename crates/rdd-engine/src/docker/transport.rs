@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,15 +13,19 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::convert;
+use super::tls::Certificates;
 use crate::endpoint::Endpoint;
 use crate::engine::EventStream;
 use crate::error::{Error, Result};
@@ -41,19 +46,40 @@ const WORDS_MAX: u64 = 4096;
 /// How long ssh may take to say why it failed.
 const SSH_WORDS: Duration = Duration::from_secs(1);
 
+/// What to do about an engine that nothing proves.
+const NO_CERTIFICATES: &str = "an engine on another machine is reached over ssh://, or with the \
+    certificates of a Docker context for this endpoint: \
+    docker context create NAME --docker host=…,ca=…,cert=…,key=…";
+
 #[derive(Debug)]
 pub(super) struct Transport {
     endpoint: Endpoint,
+    tls: Option<Arc<ClientConfig>>,
     /// `/v1.41`, once a version is agreed.
     pub(super) prefix: String,
 }
 
 impl Transport {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            prefix: String::new(),
+    /// Refuses to speak to another machine over TCP that nobody protects: who reads or
+    /// changes what is said there owns that machine.
+    pub(super) fn new(endpoint: Endpoint, certificates: Option<&Certificates>) -> Result<Self> {
+        let refuse = |reason: String| Error::Endpoint {
+            text: endpoint.to_string(),
+            reason,
+        };
+        let certificates = certificates.filter(|_| matches!(endpoint, Endpoint::Tcp { .. }));
+        let tls = certificates
+            .map(Certificates::configuration)
+            .transpose()
+            .map_err(refuse)?;
+        if tls.is_none() && !endpoint.is_local() && matches!(endpoint, Endpoint::Tcp { .. }) {
+            return Err(refuse(NO_CERTIFICATES.to_owned()));
         }
+        Ok(Self {
+            endpoint,
+            tls,
+            prefix: String::new(),
+        })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -259,6 +285,12 @@ impl Transport {
                 let stream = TcpStream::connect((host.as_str(), *port))
                     .await
                     .map_err(|error| self.unreachable(error))?;
+                let Some(tls) = &self.tls else {
+                    return self.exchange(stream, request).await;
+                };
+                let name = ServerName::try_from(host.clone()).map_err(|error| self.lost(error))?;
+                let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
+                let stream = stream.await.map_err(|error| self.lost(error))?;
                 self.exchange(stream, request).await
             }
             Endpoint::Ssh { destination, port } => {

@@ -10,18 +10,25 @@ use tempfile::TempDir;
 /// A running dockerd; dropping it ends it.
 pub(crate) struct Dockerd {
     home: TempDir,
+    more: Vec<String>,
     process: Option<Child>,
 }
 
 impl Dockerd {
     /// Starts one and waits until it answers.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(name: &str, more: &[&str]) -> Self {
         let home = tempfile::Builder::new()
             .prefix(&format!("rdde-{name}-"))
             .tempdir_in("/tmp")
             .expect("a folder under /tmp");
         let mut dockerd = Self {
             home,
+            more: more.iter().map(|word| (*word).to_owned()).collect(),
             process: None,
         };
         dockerd.start_again();
@@ -40,6 +47,7 @@ impl Dockerd {
             .args(["--pidfile", &path("pid"), "-H", &self.endpoint()])
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--config-file", &path("daemon.json")])
+            .args(&self.more)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
