@@ -6,7 +6,7 @@ use rdd_admission::AdmissionChain;
 use rdd_store::Store;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::Admission,
@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) services: Services,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: OnceLock<AuditLog>,
+    /// Watches over WebSockets; [`crate::http::serve`] waits for them.
+    pub(crate) sockets: TaskTracker,
 }
 
 impl ApiServer {
@@ -107,6 +109,7 @@ impl ApiServer {
             services,
             metrics: Arc::new(Metrics::new()),
             audit: OnceLock::new(),
+            sockets: TaskTracker::new(),
         });
         let judged = Arc::clone(&inner);
         let work = async move {

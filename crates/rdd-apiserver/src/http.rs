@@ -8,3 +8,4 @@ pub mod request_info;
 pub mod response;
 pub mod router;
 pub mod serve;
+pub(crate) mod websocket;

@@ -16,6 +16,7 @@ use crate::{
         certificate::{ClientAuthority, Presented},
         service_account::{AUDIENCE, Issuer},
     },
+    http::websocket,
     object::Time,
     status::{ApiError, ApiResult},
 };
@@ -246,17 +247,10 @@ fn hash(token: &str) -> [u8; 32] {
 /// The token that a browser's WebSocket, which cannot send headers, puts among its subprotocols.
 fn websocket_token(headers: &HeaderMap) -> Option<ApiResult<String>> {
     use base64::Engine as _;
-    let protocols: Vec<&str> = headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    let prefix = "base64url.bearer.authorization.k8s.io.";
+    let protocols: Vec<&str> = websocket::offered(headers).collect();
     let encoded = protocols
         .iter()
-        .find_map(|protocol| protocol.strip_prefix(prefix))?;
+        .find_map(|protocol| protocol.strip_prefix(websocket::TOKEN_PROTOCOL))?;
     if protocols.len() < 2 {
         return Some(Err(ApiError::unauthorized()));
     }

@@ -135,13 +135,18 @@ impl Record {
         self.trail.as_ref().map(|trail| Arc::clone(trail.notes()))
     }
 
+    /// Whether events follow if all goes well.
+    pub(crate) fn is_watch(&self) -> bool {
+        self.series.as_ref().is_some_and(|series| series.is_watch())
+    }
+
     /// The answer is on its way. That of a watch takes the record along.
     pub(crate) fn ended(mut self, answer: Response<Body>) -> Response<Body> {
         self.code = answer.status().as_u16();
         let Some(series) = &self.series else {
             return answer;
         };
-        if series.is_watch() && self.code == 200 {
+        if series.is_watch() && matches!(self.code, 101 | 200) {
             let in_flight = self.metrics.requests.in_flight(self.mutating);
             in_flight.fetch_sub(1, Ordering::Relaxed);
             series.running().fetch_add(1, Ordering::Relaxed);

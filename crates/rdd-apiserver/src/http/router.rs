@@ -9,10 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     api_server::Inner,
@@ -27,6 +28,7 @@ use crate::{
         request_info::{Query, RequestInfo, ResourceRequest},
         response,
         serve::Peer,
+        websocket,
     },
     metrics::exposition::MEDIA_TYPE,
     object::{self, Time},
@@ -83,6 +85,11 @@ impl Router {
         }
     }
 
+    /// The connections that became something else than HTTP.
+    pub(crate) fn sockets(&self) -> &TaskTracker {
+        &self.server.sockets
+    }
+
     /// Whose certificates these are.
     pub(crate) fn presented(&self, chain: &[CertificateDer<'_>]) -> Presented {
         self.server.authenticator.presented(chain)
@@ -130,6 +137,7 @@ async fn handle(
     let audit_id = audit_id.unwrap_or_else(new_audit_id);
     let id = audit_id.to_str().unwrap_or_default();
     let mut record = Record::begin(&server, &parts, id);
+    let upgrade = websocket::Upgrade::wanted(&parts);
     let mut deprecation = None;
     let answer = route(
         &server,
@@ -147,6 +155,10 @@ async fn handle(
     if head {
         *answer.body_mut() = body::empty();
     }
+    let upgrade = upgrade.filter(|_| record.is_watch() && answer.status() == StatusCode::OK);
+    if let Some(upgrade) = &upgrade {
+        answer = upgrade.answer(answer);
+    }
     if let Some(warning) = deprecation {
         add_warnings(answer.headers_mut(), &[warning]);
     }
@@ -155,7 +167,15 @@ async fn handle(
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-cache, private"));
     headers.insert("audit-id", audit_id);
-    record.ended(answer)
+    let answer = record.ended(answer);
+    match upgrade {
+        Some(upgrade) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let (answer, events) = upgrade.carry(answer, server.stopping.clone());
+            server.sockets.spawn(events);
+            answer
+        }
+        _ => answer,
+    }
 }
 
 fn new_audit_id() -> HeaderValue {

@@ -49,7 +49,8 @@ pub enum Security {
 
 /// Accepts connections until `stop`, then lets requests finish for at most `drain`.
 ///
-/// Owns every connection's task: when this returns, none is left.
+/// Owns every connection's task: when this returns, none is left. Those that became
+/// WebSockets end by themselves once the server stops.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -93,7 +94,12 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let sockets = router.sockets();
+    sockets.close();
+    let drained = async {
+        while connections.join_next().await.is_some() {}
+        sockets.wait().await;
+    };
     if tokio::time::timeout(drain, drained).await.is_err() {
         connections.shutdown().await;
     }

@@ -4,3 +4,4 @@ mod audit;
 mod bed;
 mod certificates;
 mod metrics;
+mod websocket;
