@@ -15,7 +15,7 @@ use crate::http::body::Body;
 use crate::http::request_info::Query;
 use crate::http::response;
 use crate::object::to_json;
-use crate::pages::{document, is_known, not_modified, set};
+use crate::pages::{is_known, not_modified, render, rendered, set};
 use crate::status::ApiError;
 
 /// How kube-apiserver lists the verbs of custom resources; nobody sorts them for it.
@@ -32,9 +32,9 @@ const CUSTOM_VERBS: &[Verb] = &[
 
 /// The discovery documents of one catalog snapshot.
 pub(crate) struct Discovery {
-    groups: Value,
-    group: BTreeMap<String, Value>,
-    resources: BTreeMap<String, Value>,
+    groups: Bytes,
+    group: BTreeMap<String, Bytes>,
+    resources: BTreeMap<String, Bytes>,
     /// The groups that definitions brought.
     custom: BTreeSet<String>,
     core: Aggregated,
@@ -43,8 +43,14 @@ pub(crate) struct Discovery {
 
 /// An aggregated document in both of its versions.
 struct Aggregated {
-    v2: Bytes,
-    v2beta1: Bytes,
+    v2: Tagged,
+    v2beta1: Tagged,
+}
+
+/// A document, and what tells it from every other one.
+struct Tagged {
+    media: &'static str,
+    document: Bytes,
     etag: String,
 }
 
@@ -79,18 +85,20 @@ impl Discovery {
                 if !group.name.is_empty() {
                     document["apiVersion"] = json!("v1");
                 }
-                resources.insert(group_version, document);
+                resources.insert(group_version, render(&document));
             }
         }
         Self {
-            groups: json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": group_documents}),
+            groups: render(
+                &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": group_documents}),
+            ),
             group: named
                 .iter()
                 .map(|group| {
                     let mut document = api_group(group);
                     document["kind"] = json!("APIGroup");
                     document["apiVersion"] = json!("v1");
-                    (group.name.clone(), document)
+                    (group.name.clone(), render(&document))
                 })
                 .collect(),
             resources,
@@ -112,7 +120,7 @@ impl Discovery {
     ) -> Option<Response<Body>> {
         let custom = matches!(segments, ["apis", group, ..] if self.custom.contains(*group));
         let (found, aggregated) = match segments {
-            ["api"] => (core_versions(request), Some(&self.core)),
+            ["api"] => (render(&core_versions(request)), Some(&self.core)),
             ["apis"] => (self.groups.clone(), Some(&self.named)),
             ["api", version] => (self.resources.get(*version)?.clone(), None),
             ["apis", group] => (self.group.get(*group)?.clone(), None),
@@ -128,7 +136,7 @@ impl Discovery {
         let asked = wanted(request);
         match (asked, aggregated) {
             (Some(version), Some(aggregated)) => Some(aggregated.answer(version, request)),
-            _ => Some(document(request, query, &found, custom)),
+            _ => Some(rendered(request, query, &found, custom)),
         }
     }
 }
@@ -242,20 +250,29 @@ fn storage_hash(resource: &Resource) -> String {
 
 fn aggregate(groups: &[&ApiGroup]) -> Aggregated {
     let items: Vec<Value> = groups.iter().map(|group| item(group)).collect();
-    let render = |version: &str| {
+    let tagged = |version: &str, media| {
         let document = json!({
             "kind": "APIGroupDiscoveryList",
             "apiVersion": format!("apidiscovery.k8s.io/{version}"),
             "metadata": {},
             "items": items,
         });
-        Bytes::from(to_json(&document))
+        let document = Bytes::from(to_json(&document));
+        Tagged {
+            media,
+            etag: format!("\"{}\"", hex::encode_upper(Sha512::digest(&document))),
+            document,
+        }
     };
-    let v2 = render("v2");
     Aggregated {
-        etag: format!("\"{}\"", hex::encode_upper(Sha512::digest(&v2))),
-        v2beta1: render("v2beta1"),
-        v2,
+        v2: tagged(
+            "v2",
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        ),
+        v2beta1: tagged(
+            "v2beta1",
+            "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        ),
     }
 }
 
@@ -331,19 +348,63 @@ impl Aggregated {
         if request.method != Method::GET {
             return response::error(&ApiError::method_not_allowed(), false);
         }
-        let mut answer = if is_known(&request.headers, &self.etag) {
-            not_modified(&self.etag)
-        } else if version == "v2" {
-            let media = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-            response::bytes(200, media, self.v2.clone())
+        let tagged = if version == "v2" {
+            &self.v2
         } else {
-            let media = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-            response::bytes(200, media, self.v2beta1.clone())
+            &self.v2beta1
+        };
+        let etag = tagged.etag.as_str();
+        let mut answer = if is_known(&request.headers, etag) {
+            not_modified(etag)
+        } else {
+            response::bytes(200, tagged.media, tagged.document.clone())
         };
         let headers = answer.headers_mut();
-        set(headers, header::ETAG, &self.etag);
+        set(headers, header::ETAG, etag);
         set(headers, header::VARY, "Accept");
         set(headers, header::CACHE_CONTROL, "public");
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::catalog::crd;
+
+    #[test]
+    fn each_version_of_the_aggregated_document_has_its_own_tag() {
+        let (catalog, _) = crd::served();
+        let discovery = Discovery::new(&catalog.load());
+        let ask = |versions: &str, known: &str| {
+            let accept = versions
+                .split(',')
+                .map(|version| {
+                    format!(
+                        "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+                    )
+                })
+                .collect::<Vec<_>>()
+                .join(",");
+            let request = Request::builder()
+                .header("accept", accept)
+                .header("if-none-match", known)
+                .body(())
+                .expect("a request");
+            let (request, ()) = request.into_parts();
+            let answer = discovery.page(&["apis"], &request, &Query::default());
+            let answer = answer.expect("served");
+            let etag = answer.headers()[header::ETAG].to_str().expect("text");
+            (answer.status().as_u16(), etag.to_owned())
+        };
+        let (code, newer) = ask("v2,v2beta1", "");
+        assert_eq!(code, 200);
+        let (code, older) = ask("v2beta1", &newer);
+        assert_eq!(code, 200, "the newer document is not the older one");
+        assert_ne!(newer, older);
+        assert_eq!(ask("v2", &newer).0, 304);
+        assert_eq!(ask("v2beta1", &older).0, 304);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use parking_lot::Mutex;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::catalog::Catalog;
 use crate::discovery::Discovery;
 use crate::encoding::negotiate::{Format, Offer, negotiate, prefers_yaml};
-use crate::encoding::yaml;
+use crate::encoding::{json, yaml};
 use crate::health::Health;
 use crate::http::body::{self, Body};
 use crate::http::request_info::Query;
@@ -191,6 +192,23 @@ pub(crate) fn document(
     document: &Value,
     custom: bool,
 ) -> Response<Body> {
+    rendered(request, query, &render(document), custom)
+}
+
+/// JSON with the newline that Go's encoder ends on.
+pub(crate) fn render(document: &Value) -> Bytes {
+    let mut out = to_json(document);
+    out.push(b'\n');
+    out.into()
+}
+
+/// The same for a document that is rendered already; plain JSON shares its bytes.
+pub(crate) fn rendered(
+    request: &Parts,
+    query: &Query,
+    document: &Bytes,
+    custom: bool,
+) -> Response<Body> {
     let offer = Offer {
         custom,
         watch: false,
@@ -198,15 +216,14 @@ pub(crate) fn document(
         transforms: false,
     };
     match negotiate(&request.headers, query, offer) {
-        Ok(accepted) if accepted.format == Format::Yaml => {
-            response::bytes(200, "application/yaml", yaml::write(document))
+        Ok(accepted) if accepted.format == Format::Yaml => match json::parse_trusted(document) {
+            Ok(document) => response::bytes(200, "application/yaml", yaml::write(&document)),
+            Err(error) => response::error(&ApiError::internal(error), true),
+        },
+        Ok(accepted) if accepted.pretty => {
+            response::bytes(200, "application/json", response::pretty(document))
         }
-        Ok(accepted) if accepted.pretty => response::bytes(
-            200,
-            "application/json",
-            response::pretty(&to_json(document)),
-        ),
-        Ok(_) => response::value(200, document),
+        Ok(_) => response::bytes(200, "application/json", document.clone()),
         Err(error) => response::error(&error, prefers_yaml(&request.headers)),
     }
 }
