@@ -16,6 +16,7 @@ mod definition;
 mod image;
 mod requests;
 mod resource;
+mod samples;
 mod volume;
 
 pub use app::{
@@ -32,5 +33,9 @@ pub use requests::{
     ContainerCreateRequest, ContainerCreateSpec, ImagePullRequest, ImagePullSpec, ImagePushRequest,
     ImageRefSpec, ImageScanRequest, Progress, Request, RequestStatus, Variable,
     VolumeCreateRequest, VolumeCreateSpec,
+};
+pub use samples::{
+    ConfigMapReplicaSet, ConfigMapReplicaSetSpec, ConfigMapReplicaSetStatus, Demo, DemoSpec,
+    DemoStatus, Notary, NotarySpec, NotaryStatus,
 };
 pub use volume::{Volume, VolumeStatus};

@@ -2,10 +2,12 @@
 
 /// API groups.
 pub mod group {
-    /// App.
+    /// App, Demo.
     pub const APP: &str = "app.rancherdesktop.io";
     /// Container, Image, Volume, ContainerNamespace.
     pub const CONTAINERS: &str = "containers.rancherdesktop.io";
+    /// Notary, ConfigMapReplicaSet.
+    pub const RDD: &str = "rdd.rancherdesktop.io";
 }
 
 /// Groups by which `--controllers` selects.
@@ -14,6 +16,10 @@ pub mod selection {
     pub const APP: &str = "app";
     /// The mirrors' controllers.
     pub const CONTAINERS: &str = "containers";
+    /// Samples.
+    pub const RDD: &str = "rdd";
+    /// Made-up mirrors, for programs of their own only.
+    pub const MOCK: &str = "mock";
 }
 
 /// Controllers.
@@ -30,6 +36,14 @@ pub mod controller {
     pub const IMAGE: &str = "image";
     /// Ships Volume.
     pub const VOLUME: &str = "volume";
+    /// Counts.
+    pub const DEMO: &str = "demo";
+    /// Keeps record of a value.
+    pub const NOTARY: &str = "notary";
+    /// Keeps a number of ConfigMaps.
+    pub const CONFIG_MAP_REPLICA_SET: &str = "configmapreplicaset";
+    /// Makes mirrors up, without an engine.
+    pub const MOCK: &str = "mock";
 }
 
 /// The version of all our kinds.

@@ -7,7 +7,7 @@ use rdd_apiserver::audit::AuditOptions;
 
 /// The help text of `--controllers`, wherever the flag stands.
 pub const CONTROLLERS_HELP: &str = "Controllers to run: * for all, or a comma-separated list of controllers \
-    and groups (app, containers); a leading - excludes, as in '*,-engine' or 'containers,-engine'";
+    and groups (rdd, app, containers); a leading - excludes, as in '*,-demo' or 'containers,-engine'";
 
 /// What a start can be told.
 #[derive(Clone, Debug)]

@@ -3,4 +3,4 @@
 pub(crate) mod container;
 pub(crate) mod engine;
 pub(crate) mod kinds;
-mod streams;
+pub(crate) mod streams;

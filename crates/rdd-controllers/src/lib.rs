@@ -7,6 +7,7 @@
 mod app;
 mod containers;
 mod registry;
+mod samples;
 mod world;
 
 pub use registry::{NAMES, REGISTRY};

@@ -5,16 +5,20 @@ use rdd_manager::{ControllerDef, Names};
 
 use crate::app;
 use crate::containers::{container, engine, kinds};
+use crate::samples::{configmapreplicaset, demo, notary};
 use crate::world::World;
 
 /// All controllers, once each.
 pub static REGISTRY: &[ControllerDef<World>] = &[
     app::DEF,
+    demo::DEF,
     container::DEF,
     kinds::CONTAINER_NAMESPACE,
     engine::DEF,
     kinds::IMAGE,
     kinds::VOLUME,
+    configmapreplicaset::DEF,
+    notary::DEF,
 ];
 
 /// What a manager of these controllers calls things.
@@ -36,8 +40,13 @@ mod tests {
         for def in REGISTRY {
             assert!(!seen.contains(&def.name), "{} is listed twice", def.name);
             seen.push(def.name);
+            let groups = [
+                names::selection::APP,
+                names::selection::CONTAINERS,
+                names::selection::RDD,
+            ];
             assert!(
-                [names::selection::APP, names::selection::CONTAINERS].contains(&def.group),
+                groups.contains(&def.group),
                 "{} is in the unknown group {}",
                 def.name,
                 def.group

@@ -55,13 +55,24 @@ pub async fn remove<K>(api: &Api<K>, name: &str, finalizer: &str) -> kube::Resul
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
+    remove_all(api, name, |other| other == finalizer).await
+}
+
+/// Takes every finalizer off the object that is to go.
+///
+/// # Errors
+/// When the API refuses.
+pub async fn remove_all<K>(
+    api: &Api<K>,
+    name: &str,
+    goes: impl Fn(&str) -> bool,
+) -> kube::Result<()>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
     edit(api, name, |object| {
         let list = object.meta().finalizers.as_ref()?;
-        let kept: Vec<String> = list
-            .iter()
-            .filter(|name| *name != finalizer)
-            .cloned()
-            .collect();
+        let kept: Vec<String> = list.iter().filter(|name| !goes(name)).cloned().collect();
         (kept.len() != list.len()).then_some(kept)
     })
     .await

@@ -24,6 +24,7 @@ pub mod finalizer;
 mod health;
 mod lease;
 mod manager;
+pub mod ownership;
 mod passthrough;
 mod selection;
 mod watch_backoff;

@@ -6,7 +6,7 @@
 
 mod exec;
 mod logs;
-mod socket;
+pub(crate) mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ struct Door {
 }
 
 /// A refusal before the upgrade.
-struct Refusal(StatusCode, String);
+pub(crate) struct Refusal(StatusCode, String);
 
 impl From<Refusal> for Response<Body> {
     fn from(Refusal(status, mut text): Refusal) -> Self {

@@ -12,7 +12,8 @@ use rdd_admission::{AdmissionChain, Admit};
 use rdd_api::{App, Condition, condition, names};
 use rdd_apiserver::auth::{Authenticator, MastersOnly};
 use rdd_apiserver::catalog::crd;
-use rdd_apiserver::http::router::NoPages;
+use rdd_apiserver::health::Health;
+use rdd_apiserver::pages::{Site, Version};
 use rdd_apiserver::workers::Workers;
 use rdd_apiserver::{ApiServer, Identity};
 use rdd_controllers::{NAMES, REGISTRY, World};
@@ -79,6 +80,10 @@ impl Lab {
         let failing = Arc::new(FailingStore::new(Arc::new(MemoryStore::new())));
         let store: Arc<dyn Store> = failing.clone();
         let (catalog, definitions) = crd::served();
+        let version = Version {
+            git_version: "v1.36.0".to_owned(),
+            git_commit: String::new(),
+        };
         let (server, work) = ApiServer::new(rdd_apiserver::Options {
             store: Arc::clone(&store),
             catalog: Arc::clone(&catalog),
@@ -86,7 +91,7 @@ impl Lab {
             authorizer: Arc::new(MastersOnly),
             admission: AdmissionChain::default(),
             services: rdd_apiserver::Services::default(),
-            pages: Arc::new(NoPages),
+            pages: Arc::new(Site::new(version, Health::new())),
             passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
         });
         let client = server.client(Identity::system("system:apiserver"));

@@ -15,6 +15,7 @@ mod mirror;
 mod model;
 mod native;
 mod requests;
+mod samples;
 mod story;
 mod tls;
 mod verbs;

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::{PING, Refusal, SILENCE, WRITE, refuse};
 
 /// Whether a request wants to become a WebSocket.
-pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
+pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     let holds = |name: header::HeaderName, word: &str| {
         let values = headers.get_all(name).into_iter();
         values
@@ -33,7 +33,7 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 }
 
 /// The sub-protocols that the client offers, in its order.
-pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
+pub(crate) fn offered(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
     values
         .filter_map(|value| value.to_str().ok())
@@ -43,14 +43,14 @@ pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// A request that can be upgraded.
-pub(super) struct Handshake {
+pub(crate) struct Handshake {
     upgrade: OnUpgrade,
     accept: String,
 }
 
 impl Handshake {
     /// Checks the request before anything is done for it.
-    pub(super) fn of(request: &mut Request<Body>) -> Result<Self, Refusal> {
+    pub(crate) fn of(request: &mut Request<Body>) -> Result<Self, Refusal> {
         let key = request.headers().get(header::SEC_WEBSOCKET_KEY);
         let is_key = |key: &&HeaderValue| STANDARD.decode(key).is_ok_and(|key| key.len() == 16);
         let Some(accept) = key
@@ -76,7 +76,7 @@ impl Handshake {
     }
 
     /// The answer, and what hands over the socket once the answer is sent.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         self,
         protocol: Option<&'static str>,
         largest: usize,
@@ -116,20 +116,26 @@ impl Handshake {
 }
 
 /// An open WebSocket.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
     heard: Instant,
     spoke: Instant,
 }
 
 /// The peer is gone, or breaks the rules.
-pub(super) struct Gone;
+pub(crate) struct Gone;
 
 impl Socket {
     /// Sends a binary message.
-    pub(super) async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
+    pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
         self.spoke = Instant::now();
         self.write(Message::Binary(bytes)).await
+    }
+
+    /// Sends a text message.
+    pub(crate) async fn say(&mut self, text: &'static str) -> Result<(), Gone> {
+        self.spoke = Instant::now();
+        self.write(Message::text(text)).await
     }
 
     async fn write(&mut self, message: Message) -> Result<(), Gone> {
@@ -141,7 +147,7 @@ impl Socket {
 
     /// The next binary or text message; asks meanwhile whether the peer is still there.
     /// Safe to drop at any time.
-    pub(super) async fn next(&mut self) -> Result<Bytes, Gone> {
+    pub(crate) async fn next(&mut self) -> Result<Bytes, Gone> {
         loop {
             let due = (self.spoke.max(self.heard) + PING).min(self.heard + SILENCE);
             let wait = due.saturating_duration_since(Instant::now());
@@ -176,7 +182,7 @@ impl Socket {
     }
 
     /// Ends it with a reason, and waits for the peer to agree.
-    pub(super) async fn close(&mut self, code: CloseCode, reason: &str) {
+    pub(crate) async fn close(&mut self, code: CloseCode, reason: &str) {
         // A reason has at most 123 bytes (RFC 6455, 5.5).
         let frame = CloseFrame {
             code,
