@@ -96,7 +96,7 @@ pub fn provided(variable: &str) -> PathBuf {
     )]
     let named = std::env::var_os(variable).map(PathBuf::from);
     let program = named.unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test`"));
-    assert!(program.is_file(), "{} is missing", program.display());
+    assert!(program.exists(), "{} is missing", program.display());
     program
 }
 
@@ -128,16 +128,20 @@ impl Lab {
     #[must_use]
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
+        self.environment(command.args(words));
         command
-            .args(words)
+    }
+
+    /// Gives another program the environment in which `rdd` finds this lab's instance.
+    pub fn environment<'command>(&self, command: &'command mut Command) -> &'command mut Command {
+        command
             .env_clear()
             .env("HOME", self.home())
             .env(
                 "PATH",
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
-            .env("RDD_INSTANCE", &self.suffix);
-        command
+            .env("RDD_INSTANCE", &self.suffix)
     }
 
     /// Runs `rdd` to its end.

@@ -1,4 +1,4 @@
-//! Clients that know nothing of rdd: kubectl, kube-rs and Python.
+//! Clients that know nothing of rdd: kubectl, Helm, kube-rs, Python and JavaScript.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,20 +21,9 @@ const CRD: &str = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResou
 "spec":{"type":"object","properties":{"size":{"type":"integer","minimum":1,"description":"How large."},"color":{"type":"string","default":"red"}}},
 "status":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}}}]}}"#;
 
-/// Debian's kubectl, the oldest that must work, and the machine's own if it has one.
-fn kubectls() -> Vec<PathBuf> {
-    let mut programs = vec![rdd_e2e::provided("RDD_TEST_KUBECTL")];
-    programs.extend(newest_kubectl());
-    programs
-}
-
-/// The machine's own kubectl.
-fn newest_kubectl() -> Option<PathBuf> {
-    let program = PathBuf::from("kubectl");
-    let found = Command::new(&program)
-        .args(["version", "--client"])
-        .output();
-    found.is_ok().then_some(program)
+/// Debian's kubectl, the oldest that must work, and one as new as the server.
+fn kubectls() -> [PathBuf; 2] {
+    ["RDD_TEST_KUBECTL", "RDD_TEST_KUBECTL_NEW"].map(rdd_e2e::provided)
 }
 
 fn kubectl(program: &Path, lab: &Lab, words: &[&str], stdin: &str) -> Done {
@@ -58,7 +47,7 @@ fn kubectl(program: &Path, lab: &Lab, words: &[&str], stdin: &str) -> Done {
     child.wait_with_output().expect("it ends").into()
 }
 
-/// The same command through kubectl, where there is one, and through `rdd ctl`.
+/// The same command through kubectl and through `rdd ctl`.
 #[test]
 fn rdd_ctl_answers_as_kubectl_does() {
     let lab = Lab::new("ctl");
@@ -87,7 +76,7 @@ fn rdd_ctl_answers_as_kubectl_does() {
     lab.rdd("ctl create configmap plain --from-literal=a=1")
         .ok();
 
-    let newest = newest_kubectl();
+    let newest = rdd_e2e::provided("RDD_TEST_KUBECTL_NEW");
     for (line, wanted) in [
         ("get widgets", "NAME   SIZE\nw1     3"),
         ("get wd w1 -o name", "widget.example.com/w1"),
@@ -114,16 +103,26 @@ fn rdd_ctl_answers_as_kubectl_does() {
             "api-resources --api-group=example.com",
             "NAME      SHORTNAMES   APIVERSION       NAMESPACED   KIND\nwidgets   wd           example.com/v1   true         Widget",
         ),
+        (
+            "get widgets -o jsonpath={range.items[*]}{.metadata.name};{end}",
+            "w1;",
+        ),
+        ("get -f WIDGET", "NAME   SIZE\nw1     5"),
+        (
+            "get widgets --show-kind",
+            "NAME                    SIZE\nwidget.example.com/w1   5",
+        ),
         ("label widget w1 a-", "widget.example.com/w1 unlabeled"),
     ] {
+        let line = line.replace("WIDGET", &widget);
         let words: Vec<&str> = line.split(' ').collect();
         let ours = lab.run(&[&["ctl"], words.as_slice()].concat());
         // kubectl says `unlabeled`; what is removed is gone either way.
         if !line.ends_with("a-") {
             assert_eq!(ours.clone().ok(), wanted, "{line}");
         }
-        if let Some(newest) = newest.as_deref().filter(|_| line.starts_with("get")) {
-            let theirs = kubectl(newest, &lab, &words, "");
+        if line.starts_with("get") {
+            let theirs = kubectl(&newest, &lab, &words, "");
             assert_eq!(
                 (ours.code, &ours.stdout),
                 (theirs.code, &theirs.stdout),
@@ -137,6 +136,14 @@ fn rdd_ctl_answers_as_kubectl_does() {
             r#"Error from server (NotFound): widgets.example.com "nope" not found"#,
         ),
         (
+            "get widget w1 -l a=b",
+            "error: name cannot be provided when a selector is specified",
+        ),
+        (
+            "get -f /nowhere",
+            r#"error: the path "/nowhere" does not exist"#,
+        ),
+        (
             "get nonsense",
             r#"error: the server doesn't have a resource type "nonsense""#,
         ),
@@ -144,14 +151,12 @@ fn rdd_ctl_answers_as_kubectl_does() {
         let words: Vec<&str> = line.split(' ').collect();
         let ours = lab.run(&[&["ctl"], words.as_slice()].concat());
         assert_eq!(ours.stderr.trim_end(), wanted, "{line}");
-        if let Some(newest) = &newest {
-            let theirs = kubectl(newest, &lab, &words, "");
-            assert_eq!(
-                (ours.code, ours.stderr),
-                (theirs.code, theirs.stderr),
-                "{line}"
-            );
-        }
+        let theirs = kubectl(&newest, &lab, &words, "");
+        assert_eq!(
+            (ours.code, ours.stderr),
+            (theirs.code, theirs.stderr),
+            "{line}"
+        );
     }
     let bad = lab.home().join("bad.yaml");
     std::fs::write(
@@ -275,6 +280,63 @@ fn the_python_client_reads_writes_and_resumes() {
         .expect("python starts")
         .into();
     assert!(done.clone().ok().starts_with("python client: "), "{done:?}");
+}
+
+#[test]
+fn the_javascript_client_reads_writes_and_keeps_informed_over_a_restart() {
+    let lab = Lab::new("node");
+    lab.rdd("svc start --controllers=").ok();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/node_client.mjs");
+    let restart = "\"$0\" svc stop && \"$0\" svc start --controllers=";
+    let done: Done = lab
+        .environment(&mut Command::new("node"))
+        .arg(script)
+        .arg(rdd_e2e::provided("RDD_TEST_NODE_MODULES"))
+        .arg(lab.path("config"))
+        .args(["sh", "-c", restart])
+        .arg(rdd_e2e::provided("RDD_BIN"))
+        .output()
+        .expect("node starts")
+        .into();
+    assert!(
+        done.clone().ok().starts_with("javascript client: "),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn helm_installs_upgrades_rolls_back_and_removes_a_chart() {
+    let lab = Lab::new("helm");
+    lab.rdd("svc start --controllers=").ok();
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/chart");
+    let helm = |words: &str| -> Done {
+        Command::new(rdd_e2e::provided("RDD_TEST_HELM"))
+            .args(words.replace("CHART", chart).split_whitespace())
+            .env("HOME", lab.home())
+            .env("KUBECONFIG", lab.path("config"))
+            .output()
+            .expect("helm starts")
+            .into()
+    };
+    let size = || lab.rdd("ctl get gadget one -o jsonpath={.spec.size}").ok();
+    helm("install one CHART --wait --timeout 20s").ok();
+    assert_eq!(size(), "1");
+    helm("upgrade one CHART --set size=3 --wait --timeout 20s").ok();
+    assert_eq!(size(), "3");
+    let refused = helm("upgrade one CHART --set size=0").fails(1);
+    assert!(
+        refused.contains("spec.size in body should be greater than or equal to 1"),
+        "{refused}"
+    );
+    helm("rollback one 1 --wait --timeout 20s").ok();
+    assert_eq!(size(), "1");
+    let history = helm("history one -o json").ok();
+    assert_eq!(history.matches("\"revision\"").count(), 4, "{history}");
+    helm("install two CHART --dry-run=server").ok();
+    assert_eq!(helm("list -q").ok(), "one");
+    helm("uninstall one --wait --timeout 20s").ok();
+    let left = lab.rdd("ctl get gadgets,secrets,serviceaccounts,roles -o name");
+    assert_eq!(left.ok(), "serviceaccount/default");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

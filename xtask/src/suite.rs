@@ -26,6 +26,7 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
     let deny = setup::cargo_deny(install)?;
     let python = setup::python_kubernetes(install)?;
     let kubectl = setup::debian_kubectl(install)?;
+    let node = setup::node_clients(install)?;
     steps.step("dependencies", || {
         run(Command::new(&deny).current_dir(root()).args([
             "--offline",
@@ -57,6 +58,9 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
             .env("RDD_BIN", &binary)
             .env("RDD_TEST_PYTHON", &python)
             .env("RDD_TEST_KUBECTL", &kubectl)
+            .env("RDD_TEST_KUBECTL_NEW", &node.kubectl)
+            .env("RDD_TEST_HELM", &node.helm)
+            .env("RDD_TEST_NODE_MODULES", &node.modules)
             .env("RDD_TEST_ORACLE", oracle()))
     })?;
     steps.finish();

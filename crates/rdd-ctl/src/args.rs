@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     name = "ctl",
     about = "kubectl's verbs against a control plane",
-    after_help = "Verbs that are not listed are passed to a kubectl on the PATH, if there is one.\n\nExamples:\n  \
+    after_help = "Verbs and flags that are not listed are passed to a kubectl on the PATH, if there is one.\n\nExamples:\n  \
         rdd ctl get containers -w\n  rdd ctl get images -o yaml\n  \
         rdd ctl annotate container web containers.rancherdesktop.io/action=stop\n  rdd ctl delete volume --all"
 )]
@@ -120,6 +120,12 @@ pub(crate) struct Get {
     /// Leave the headings out
     #[arg(long)]
     pub(crate) no_headers: bool,
+    /// Objects of these files
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    /// Show the type before each name
+    #[arg(long)]
+    pub(crate) show_kind: bool,
     /// Show labels in a last column
     #[arg(long)]
     pub(crate) show_labels: bool,

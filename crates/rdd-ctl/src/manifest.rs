@@ -46,8 +46,13 @@ pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Value>> {
 }
 
 fn take_file(path: &Path, objects: &mut Vec<Value>) -> Result<()> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("the path {:?} cannot be read", path.display()))?;
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let path = path.display();
+            return Err(Error::new(format_args!("the path {path:?} does not exist")));
+        }
+        text => text.with_context(|| format!("the path {:?} cannot be read", path.display()))?,
+    };
     take(&path.display().to_string(), &text, objects)
 }
 

@@ -24,6 +24,21 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// Whether kubectl knows the format and we do not.
+    pub(crate) fn is_foreign(text: &str) -> bool {
+        let name = text.split('=').next().unwrap_or_default();
+        let others = [
+            "custom-columns-file",
+            "go-template",
+            "go-template-file",
+            "jsonpath-as-json",
+            "jsonpath-file",
+            "template",
+            "templatefile",
+        ];
+        others.contains(&name)
+    }
+
     /// Reads `-o`.
     pub(crate) fn parse(text: Option<&str>) -> Result<Self> {
         let Some(text) = text else {

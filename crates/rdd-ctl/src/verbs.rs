@@ -22,6 +22,7 @@ use crate::Target;
 use crate::args::{Cli, Verb};
 use crate::connection::Connection;
 use crate::error::{Error, Result};
+use crate::output::Format;
 
 /// Runs one command line.
 pub(crate) async fn run(words: Vec<OsString>, target: &Target) -> Result<u8> {
@@ -30,6 +31,14 @@ pub(crate) async fn run(words: Vec<OsString>, target: &Target) -> Result<u8> {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &words, target).await,
     };
+    let foreign = match &cli.verb {
+        Verb::Create(create) if !apply::can_create(create) => Some("create"),
+        Verb::Get(get) if get.show.output.as_deref().is_some_and(Format::is_foreign) => Some("get"),
+        _ => None,
+    };
+    if let Some(verb) = foreign.filter(|_| target.kubectl.is_some()) {
+        return pass_on(verb, &words, target).await;
+    }
     let kubeconfig = target.kubeconfig.as_deref();
     if let Verb::Config { what } = &cli.verb {
         config::run(what, cli.common.kubeconfig.as_deref().or(kubeconfig))?;
@@ -59,7 +68,7 @@ pub(crate) async fn run(words: Vec<OsString>, target: &Target) -> Result<u8> {
     Ok(0)
 }
 
-/// Help is printed; a verb that is not here goes to a kubectl; the rest is an error.
+/// Help is printed; a verb or flag that is not here goes to a kubectl; the rest is an error.
 async fn usage(error: &clap::Error, words: &[OsString], target: &Target) -> Result<u8> {
     use clap::error::ErrorKind;
     match error.kind() {
@@ -80,7 +89,9 @@ async fn usage(error: &clap::Error, words: &[OsString], target: &Target) -> Resu
                 .iter()
                 .filter_map(|word| word.to_str())
                 .find(|word| !word.starts_with('-'));
-            if let Some(verb) = verb.filter(|verb| !known.iter().any(|known| known == verb)) {
+            let unknown = |verb: &&str| !known.iter().any(|known| known == verb);
+            let foreign = error.kind() == ErrorKind::UnknownArgument && target.kubectl.is_some();
+            if let Some(verb) = verb.filter(|verb| unknown(verb) || foreign) {
                 return pass_on(verb, words, target).await;
             }
             let text = error.render().to_string();

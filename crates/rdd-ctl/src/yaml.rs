@@ -118,8 +118,8 @@ fn plain(text: &str) -> String {
     let special = text.is_empty()
         || text.starts_with([
             '-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%',
-            '@', '`', ' ', '=', '.',
-        ]) && !(text.starts_with(['-', '.', ':'])
+            '@', '`', ' ', '=',
+        ]) && !(text.starts_with(['-', ':'])
             && text.len() > 1
             && text.as_bytes()[1].is_ascii_alphabetic())
         || text.ends_with([' ', ':'])
@@ -182,9 +182,9 @@ mod tests {
         let value = json!({
             "a": {"b": [1, {"c": "x", "d": null}], "e": {}, "f": []},
             "g": "true", "h": "12", "i": "plain text", "j": "", "k": "a: b", "l": "one\ntwo\n",
-            "m": "2026-01-02T03:04:05Z", "n": true, "o": "-x", "p": "unix:///a", "q": [[1]],
+            "m": "2026-01-02T03:04:05Z", "n": true, "o": "-x", ".": {}, "p": "unix:///a", "q": [[1]],
         });
-        let wanted = "a:\n  b:\n  - 1\n  - c: x\n    d: null\n  e: {}\n  f: []\ng: \"true\"\nh: \"12\"\ni: plain text\nj: \"\"\n\
+        let wanted = ".: {}\na:\n  b:\n  - 1\n  - c: x\n    d: null\n  e: {}\n  f: []\ng: \"true\"\nh: \"12\"\ni: plain text\nj: \"\"\n\
             k: 'a: b'\nl: |\n  one\n  two\nm: \"2026-01-02T03:04:05Z\"\n\"n\": true\no: -x\np: unix:///a\nq:\n- - 1\n";
         assert_eq!(to_string(&value), wanted);
     }

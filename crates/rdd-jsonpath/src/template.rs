@@ -335,7 +335,8 @@ fn nodes(rest: &mut &str, depth: usize) -> Result<Vec<Node>> {
                 Err(bad("end without range"))
             };
         }
-        if let Some(path) = action.strip_prefix("range ") {
+        let range = action.strip_prefix("range");
+        if let Some(path) = range.filter(|rest| rest.starts_with([' ', '.', '[', '$', '@'])) {
             let steps = steps(path.trim(), 0)?;
             nodes.push(Node::Range(steps, self::nodes(rest, depth + 1)?));
         } else if let Some(quote) = action

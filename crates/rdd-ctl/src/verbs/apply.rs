@@ -322,10 +322,10 @@ async fn each(
     for mut object in objects {
         let outcome = async {
             let resource = resources.of(&object)?;
-            place(connection, resource, &mut object);
             let after = if dry_run.client {
                 object.clone()
             } else {
+                place(connection, resource, &mut object);
                 send(resource, &object, &query).await?
             };
             let name = after["metadata"]["name"].as_str().unwrap_or_default();
@@ -343,6 +343,11 @@ async fn each(
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Whether it is one of the forms that need no kubectl.
+pub(crate) fn can_create(create: &Create) -> bool {
+    !create.filename.is_empty() || generated(create).is_ok() || create.words.is_empty()
 }
 
 /// `namespace NAME`, `configmap NAME --from-literal …`, `secret generic NAME --from-literal …`.

@@ -64,7 +64,16 @@ pub(crate) async fn patch(connection: &Connection, patch: &Patch) -> Result<()> 
         let address = format!("{path}?{}&fieldManager=kubectl-patch", dry_run.query());
         let after = connection
             .send(Method::PATCH, &address, JSON, Some((media, document)))
-            .await?;
+            .await
+            .map_err(|error| match error {
+                Error::Server(status) if status["code"] == 415 => Error::new(format_args!(
+                    "{media} is not supported by {}, Kind={}: {}; choose another --type",
+                    wanted.resource.api_version(),
+                    wanted.resource.kind,
+                    status["message"].as_str().unwrap_or_default()
+                )),
+                error => error,
+            })?;
         if format.is_table() {
             let same = before["metadata"]["resourceVersion"]
                 == after["metadata"]["resourceVersion"]
@@ -133,8 +142,7 @@ pub(crate) async fn marks(connection: &Connection, marks: &Marks, field: &str) -
                     .filter(|old| !value.is_null() && value != old)
                 {
                     return Err(Error::new(format_args!(
-                        "{:?} already has a value ({old}), and --overwrite is false",
-                        key
+                        "'{key}' already has a value ({old}), and --overwrite is false"
                     )));
                 }
             }

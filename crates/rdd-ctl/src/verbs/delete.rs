@@ -142,7 +142,16 @@ async fn one(
         } else {
             ""
         };
-        println!("{kind} {name:?}{force} deleted{}", dry_run.suffix());
+        let place = match path.split_once("/namespaces/") {
+            Some((_, rest)) if resource.namespaced => {
+                format!(
+                    " from {} namespace",
+                    rest.split('/').next().unwrap_or_default()
+                )
+            }
+            _ => String::new(),
+        };
+        println!("{kind} {name:?}{force} deleted{place}{}", dry_run.suffix());
     }
     Ok(answer)
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::Get;
 use crate::connection::{Connection, JSON, TABLE, escape};
 use crate::error::{Error, Result};
+use crate::manifest;
 use crate::output::{Format, list, without_managed_fields};
 use crate::resources::{Resource, Resources};
 use crate::table::{Table, terminal_width};
@@ -24,7 +25,7 @@ pub(crate) async fn run(connection: &Connection, get: &Get) -> Result<()> {
     }
     let format = Format::parse(get.show.output.as_deref())?;
     let resources = Resources::discover(connection).await?;
-    let mut wanted = targets::parse(&resources, &get.words)?;
+    let mut wanted = wanted(&resources, get)?;
     for one in &mut wanted {
         if let Some(name) = &one.name {
             one.name = Some(targets::real_name(connection, one.resource, name).await?);
@@ -41,6 +42,33 @@ pub(crate) async fn run(connection: &Connection, get: &Get) -> Result<()> {
     } else {
         documents(connection, get, &format, &wanted).await
     }
+}
+
+/// What words or files name.
+fn wanted<'a>(resources: &'a Resources, get: &Get) -> Result<Vec<Wanted<'a>>> {
+    if get.filename.is_empty() {
+        let wanted = targets::parse(resources, &get.words)?;
+        if get.select.selector.is_some() && wanted.iter().any(|one| one.name.is_some()) {
+            return Err(Error::new(
+                "name cannot be provided when a selector is specified",
+            ));
+        }
+        return Ok(wanted);
+    }
+    if !get.words.is_empty() {
+        return Err(Error::new(
+            "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
+        ));
+    }
+    let objects = manifest::read(&get.filename)?;
+    let wanted = objects.iter().map(|object| {
+        let name = object["metadata"]["name"].as_str();
+        Ok(Wanted {
+            resource: resources.of(object)?,
+            name: Some(name.unwrap_or_default().to_owned()),
+        })
+    });
+    wanted.collect()
 }
 
 /// Path and query of what is wanted.
@@ -174,7 +202,7 @@ async fn tables(
     };
     let kinds: std::collections::BTreeSet<String> =
         wanted.iter().map(|one| one.resource.qualified()).collect();
-    let prefix = kinds.len() > 1;
+    let prefix = get.show_kind || kinds.len() > 1;
     let mut shown = 0;
     let mut failed = None;
     let mut printed: Option<&Resource> = None;

@@ -18,7 +18,7 @@ pub(crate) struct Wanted<'a> {
 pub(crate) fn parse<'a>(resources: &'a Resources, words: &[String]) -> Result<Vec<Wanted<'a>>> {
     let Some(first) = words.first() else {
         return Err(Error::new(
-            "you must specify the type of resource, such as `containers`; see `api-resources`",
+            "Required resource not specified; see `api-resources`, and name one, such as `get containers`",
         ));
     };
     if words.iter().any(|word| word.contains('/')) {

@@ -167,6 +167,10 @@ pub(crate) async fn run(connection: &Connection, wait: &Wait) -> Result<()> {
                     .and_then(|object| object["metadata"]["uid"].as_str())
                     .map(str::to_owned);
             }
+            if matches!(goal, Goal::Delete) && found.is_none() && uid.is_none() {
+                // It was not there to begin with.
+                break;
+            }
             let met = goal.is_met(found.as_ref()) || (matches!(goal, Goal::Delete) && !same);
             if met {
                 println!("{} condition met", resource.named(&name));
