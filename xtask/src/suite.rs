@@ -28,6 +28,8 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
     let kubectl = setup::debian_kubectl(install)?;
     let node = setup::node_clients(install)?;
     steps.step("dependencies", || {
+        // A new machine has no sources yet, and cargo-deny must not look for them in the network.
+        run(cargo().args(["fetch", "--quiet", "--locked"]))?;
         run(Command::new(&deny).current_dir(root()).args([
             "--offline",
             "check",
