@@ -57,6 +57,15 @@ pub enum Error {
     Store(#[from] rdd_store::Error),
 }
 
+/// Why a worker has to try something again.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the store failed: {0}")]
+    Store(#[from] rdd_store::Error),
+    #[error("the server refused: {0}")]
+    Refused(#[from] kube::Error),
+}
+
 /// Serves the definitions that are in the store already; to be called before the
 /// server's first request.
 ///

@@ -7,9 +7,9 @@ use rdd_store::{KeyRange, ReadAt, Store};
 use serde_json::{Value, json};
 
 use super::{
-    Workers,
+    Failure, Workers,
     front_door::{FrontDoor, Manager},
-    queue::Queue,
+    queue::{Queue, Reconcile},
 };
 use crate::{admission::LabelSelector, auth::rbac::bootstrap, object};
 
@@ -49,33 +49,8 @@ impl Inbox {
     }
 }
 
-impl Worker {
-    pub(super) fn new(workers: &Workers, front_door: Arc<FrontDoor>) -> Self {
-        Self {
-            store: Arc::clone(&workers.store),
-            front_door,
-            queue: Arc::new(Queue::new(workers.metrics.queue("aggregation"))),
-        }
-    }
-
-    pub(super) fn inbox(&self) -> Inbox {
-        Inbox(Arc::clone(&self.queue))
-    }
-
-    pub(super) async fn run(self) {
-        loop {
-            self.queue.next().await;
-            match self.reconcile().await {
-                Ok(()) => self.queue.done(&()),
-                Err(error) => {
-                    tracing::debug!(%error, "aggregated roles will be tried again");
-                    self.queue.retry(());
-                }
-            }
-        }
-    }
-
-    async fn reconcile(&self) -> Result<(), AggregationError> {
+impl Reconcile<()> for Worker {
+    async fn reconcile(&self, (): &()) -> Result<(), Failure> {
         let range = KeyRange::prefix(CLUSTER_ROLES);
         let page = self.store.list(&range, ReadAt::Latest, None).await?;
         let roles: Vec<Value> = page
@@ -106,12 +81,22 @@ impl Worker {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum AggregationError {
-    #[error("the store failed")]
-    Store(#[from] rdd_store::Error),
-    #[error("the server refused")]
-    Server(#[from] kube::Error),
+impl Worker {
+    pub(super) fn new(workers: &Workers, front_door: Arc<FrontDoor>) -> Self {
+        Self {
+            store: Arc::clone(&workers.store),
+            front_door,
+            queue: Arc::new(Queue::new(workers.metrics.queue("aggregation"))),
+        }
+    }
+
+    pub(super) fn inbox(&self) -> Inbox {
+        Inbox(Arc::clone(&self.queue))
+    }
+
+    pub(super) async fn run(self) {
+        self.queue.work(&self).await;
+    }
 }
 
 /// The rules of all other roles that any of the selectors takes, each once, in the order

@@ -7,7 +7,7 @@ use rdd_store::{KeyRange, ReadAt, Store};
 use serde_json::{Value, json};
 
 use super::{
-    Workers,
+    Failure, Workers,
     front_door::{FrontDoor, Manager},
 };
 use crate::{
@@ -35,14 +35,6 @@ pub(super) struct Worker {
     front_door: Arc<FrontDoor>,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("the store failed")]
-    Store(#[from] rdd_store::Error),
-    #[error("the server refused")]
-    Refused(#[from] kube::Error),
-}
-
 impl Worker {
     pub(super) fn new(workers: &Workers, front_door: Arc<FrontDoor>) -> Self {
         Self {
@@ -67,7 +59,7 @@ impl Worker {
         }
     }
 
-    async fn reconcile(&self) -> Result<(), Error> {
+    async fn reconcile(&self) -> Result<(), Failure> {
         let mut wanted = wanted(&self.catalog);
         let page = self
             .store

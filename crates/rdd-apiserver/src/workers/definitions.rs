@@ -7,10 +7,10 @@ use rdd_store::{Entry, Key, ReadAt, Store};
 use serde_json::Value;
 
 use super::{
-    Workers,
+    Failure, Workers,
     feed::DEFINITIONS,
     front_door::{self, FrontDoor, Manager},
-    queue::Queue,
+    queue::{Queue, Reconcile},
 };
 use crate::{
     catalog::{
@@ -59,12 +59,24 @@ impl Inbox {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("the store failed")]
-    Store(#[from] rdd_store::Error),
-    #[error("the server refused")]
-    Refused(#[from] kube::Error),
+impl Reconcile<String> for Worker {
+    async fn reconcile(&self, name: &String) -> Result<(), Failure> {
+        let Some(object) = self.read(name).await? else {
+            self.waiting.lock().retain(|_, waiting| waiting != name);
+            return Ok(());
+        };
+        if is_deleting(&object) {
+            return self.empty(name, object).await;
+        }
+        let Some(next) = self.judged(name, &object) else {
+            return Ok(());
+        };
+        if next == object {
+            return Ok(());
+        }
+        // The write comes back through the feed, and with it what is left to do.
+        self.write_status(&next).await
+    }
 }
 
 impl Worker {
@@ -87,25 +99,16 @@ impl Worker {
     }
 
     pub(super) async fn run(self) {
-        loop {
-            let name = self.queue.next().await;
-            match self.reconcile(&name).await {
-                Ok(()) => self.queue.done(&name),
-                Err(error) => {
-                    tracing::debug!(definition = %name, %error, "definition will be tried again");
-                    self.queue.retry(name);
-                }
-            }
-        }
+        self.queue.work(&self).await;
     }
 
-    async fn read(&self, name: &str) -> Result<Option<Value>, Error> {
+    async fn read(&self, name: &str) -> Result<Option<Value>, Failure> {
         let key = Key::new(format!("{DEFINITIONS}{name}"));
         let entry = self.store.get(&key).await?;
         Ok(entry.and_then(|entry| object::parse_entry(&entry).ok()))
     }
 
-    async fn write_status(&self, object: &Value) -> Result<(), Error> {
+    async fn write_status(&self, object: &Value) -> Result<(), Failure> {
         let path = format!(
             "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}/status",
             meta(object, "name")
@@ -114,24 +117,6 @@ impl Worker {
             .replace(Manager::Server, &path, object)
             .await?;
         Ok(())
-    }
-
-    async fn reconcile(&self, name: &str) -> Result<(), Error> {
-        let Some(object) = self.read(name).await? else {
-            self.waiting.lock().retain(|_, waiting| waiting != name);
-            return Ok(());
-        };
-        if is_deleting(&object) {
-            return self.empty(name, object).await;
-        }
-        let Some(next) = self.judged(name, &object) else {
-            return Ok(());
-        };
-        if next == object {
-            return Ok(());
-        }
-        // The write comes back through the feed, and with it what is left to do.
-        self.write_status(&next).await
     }
 
     /// The definition with the status that was decided on.
@@ -178,7 +163,7 @@ impl Worker {
 
     /// Deletes the objects of a definition that is being deleted, and lets it go when
     /// there are none left.
-    async fn empty(&self, name: &str, mut object: Value) -> Result<(), Error> {
+    async fn empty(&self, name: &str, mut object: Value) -> Result<(), Failure> {
         if !finalizers(&object).any(|finalizer| finalizer == crd::FINALIZER) {
             return Ok(());
         }
@@ -227,12 +212,12 @@ impl Worker {
         Ok(())
     }
 
-    async fn objects(&self, prefix: &str) -> Result<Vec<Entry>, Error> {
+    async fn objects(&self, prefix: &str) -> Result<Vec<Entry>, Failure> {
         let range = rdd_store::KeyRange::prefix(prefix);
         Ok(self.store.list(&range, ReadAt::Latest, None).await?.entries)
     }
 
-    async fn delete_objects(&self, name: &str, prefix: &str) -> Result<(), Error> {
+    async fn delete_objects(&self, name: &str, prefix: &str) -> Result<(), Failure> {
         let entries = self.objects(prefix).await?;
         let catalog = self.catalog.load();
         let served = catalog.resources().find(|resource| belongs(resource, name));

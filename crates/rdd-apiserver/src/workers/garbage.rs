@@ -24,9 +24,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Workers,
+    Failure, Workers,
     front_door::{self, FrontDoor, Manager},
-    queue::Queue,
+    queue::{Queue, Reconcile},
 };
 use crate::catalog::{Catalog, CatalogHandle, Resource};
 
@@ -280,12 +280,13 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("the store failed")]
-    Store(#[from] rdd_store::Error),
-    #[error("the server refused")]
-    Refused(#[from] kube::Error),
+impl Reconcile<Item> for Worker {
+    async fn reconcile(&self, item: &Item) -> Result<(), Failure> {
+        match item {
+            Item::Dependent(key) => self.dependent(key).await,
+            Item::Owner(key) => self.owner(key).await,
+        }
+    }
 }
 
 impl Worker {
@@ -307,23 +308,10 @@ impl Worker {
     }
 
     pub(super) async fn run(self) {
-        loop {
-            let item = self.queue.next().await;
-            let done = match &item {
-                Item::Dependent(key) => self.dependent(key).await,
-                Item::Owner(key) => self.owner(key).await,
-            };
-            match done {
-                Ok(()) => self.queue.done(&item),
-                Err(error) => {
-                    tracing::debug!(?item, %error, "garbage collection will be tried again");
-                    self.queue.retry(item);
-                }
-            }
-        }
+        self.queue.work(&self).await;
     }
 
-    async fn read(&self, key: &Key) -> Result<Option<(Entry, Object)>, Error> {
+    async fn read(&self, key: &Key) -> Result<Option<(Entry, Object)>, Failure> {
         let entry = self.store.get(key).await?;
         Ok(entry.and_then(|entry| {
             let object = Object::parse(&entry)?;
@@ -331,7 +319,7 @@ impl Worker {
         }))
     }
 
-    async fn dependent(&self, key: &Key) -> Result<(), Error> {
+    async fn dependent(&self, key: &Key) -> Result<(), Failure> {
         let Some((entry, object)) = self.read(key).await? else {
             return Ok(());
         };
@@ -398,7 +386,7 @@ impl Worker {
         catalog: &Catalog,
         dependent: &Object,
         owner: &Owner,
-    ) -> Result<State, Error> {
+    ) -> Result<State, Failure> {
         let Some(resource) = resource_of(catalog, &owner.api_version, &owner.kind) else {
             return Ok(State::Unknown);
         };
@@ -421,7 +409,7 @@ impl Worker {
         path: &str,
         entry: &Entry,
         dead: impl Fn(&str) -> bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Failure> {
         let Ok(object) = crate::object::parse_entry(entry) else {
             return Ok(());
         };
@@ -444,7 +432,7 @@ impl Worker {
     }
 
     /// Lets an owner that is being deleted go once its dependents are orphaned or gone.
-    async fn owner(&self, key: &Key) -> Result<(), Error> {
+    async fn owner(&self, key: &Key) -> Result<(), Failure> {
         let Some((entry, object)) = self.read(key).await? else {
             return Ok(());
         };
@@ -509,7 +497,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn dependents_of(&self, uid: &str) -> Result<Vec<(Entry, Object)>, Error> {
+    async fn dependents_of(&self, uid: &str) -> Result<Vec<(Entry, Object)>, Failure> {
         let keys: Vec<Key> = {
             let graph = self.graph.lock();
             graph

@@ -11,10 +11,10 @@ use rdd_store::{Entry, Key, ReadAt, Store};
 use serde_json::{Value, json};
 
 use super::{
-    Workers,
+    Failure, Workers,
     feed::NAMESPACES,
     front_door::{self, FrontDoor, Manager},
-    queue::Queue,
+    queue::{Queue, Reconcile},
 };
 use crate::{
     catalog::{CatalogHandle, Resource, Verb, builtin::FINALIZER, crd::conditions},
@@ -107,14 +107,6 @@ fn root_ca_of(key: &str) -> Option<&str> {
     (name == ROOT_CA).then_some(namespace)
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("the store failed")]
-    Store(#[from] rdd_store::Error),
-    #[error("the server refused")]
-    Refused(#[from] kube::Error),
-}
-
 /// What is left in a Namespace.
 #[derive(Default)]
 struct Left {
@@ -124,6 +116,16 @@ struct Left {
     finalizers: BTreeMap<String, usize>,
     /// Deletions that the server refused.
     problems: Vec<String>,
+}
+
+impl Reconcile<String> for Worker {
+    async fn reconcile(&self, name: &String) -> Result<(), Failure> {
+        match self.get(format!("{NAMESPACES}{name}")).await? {
+            None => Ok(()),
+            Some(namespace) if is_deleting(&namespace) => self.empty(name, namespace).await,
+            Some(_) => self.furnish(name).await,
+        }
+    }
 }
 
 impl Worker {
@@ -146,33 +148,16 @@ impl Worker {
     }
 
     pub(super) async fn run(self) {
-        loop {
-            let name = self.queue.next().await;
-            match self.reconcile(&name).await {
-                Ok(()) => self.queue.done(&name),
-                Err(error) => {
-                    tracing::debug!(namespace = %name, %error, "namespace will be tried again");
-                    self.queue.retry(name);
-                }
-            }
-        }
+        self.queue.work(&self).await;
     }
 
-    async fn get(&self, key: String) -> Result<Option<Value>, Error> {
+    async fn get(&self, key: String) -> Result<Option<Value>, Failure> {
         let entry = self.store.get(&Key::new(key)).await?;
         Ok(entry.and_then(|entry| object::parse_entry(&entry).ok()))
     }
 
-    async fn reconcile(&self, name: &str) -> Result<(), Error> {
-        match self.get(format!("{NAMESPACES}{name}")).await? {
-            None => Ok(()),
-            Some(namespace) if is_deleting(&namespace) => self.empty(name, namespace).await,
-            Some(_) => self.furnish(name).await,
-        }
-    }
-
     /// The default account and the root CA.
-    async fn furnish(&self, namespace: &str) -> Result<(), Error> {
+    async fn furnish(&self, namespace: &str) -> Result<(), Failure> {
         let account = self
             .get(format!("/registry/serviceaccounts/{namespace}/default"))
             .await?;
@@ -218,7 +203,7 @@ impl Worker {
 
     /// Deletes what is in a Namespace, says how far that has come, and lets it go when
     /// nothing is left.
-    async fn empty(&self, name: &str, mut namespace: Value) -> Result<(), Error> {
+    async fn empty(&self, name: &str, mut namespace: Value) -> Result<(), Failure> {
         let finalizers = namespace["spec"]["finalizers"].as_array();
         let rest: Vec<Value> = match finalizers {
             Some(all) if all.iter().any(|finalizer| finalizer == FINALIZER) => {
@@ -249,7 +234,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn delete_content(&self, namespace: &str) -> Result<Left, Error> {
+    async fn delete_content(&self, namespace: &str) -> Result<Left, Failure> {
         let catalog = self.catalog.load();
         let mut seen = BTreeSet::new();
         let mut left = Left::default();
@@ -290,7 +275,7 @@ impl Worker {
         resource: &Resource,
         namespace: &str,
         limit: Option<usize>,
-    ) -> Result<Vec<Entry>, Error> {
+    ) -> Result<Vec<Entry>, Failure> {
         let range = resource.range(Some(namespace));
         Ok(self
             .store
