@@ -480,6 +480,9 @@ pub trait Strategy: Send + Sync + 'static {
     /// Resets what a client may not set on create (the status, …).
     fn prepare_create(&self, _cx: &WriteContext<'_>, _object: &mut Value) {}
 
+    /// Completes a new object that was found valid, now that its name is known.
+    fn canonicalize(&self, _object: &mut Value) {}
+
     /// Resets what this endpoint may not change, and moves `metadata.generation`.
     fn prepare_update(&self, _cx: &WriteContext<'_>, _object: &mut Value, _old: &Value) {}
 

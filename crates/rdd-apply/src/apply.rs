@@ -75,13 +75,7 @@ pub fn apply(
     config: &Value,
     request: &Apply<'_>,
 ) -> Result<Value, ApplyError> {
-    check_config(config, request)?;
-    if let Some(live) = live {
-        // What is stored may hold duplicates, which the applier can cure.
-        let mut errors = check(request.place(), live);
-        errors.retain(|error| !error.contains(": duplicate entries for key "));
-        refuse("live", live, &errors)?;
-    }
+    check_type(config, request)?;
     let nothing = json!({});
     let stored = live
         .and_then(|live| live.pointer("/metadata/managedFields"))
@@ -90,12 +84,34 @@ pub fn apply(
         .map_err(|error| ApplyError::Type(format!("failed to decode managed fields: {error}")))?;
     let update = request.as_update();
     let gone = |error: Untrackable| ApplyError::Type(error.to_string());
+    let place = request.place();
+    // What is stored may hold duplicates, which the applier can cure.
+    let live_errors = live.map_or_else(Vec::new, |live| {
+        let mut errors = check(place, live);
+        errors.retain(|error| !error.contains(": duplicate entries for key "));
+        errors
+    });
     if managed.entries.is_empty()
         && let Some(live) = live
     {
+        let role = "failed to create manager for existing fields: failed to convert new object";
+        refuse(role, " to smd typed", live, &live_errors)?;
         managed
             .record_before_first_apply(live, &update)
             .map_err(gone)?;
+    }
+    if config
+        .pointer("/metadata/managedFields")
+        .is_some_and(|entries| !entries.is_null())
+    {
+        return Err(ApplyError::BadRequest(
+            "metadata.managedFields must be nil".to_owned(),
+        ));
+    }
+    let errors = check(place, config);
+    refuse("failed to create typed patch object", "", config, &errors)?;
+    if let Some(live) = live {
+        refuse("failed to create typed live object", "", live, &live_errors)?;
     }
     managed.check_versions(&update).map_err(gone)?;
     managed.reconcile(request.schema);
@@ -142,29 +158,19 @@ impl<'a> Apply<'a> {
     }
 }
 
-fn check_config(config: &Value, request: &Apply<'_>) -> Result<(), ApplyError> {
-    let text = |pointer: &str| {
-        let value = config.pointer(pointer);
-        value.and_then(Value::as_str).unwrap_or_default()
-    };
-    let (api_version, kind) = (text("/apiVersion"), text("/kind"));
+fn check_type(config: &Value, request: &Apply<'_>) -> Result<(), ApplyError> {
+    let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
     if api_version != request.api_version || kind != request.kind {
         let message = format!("invalid object type: {}", type_text(api_version, kind));
         return Err(ApplyError::BadRequest(message));
     }
-    if config
-        .pointer("/metadata/managedFields")
-        .is_some_and(|entries| !entries.is_null())
-    {
-        return Err(ApplyError::BadRequest(
-            "metadata.managedFields must be nil".to_owned(),
-        ));
-    }
-    refuse("patch", config, &check(request.place(), config))
+    Ok(())
 }
 
-/// Refuses an object that does not fit the schema, if there are errors.
-fn refuse(role: &str, object: &Value, errors: &[String]) -> Result<(), ApplyError> {
+/// Refuses an object that does not fit the schema, if there are errors. The text begins
+/// with what failed, then names the object, then says how.
+fn refuse(failed: &str, how: &str, object: &Value, errors: &[String]) -> Result<(), ApplyError> {
     let errors = match errors {
         [] => return Ok(()),
         [error] => error.clone(),
@@ -175,7 +181,7 @@ fn refuse(role: &str, object: &Value, errors: &[String]) -> Result<(), ApplyErro
         value.and_then(Value::as_str).unwrap_or_default()
     };
     Err(ApplyError::Type(format!(
-        "failed to create typed {role} object ({}/{}; {}): {errors}",
+        "{failed} ({}/{}; {}){how}: {errors}",
         text("/metadata/namespace"),
         text("/metadata/name"),
         type_text(text("/apiVersion"), text("/kind")),

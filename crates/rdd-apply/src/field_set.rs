@@ -171,7 +171,8 @@ impl FieldSet {
         set
     }
 
-    /// The text of each path, in order: `.spec.ports[port=80,proto="TCP"].name`.
+    /// The text of each path, what a container holds before what is below it:
+    /// `.spec.ports[port=80,proto="TCP"].name`.
     #[must_use]
     pub fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
@@ -181,11 +182,11 @@ impl FieldSet {
 
     fn collect_paths(&self, prefix: &mut String, paths: &mut Vec<String>) {
         let length = prefix.len();
+        for (step, _) in self.steps.iter().filter(|(_, node)| node.member) {
+            paths.push(format!("{prefix}{}", step_text(step)));
+        }
         for (step, node) in &self.steps {
             prefix.push_str(&step_text(step));
-            if node.member {
-                paths.push(prefix.clone());
-            }
             node.below.collect_paths(prefix, paths);
             prefix.truncate(length);
         }

@@ -60,26 +60,54 @@ impl Pointer {
     }
 }
 
+/// Which of kube-apiserver's two decoders reads a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoder {
+    /// The one that also looks for fields that no operation has.
+    Strict,
+    /// The one of `fieldValidation=Ignore`: an operation of wrong types is one that never applies.
+    Lax,
+}
+
 impl JsonPatch {
-    /// Reads a patch document. `null` is the patch that does nothing.
+    /// Reads a patch document. `null` is the patch that does nothing. The second part of the
+    /// answer is the paths of members that no operation has, such as `[0].values`.
     ///
     /// # Errors
-    /// [`JsonPatchError::Malformed`] with the text of Go's decoder, or
+    /// [`JsonPatchError::Malformed`] with the text of kube-apiserver, or
     /// [`JsonPatchError::TooManyOperations`].
-    pub fn parse(document: &Value) -> Result<Self, JsonPatchError> {
+    pub fn parse(
+        document: &Value,
+        decoder: Decoder,
+    ) -> Result<(Self, Vec<String>), JsonPatchError> {
         let operations = match document {
-            Value::Null => return Ok(Self(Vec::new())),
+            Value::Null => return Ok((Self(Vec::new()), Vec::new())),
             Value::Array(operations) => operations,
-            other => return Err(mistyped(other, "[]handlers.jsonPatchOp")),
+            other => {
+                let wanted = ["[]handlers.jsonPatchOp", "jsonpatch.Patch"];
+                return Err(mistyped(other, wanted, decoder));
+            }
         };
+        let read: Vec<Operation> = operations
+            .iter()
+            .map(|document| operation(document, decoder))
+            .collect::<Result<_, _>>()?;
         if operations.len() > OPERATIONS_MAX {
             return Err(JsonPatchError::TooManyOperations(operations.len()));
         }
-        operations
-            .iter()
-            .map(operation)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let mut unknown = Vec::new();
+        if decoder == Decoder::Strict {
+            for (at, fields) in operations.iter().enumerate() {
+                let names = fields.as_object().into_iter().flatten();
+                let names = names.map(|(name, _)| name);
+                unknown.extend(
+                    names
+                        .filter(|name| !matches!(&***name, "op" | "path" | "from" | "value"))
+                        .map(|name| format!("[{at}].{name}")),
+                );
+            }
+        }
+        Ok((Self(read), unknown))
     }
 
     /// Applies every operation in order; the object is left half-patched on an error.
@@ -95,11 +123,13 @@ impl JsonPatch {
     }
 }
 
-fn mistyped(value: &Value, wanted: &str) -> JsonPatchError {
-    JsonPatchError::Malformed(format!(
-        "json: cannot unmarshal {} into Go value of type {wanted}",
-        go_kind(value)
-    ))
+fn mistyped(value: &Value, wanted: [&str; 2], decoder: Decoder) -> JsonPatchError {
+    let found = go_kind(value);
+    let text = |wanted| format!("json: cannot unmarshal {found} into Go value of type {wanted}");
+    JsonPatchError::Malformed(match decoder {
+        Decoder::Strict => format!("error decoding patch: {}", text(wanted[0])),
+        Decoder::Lax => text(wanted[1]),
+    })
 }
 
 fn go_kind(value: &Value) -> &'static str {
@@ -113,17 +143,21 @@ fn go_kind(value: &Value) -> &'static str {
     }
 }
 
-fn operation(document: &Value) -> Result<Operation, JsonPatchError> {
+fn operation(document: &Value, decoder: Decoder) -> Result<Operation, JsonPatchError> {
     let fields = match document {
         Value::Object(fields) => fields,
         Value::Null => return Ok(Operation::Impossible),
-        other => return Err(mistyped(other, "handlers.jsonPatchOp")),
+        other => {
+            let wanted = ["handlers.jsonPatchOp", "jsonpatch.Operation"];
+            return Err(mistyped(other, wanted, decoder));
+        }
     };
     let text = |name: &str| match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) if decoder == Decoder::Lax => Ok(None),
         Some(other) => Err(JsonPatchError::Malformed(format!(
-            "json: cannot unmarshal {} into Go struct field jsonPatchOp.{name} of type string",
+            "error decoding patch: json: cannot unmarshal {} into Go struct field jsonPatchOp.{name} of type string",
             go_kind(other)
         ))),
     };
@@ -309,7 +343,8 @@ mod tests {
 
     fn patched(object: &Value, patch: &Value) -> Result<Value, JsonPatchError> {
         let mut object = object.clone();
-        JsonPatch::parse(patch)?.apply(&mut object)?;
+        let (patch, _) = JsonPatch::parse(patch, Decoder::Strict)?;
+        patch.apply(&mut object)?;
         Ok(object)
     }
 
@@ -430,19 +465,56 @@ mod tests {
 
     #[test]
     fn what_is_no_patch_is_refused() {
-        let malformed = |document: &Value| JsonPatch::parse(document).map(|_| ());
-        assert!(
-            matches!(malformed(&json!({"op": "add"})), Err(JsonPatchError::Malformed(text))
-            if text == "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
+        let parse = |document: &Value, decoder| JsonPatch::parse(document, decoder).map(|_| ());
+        let check = |document: Value, decoder, text: &str| {
+            let error = parse(&document, decoder).expect_err(text);
+            assert_eq!(error.to_string(), text);
+        };
+        check(
+            json!({"op": "add"}),
+            Decoder::Strict,
+            "error decoding patch: json: cannot unmarshal object into Go value of type \
+             []handlers.jsonPatchOp",
         );
-        assert!(
-            matches!(malformed(&json!(["x"])), Err(JsonPatchError::Malformed(text))
-            if text == "json: cannot unmarshal string into Go value of type handlers.jsonPatchOp")
+        check(
+            json!(["x"]),
+            Decoder::Strict,
+            "error decoding patch: json: cannot unmarshal string into Go value of type \
+             handlers.jsonPatchOp",
         );
-        assert_eq!(malformed(&json!(null)), Ok(()));
+        check(
+            json!([{"op": 5}]),
+            Decoder::Strict,
+            "error decoding patch: json: cannot unmarshal number into Go struct field \
+             jsonPatchOp.op of type string",
+        );
+        check(
+            json!([1]),
+            Decoder::Lax,
+            "json: cannot unmarshal number into Go value of type jsonpatch.Operation",
+        );
         assert_eq!(
-            malformed(&Value::Array(vec![json!({}); OPERATIONS_MAX + 1])),
+            parse(&json!([{"op": 5, "path": "/a"}]), Decoder::Lax),
+            Ok(())
+        );
+        assert_eq!(parse(&json!(null), Decoder::Strict), Ok(()));
+        assert_eq!(
+            parse(
+                &Value::Array(vec![json!({}); OPERATIONS_MAX + 1]),
+                Decoder::Strict
+            ),
             Err(JsonPatchError::TooManyOperations(OPERATIONS_MAX + 1))
         );
+    }
+
+    #[test]
+    fn members_that_no_operation_has_are_told() {
+        let document = json!([{"op": "test", "path": "/a", "zz": 1}, {"OP": 1}]);
+        let unknown = |decoder| JsonPatch::parse(&document, decoder).map(|(_, unknown)| unknown);
+        assert_eq!(
+            unknown(Decoder::Strict),
+            Ok(vec!["[0].zz".to_owned(), "[1].OP".to_owned()])
+        );
+        assert_eq!(unknown(Decoder::Lax), Ok(Vec::new()));
     }
 }

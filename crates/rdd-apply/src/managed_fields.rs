@@ -105,27 +105,18 @@ pub(crate) enum Untrackable {
 /// untracked until the next apply.
 pub fn track_update(live: Option<&Value>, new: &mut Value, update: &Update<'_>) {
     let sent = take(new);
-    let mut managed = match live {
-        None => Managed::default(),
-        Some(live) => {
-            let stored = || {
-                Managed::decode(
-                    live.pointer("/metadata/managedFields")
-                        .unwrap_or(&Value::Null),
-                )
-                .unwrap_or_default()
-            };
-            if update.subresource.is_empty() {
-                if resets(&sent, update.custom) {
-                    return;
-                }
-                match Managed::decode(&sent) {
-                    Ok(managed) if !managed.entries.is_empty() => managed,
-                    _ => stored(),
-                }
-            } else {
-                stored()
-            }
+    let stored = || {
+        let stored = live.and_then(|live| live.pointer("/metadata/managedFields"));
+        Managed::decode(stored.unwrap_or(&Value::Null)).unwrap_or_default()
+    };
+    let mut managed = if !update.subresource.is_empty() {
+        stored()
+    } else if resets(&sent, update.custom) {
+        Managed::default()
+    } else {
+        match Managed::decode(&sent) {
+            Ok(managed) if !managed.entries.is_empty() => managed,
+            _ => stored(),
         }
     };
     if live.is_some() && managed.entries.is_empty() {

@@ -94,9 +94,9 @@ fn merge_map(
         Shape::Map(fields) => Some(fields),
         _ => None,
     };
-    order_lists(live, patch, fields.as_ref())?;
+    let ordered = order_lists(live, patch, fields.as_ref())?;
     for (name, change) in patch {
-        if name == RETAIN_KEYS || name.starts_with(ORDER_PREFIX) {
+        if name == RETAIN_KEYS || name.starts_with(ORDER_PREFIX) || ordered.contains(&**name) {
             continue;
         }
         if let Some(field) = name.strip_prefix(DELETE_PREFIX) {
@@ -114,59 +114,56 @@ fn merge_map(
                 merge_map(live, change, child)?;
             }
             (Some(Value::Array(items)), Value::Array(changes)) => {
-                merge_list(
-                    items,
-                    changes,
-                    child,
-                    patch.get(&format!("{ORDER_PREFIX}{name}")),
-                )?;
+                merge_list(items, changes, child)?;
             }
-            _ => {
-                live.insert(name.clone(), fresh(change));
-            }
+            _ => match without_directives(&without_nulls(change)) {
+                Some(value) => {
+                    live.insert(name.clone(), value);
+                }
+                None => {
+                    live.remove(name);
+                }
+            },
         }
     }
     Ok(())
 }
 
-/// A value that meets nothing live: nulls and directives say nothing.
-fn fresh(change: &Value) -> Value {
+/// A value that meets nothing live: nulls say nothing.
+fn without_nulls(change: &Value) -> Value {
     match change {
         Value::Object(fields) => {
-            if fields.get(DIRECTIVE).is_some_and(|word| word == "delete") {
-                return Value::Object(Map::new());
-            }
             let kept = fields
                 .iter()
-                .filter(|(name, value)| !value.is_null() && !is_directive(name))
-                .map(|(name, value)| (name.clone(), fresh(value)));
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name.clone(), without_nulls(value)));
             Value::Object(kept.collect())
         }
-        Value::Array(items) => {
-            let kept = items
-                .iter()
-                .filter(|item| item.get(DIRECTIVE).is_none())
-                .map(|item| match item {
-                    Value::Object(fields) => {
-                        let kept = fields
-                            .iter()
-                            .filter(|(name, _)| !is_directive(name))
-                            .map(|(name, value)| (name.clone(), value.clone()));
-                        Value::Object(kept.collect())
-                    }
-                    other => other.clone(),
-                });
-            Value::Array(kept.collect())
-        }
+        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
         other => other.clone(),
     }
 }
 
-fn is_directive(name: &str) -> bool {
-    name == DIRECTIVE
-        || name == RETAIN_KEYS
-        || name.starts_with(DELETE_PREFIX)
-        || name.starts_with(ORDER_PREFIX)
+/// A value that meets nothing live, without the maps that hold a `$patch`.
+fn without_directives(change: &Value) -> Option<Value> {
+    match change {
+        Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
+        Value::Object(fields) => {
+            let kept = fields
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), without_directives(value)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        Value::Array(items) => Some(Value::Array(
+            items.iter().filter_map(without_directives).collect(),
+        )),
+        other => Some(other.clone()),
+    }
+}
+
+/// Whether a member says something about the list of the same name.
+fn is_about_list(name: &str) -> bool {
+    name.starts_with(DELETE_PREFIX) || name.starts_with(ORDER_PREFIX)
 }
 
 fn retain_keys(live: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<()> {
@@ -181,7 +178,10 @@ fn retain_keys(live: &mut Map<String, Value>, patch: &Map<String, Value>) -> Res
         .filter_map(Value::as_str)
         .collect();
     let stray = patch.iter().any(|(name, value)| {
-        !value.is_null() && !is_directive(name) && !keys.contains(name.as_str())
+        !value.is_null()
+            && name != RETAIN_KEYS
+            && !is_about_list(name)
+            && !keys.contains(name.as_str())
     });
     if stray {
         return Err(bad());
@@ -191,35 +191,33 @@ fn retain_keys(live: &mut Map<String, Value>, patch: &Map<String, Value>) -> Res
 }
 
 fn delete_scalars(live: &mut Map<String, Value>, field: &str, gone: &Value) -> Result<()> {
-    let bad =
-        || StrategicError::BadRequest("invalid patch format of delete primitive list".to_owned());
-    let gone = gone.as_array().ok_or_else(bad)?;
-    match live.get_mut(field) {
-        Some(Value::Array(items)) => {
-            items.retain(|item| !gone.contains(item));
-            Ok(())
+    match (live.get_mut(field), gone) {
+        (Some(_), Value::Null) => {
+            live.remove(field);
         }
-        Some(_) => Err(bad()),
-        None => Ok(()),
+        (Some(Value::Array(items)), Value::Array(gone)) => {
+            check_alike(items, gone)?;
+            items.retain(|item| !gone.contains(item));
+        }
+        _ => {}
     }
+    Ok(())
 }
 
-/// Applies the orders of lists that the patch leaves as they are otherwise, and checks the rest.
-fn order_lists(
+/// Merges and orders the lists whose order the patch gives, and answers their names.
+fn order_lists<'p>(
     live: &mut Map<String, Value>,
-    patch: &Map<String, Value>,
+    patch: &'p Map<String, Value>,
     fields: Option<&Fields<'_>>,
-) -> Result<()> {
+) -> Result<BTreeSet<&'p str>> {
+    let mut ordered = BTreeSet::new();
     for (name, order) in patch {
         let Some(field) = name.strip_prefix(ORDER_PREFIX) else {
             continue;
         };
-        let Value::Array(order) = order else {
-            return internal(format!(
-                "expected a []interface {{}}, but received a {}",
-                go_type(order)
-            ));
-        };
+        let order = list(order)?;
+        let standing = live.get(field).map(list).transpose()?.cloned();
+        let changes = patch.get(field).map(list).transpose()?;
         let Some(child) = fields.and_then(|fields| fields.field(field)) else {
             let of = live.get("kind").and_then(Value::as_str);
             return internal(format!(
@@ -230,17 +228,40 @@ fn order_lists(
         let Some(strategy) = strategy(child) else {
             continue;
         };
-        check_keys(strategy, order)?;
-        match (patch.get(field), live.get_mut(field)) {
-            (Some(Value::Array(changes)), _) => check_order(strategy, changes, order)?,
-            (_, Some(Value::Array(items))) => {
-                let live = items.clone();
-                *items = in_order(strategy, std::mem::take(items), &live, order);
-            }
-            _ => {}
+        if let Some(changes) = changes {
+            check_order(strategy, changes, order)?;
         }
+        let merged = match (&standing, changes) {
+            (None, None) => continue,
+            (Some(items), None) => items.clone(),
+            (None, Some(changes)) => changes.iter().filter_map(without_directives).collect(),
+            (Some(items), Some(changes)) => {
+                let mut items = items.clone();
+                merge_list(&mut items, changes, child)?;
+                items
+            }
+        };
+        check_keys(strategy, order)?;
+        check_keys(strategy, &merged)?;
+        let standing = standing.unwrap_or_default();
+        if standing.is_empty() && changes.is_none_or(Vec::is_empty) {
+            return internal("no elements in any of the given slices");
+        }
+        let merged = in_order(strategy, merged, &standing, order);
+        live.insert(field.to_owned(), Value::Array(merged));
+        ordered.insert(field);
     }
-    Ok(())
+    Ok(ordered)
+}
+
+fn list(value: &Value) -> Result<&Vec<Value>> {
+    match value {
+        Value::Array(items) => Ok(items),
+        other => internal(format!(
+            "expected a []interface {{}}, but received a {}",
+            go_type(other)
+        )),
+    }
 }
 
 fn strategy(place: Place<'_>) -> Option<&PatchStrategy> {
@@ -279,119 +300,106 @@ fn check_keys(strategy: &PatchStrategy, items: &[Value]) -> Result<()> {
 
 /// The changed items must stand in the order that the patch asks for.
 fn check_order(strategy: &PatchStrategy, changes: &[Value], order: &[Value]) -> Result<()> {
-    let mut rest = order.iter().filter_map(|item| key_of(strategy, item));
-    let changes: Vec<&Value> = changes
-        .iter()
-        .filter(|item| item.get(DIRECTIVE).is_none())
-        .collect();
-    for item in &changes {
+    if order.is_empty() {
+        return Ok(());
+    }
+    let mut rest = order.iter();
+    for item in changes.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
+        check_keys(strategy, std::slice::from_ref(item))?;
         let key = key_of(strategy, item);
-        if !rest.any(|one| Some(one) == key) {
-            let dump = |items: &mut dyn Iterator<Item = &Value>| -> String {
-                items.map(go).collect::<Vec<_>>().join(" ")
-            };
+        if !rest.any(|one| key_of(strategy, one) == key) {
+            let dump = |items: &[Value]| items.iter().map(go).collect::<Vec<_>>().join(" ");
             return internal(format!(
                 "The order in patch list:\n[{}]\n doesn't match $setElementOrder list:\n[{}]\n",
-                dump(&mut changes.iter().copied()),
-                dump(&mut order.iter())
+                dump(changes),
+                dump(order)
             ));
         }
     }
     Ok(())
 }
 
-fn merge_list(
-    items: &mut Vec<Value>,
-    changes: &[Value],
-    place: Place<'_>,
-    order: Option<&Value>,
-) -> Result<()> {
+/// Lists merge when all their items are of one type, which is no list.
+fn check_alike(items: &[Value], changes: &[Value]) -> Result<()> {
+    let mut all = items.iter().chain(changes);
+    let Some(first) = all.next() else {
+        return Ok(());
+    };
+    if first.is_array() {
+        return Err(StrategicError::NotApplicable);
+    }
+    if all.any(|item| go_type(item) != go_type(first)) {
+        return internal(format!(
+            "list element types are not identical: [{} {}]",
+            go(&Value::Array(items.to_vec())),
+            go(&Value::Array(changes.to_vec()))
+        ));
+    }
+    Ok(())
+}
+
+fn merge_list(items: &mut Vec<Value>, changes: &[Value], place: Place<'_>) -> Result<()> {
     let Some(strategy) = strategy(place) else {
         *items = changes.to_vec();
         return Ok(());
     };
-    let uniform = |values: &[Value]| {
-        values
-            .windows(2)
-            .all(|pair| std::mem::discriminant(&pair[0]) == std::mem::discriminant(&pair[1]))
-    };
-    let alike = match (items.first(), changes.first()) {
-        (Some(live), Some(change)) => {
-            std::mem::discriminant(live) == std::mem::discriminant(change)
-        }
-        _ => true,
-    };
-    if !alike || !uniform(items) || !uniform(changes) {
-        return internal(format!(
-            "list element types are not identical: [{} {}]",
-            go(&Value::Array(items.clone())),
-            go(&Value::Array(changes.to_vec()))
-        ));
-    }
-    let live = items.clone();
+    check_alike(items, changes)?;
     match strategy {
         PatchStrategy::MergeScalars => {
             // A set: what stood twice stands once.
+            let standing = items.clone();
             let mut seen = BTreeSet::new();
             items.extend_from_slice(changes);
             items.retain(|item| seen.insert(item.to_string()));
+            *items = in_order(strategy, std::mem::take(items), &standing, changes);
         }
-        PatchStrategy::MergeObjects(key) => {
-            if !merge_objects(items, changes, key, strategy, place)? {
-                return Ok(());
-            }
-        }
+        PatchStrategy::MergeObjects(key) => merge_objects(items, changes, key, strategy, place)?,
     }
-    let order = match order.and_then(Value::as_array) {
-        Some(order) => order,
-        None => changes,
-    };
-    *items = in_order(strategy, std::mem::take(items), &live, order);
     Ok(())
 }
 
-/// Merges item by item; `false` when the patch replaced the whole list.
+/// Merges item by item; an item with `$patch: replace` makes the others the whole list.
 fn merge_objects(
     items: &mut Vec<Value>,
     changes: &[Value],
     key: &str,
     strategy: &PatchStrategy,
     place: Place<'_>,
-) -> Result<bool> {
-    let directive = |item: &Value| item.get(DIRECTIVE).cloned();
-    for item in changes {
-        match item.get(DIRECTIVE) {
-            None => {}
-            Some(Value::String(word)) if word == "delete" || word == "replace" => {}
+) -> Result<()> {
+    let mut replaces = false;
+    let mut plain = Vec::with_capacity(changes.len());
+    for change in changes {
+        match change.get(DIRECTIVE) {
+            None => plain.push(change.clone()),
+            Some(word) if word == "delete" => {
+                check_keys(strategy, std::slice::from_ref(change))?;
+                items.retain(|item| item.get(key) != change.get(key));
+            }
+            Some(word) if word == "replace" => replaces = true,
+            Some(word) if word == "merge" => {
+                return internal("merging lists cannot yet be specified in the patch");
+            }
             Some(word) => {
                 return internal(format!(
                     "unknown patch type: {} in map: {}",
                     go(word),
-                    go(item)
+                    go(change)
                 ));
             }
         }
     }
-    if changes
-        .iter()
-        .any(|item| directive(item).is_some_and(|word| word != "delete"))
-    {
-        *items = changes
-            .iter()
-            .filter(|item| directive(item).is_none())
-            .cloned()
-            .collect();
-        return Ok(false);
+    if replaces {
+        check_keys(strategy, &plain)?;
+        *items = plain;
+        return Ok(());
     }
-    check_keys(strategy, changes)?;
+    let standing = items.clone();
     let item_place = match place.shape_of_any() {
         Shape::List(list) => list.items,
         _ => Place::Deduced,
     };
-    for change in changes.iter().filter(|item| directive(item).is_some()) {
-        items.retain(|item| item.get(key) != change.get(key));
-    }
-    for change in changes.iter().filter(|item| directive(item).is_none()) {
+    for change in &plain {
+        check_keys(strategy, std::slice::from_ref(change))?;
         let found = items
             .iter_mut()
             .find(|item| item.get(key) == change.get(key));
@@ -399,10 +407,12 @@ fn merge_objects(
             (Some(Value::Object(live)), Value::Object(change)) => {
                 merge_map(live, change, item_place)?;
             }
-            _ => items.push(fresh(change)),
+            _ => items.push(change.clone()),
         }
     }
-    Ok(true)
+    check_keys(strategy, items)?;
+    *items = in_order(strategy, std::mem::take(items), &standing, &plain);
+    Ok(())
 }
 
 /// Items that the order names, in that order; the others where they stood among the live ones.
@@ -468,11 +478,14 @@ mod tests {
             "data": {"type": "object", "additionalProperties": {"type": "string"}},
             "pull": {"type": "array", "items": {"type": "object"}},
             "secrets": {"type": "array", "items": {"type": "object", "properties": {
-                "name": {"type": "string"}, "ns": {"type": "string"}}}}
+                "name": {"type": "string"}, "ns": {"type": "string"}}}},
+            "none": {"type": "array", "items": {"type": "object"}}
         }}))
         .expect("the test's schema is valid");
-        if let Some(secrets) = schema.properties.get_mut("secrets") {
-            secrets.patch = Some(PatchStrategy::MergeObjects("name".to_owned()));
+        for name in ["secrets", "none"] {
+            if let Some(list) = schema.properties.get_mut(name) {
+                list.patch = Some(PatchStrategy::MergeObjects("name".to_owned()));
+            }
         }
         schema
     }
@@ -549,6 +562,29 @@ mod tests {
             Ok(json!({"secrets": [{"name": "a"}, {"name": "b", "ns": "n"}, {"name": "m"}]})),
         );
         check(
+            json!({"metadata": {
+                "finalizers": ["f/c"], "$setElementOrder/finalizers": ["f/c", "f/b"],
+                "$deleteFromPrimitiveList/finalizers": ["f/a"],
+            }}),
+            Ok(json!({"metadata": {"finalizers": ["f/c", "f/b"]}})),
+        );
+        check(
+            json!({"secrets": [{"name": "a"}], "$setElementOrder/secrets": []}),
+            Ok(json!({})),
+        );
+        check(
+            json!({"new": {"$retainKeys": ["a"], "b": {"$patch": "delete"}, "c": null}}),
+            Ok(json!({"new": {"$retainKeys": ["a"]}})),
+        );
+        check(
+            json!({"new": {"$patch": "replace", "a": "b"}}),
+            Ok(json!({})),
+        );
+        check(
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": null}}),
+            Ok(json!({"metadata": {"finalizers": null}})),
+        );
+        check(
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["f/a"]}}),
             Ok(json!({"metadata": {"finalizers": ["f/b"]}})),
         );
@@ -567,6 +603,14 @@ mod tests {
         check(
             json!({"secrets": [{"ns": "x"}]}),
             Err("map: map[ns:x] does not contain declared merge key: name"),
+        );
+        check(
+            json!({"secrets": [{"name": "a", "$patch": "merge"}]}),
+            Err("merging lists cannot yet be specified in the patch"),
+        );
+        check(
+            json!({"none": [], "$setElementOrder/none": []}),
+            Err("no elements in any of the given slices"),
         );
         check(
             json!({"secrets": ["x"]}),

@@ -33,6 +33,12 @@ pub fn decode(object: &Value, schema: &Schema, kind: &str) -> Result<(), String>
     Ok(())
 }
 
+/// Go takes a list of numbers for bytes.
+fn is_byte(item: &Value) -> bool {
+    let number = item.as_u64();
+    item.is_null() || number.is_some_and(|number| number <= u64::from(u8::MAX))
+}
+
 fn text<'a>(node: &'a Value, key: &str) -> &'a str {
     node.get(key).and_then(Value::as_str).unwrap_or_default()
 }
@@ -61,18 +67,32 @@ fn go_type(node: &Value) -> String {
 
 fn wrong(value: &Value, node: &Value, owner: &str, path: &str) -> String {
     let found = match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(_) => "bool".to_owned(),
-        Value::String(_) => "string".to_owned(),
-        Value::Array(_) => "array".to_owned(),
-        Value::Object(_) => "object".to_owned(),
         Value::Number(number) if text(node, "type") == "integer" => format!("number {number}"),
-        Value::Number(_) => "number".to_owned(),
+        _ => found(value).to_owned(),
     };
-    format!(
-        "json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {}",
+    // A time decodes itself, from a text.
+    let wanted = if is_time(node) {
+        "string".to_owned()
+    } else {
         go_type(node)
-    )
+    };
+    format!("json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {wanted}")
+}
+
+/// What Go calls the value of another type.
+pub(crate) fn found(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+pub(crate) fn is_time(node: &Value) -> bool {
+    matches!(text(node, "x-go-type"), "v1.Time" | "v1.MicroTime")
 }
 
 /// `owner` is the innermost struct's short name, `path` the way to the value without indexes.
@@ -105,6 +125,13 @@ fn check(value: &Value, node: &Value, owner: &str, path: &str) -> Result<(), Str
             None => Ok(()),
         },
         ("string", Value::String(text)) => string(text, node),
+        ("string", Value::Array(items)) if text(node, "format") == "byte" => {
+            let odd = items.iter().find(|item| !is_byte(item));
+            odd.map_or(Ok(()), |item| {
+                let byte = serde_json::json!({"type": "integer", "x-go-type": "uint8"});
+                Err(wrong(item, &byte, owner, path))
+            })
+        }
         ("integer", Value::Number(number)) => {
             let in_range = number.as_i64().is_some_and(|number| {
                 text(node, "format") != "int32" || i32::try_from(number).is_ok()
@@ -117,7 +144,7 @@ fn check(value: &Value, node: &Value, owner: &str, path: &str) -> Result<(), Str
     }
 }
 
-fn string(value: &str, node: &Value) -> Result<(), String> {
+pub(crate) fn string(value: &str, node: &Value) -> Result<(), String> {
     match (text(node, "x-go-type"), text(node, "format")) {
         ("v1.Time", _) if value.parse::<jiff::Timestamp>().is_err() => {
             Err(time_error(value, false))

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rdd_admission::AdmissionRequest;
-use rdd_apply::json_patch::JsonPatch;
+use rdd_apply::json_patch::{Decoder, JsonPatch};
 use serde_json::{Value, json};
 
 use crate::{encoding::json::parse_trusted, outbound::Answer};
@@ -72,8 +72,8 @@ impl Patch {
         if document.as_array().is_none_or(Vec::is_empty) && !document.is_object() {
             return Ok(None);
         }
-        JsonPatch::parse(&document)
-            .map(Some)
+        JsonPatch::parse(&document, Decoder::Lax)
+            .map(|(patch, _)| Some(patch))
             .map_err(|error| broken(error.to_string()))
     }
 }

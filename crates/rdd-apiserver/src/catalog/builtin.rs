@@ -236,7 +236,6 @@ fn events() -> [Resource; 2] {
     let core = Resource {
         storage: storage.clone(),
         served_api_versions: both.clone(),
-        api_versions: both.clone(),
         create_on_update: true,
         selectable_fields: core_fields,
         columns: columns::event(),
@@ -246,8 +245,7 @@ fn events() -> [Resource; 2] {
     let strategy = Arc::new(event::EventsEventStrategy(Arc::clone(&document.form)));
     let named = Resource {
         storage,
-        served_api_versions: both.clone(),
-        api_versions: both,
+        served_api_versions: both,
         create_on_update: true,
         selectable_fields: fields("regarding", "reportingController"),
         columns: columns::event(),

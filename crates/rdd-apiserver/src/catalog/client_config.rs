@@ -24,10 +24,7 @@ fn service_errors(service: &Value, base: &str, errors: &mut Vec<FieldError>) {
     for field in ["name", "namespace"] {
         let given = service.get(field).and_then(Value::as_str);
         if given.unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(
-                format!("{base}.{field}"),
-                format!("service {field} is required"),
-            ));
+            errors.push(FieldError::required(format!("{base}.{field}"), ""));
         }
     }
     let port = service["port"].as_i64().unwrap_or(SERVICE_PORT);
@@ -57,7 +54,10 @@ fn path_errors(path: &str, field: &str, errors: &mut Vec<FieldError>) {
     if !path.starts_with('/') {
         refuse("must start with a '/'".to_owned());
     }
-    let inner = path.strip_prefix('/').unwrap_or(path);
+    // What stands in the place of the slash is not looked at.
+    let mut inner = path.chars();
+    inner.next();
+    let inner = inner.as_str();
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     for (index, segment) in inner.split('/').enumerate() {
         if segment.is_empty() {
@@ -70,41 +70,205 @@ fn path_errors(path: &str, field: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn url_errors(url: &str, field: &str, errors: &mut Vec<FieldError>) {
+fn url_errors(text: &str, field: &str, errors: &mut Vec<FieldError>) {
     const FORM: &str = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let host = rest.split('/').next().unwrap_or_default();
-    let (user, host) = host.split_once('@').unwrap_or(("", host));
-    let mut refuse = |value: &str, problem: String| {
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(problem) => {
+            let quoted = Value::String(text.to_owned());
+            let text = format!("url must be a valid URL: parse {quoted}: {problem}{FORM}");
+            errors.push(FieldError::required(field, text));
+            return;
+        }
+    };
+    let mut refuse = |value: &str, problem: &str| {
         errors.push(FieldError::invalid(field, value, problem));
     };
-    if scheme != "https" {
+    if url.scheme != "https" {
         refuse(
-            scheme,
-            format!("'https' is the only allowed URL scheme{FORM}"),
+            &url.scheme,
+            &format!("'https' is the only allowed URL scheme{FORM}"),
         );
     }
-    if host.is_empty() {
-        refuse(host, format!("host must be specified{FORM}"));
+    if url.host.is_empty() {
+        refuse(url.host, &format!("host must be specified{FORM}"));
     }
-    if !user.is_empty() {
-        refuse(
-            user,
-            "user information is not permitted in the URL".to_owned(),
-        );
+    if let Some(user) = url.user {
+        refuse(user, "user information is not permitted in the URL");
     }
-    if !fragment.is_empty() {
-        refuse(
-            fragment,
-            "fragments are not permitted in the URL".to_owned(),
-        );
+    if !url.fragment.is_empty() {
+        refuse(url.fragment, "fragments are not permitted in the URL");
     }
-    if !query.is_empty() {
-        refuse(
+    if !url.query.is_empty() {
+        refuse(url.query, "query parameters are not permitted in the URL");
+    }
+}
+
+/// The parts of a URL as Go's `net/url` tells them apart.
+struct Url<'a> {
+    scheme: String,
+    user: Option<&'a str>,
+    host: &'a str,
+    query: &'a str,
+    fragment: &'a str,
+}
+
+impl<'a> Url<'a> {
+    /// # Errors
+    /// Why it is no URL, in Go's words.
+    fn parse(text: &'a str) -> Result<Self, String> {
+        if text.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
+            return Err("net/url: invalid control character in URL".to_owned());
+        }
+        let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
+        let (scheme, rest) = scheme(text)?;
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut url = Self {
+            scheme: scheme.to_ascii_lowercase(),
+            user: None,
+            host: "",
             query,
-            "query parameters are not permitted in the URL".to_owned(),
+            fragment,
+        };
+        if !rest.starts_with('/') {
+            let segment = rest.split('/').next().unwrap_or_default();
+            return match scheme {
+                "" if segment.contains(':') => {
+                    Err("first path segment in URL cannot contain colon".to_owned())
+                }
+                "" => escapes(rest).map(|()| url),
+                _ => Ok(url),
+            };
+        }
+        let mut path = rest;
+        if let Some(authority) = rest.strip_prefix("//")
+            && (!scheme.is_empty() || !authority.starts_with('/'))
+        {
+            let end = authority.find('/').unwrap_or(authority.len());
+            let (authority, after) = authority.split_at(end);
+            path = after;
+            (url.user, url.host) = match authority.rsplit_once('@') {
+                Some((user, host)) => (Some(user), host),
+                None => (None, authority),
+            };
+            host(url.host)?;
+        }
+        escapes(path)?;
+        Ok(url)
+    }
+}
+
+fn scheme(text: &str) -> Result<(&str, &str), String> {
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => {}
+            b'0'..=b'9' | b'+' | b'-' | b'.' if at > 0 => {}
+            b':' if at == 0 => return Err("missing protocol scheme".to_owned()),
+            b':' => return Ok((&text[..at], &text[at + 1..])),
+            _ => break,
+        }
+    }
+    Ok(("", text))
+}
+
+fn host(host: &str) -> Result<(), String> {
+    let port = if host.starts_with('[') {
+        let end = host.rfind(']').ok_or("missing ']' in host")?;
+        &host[end + 1..]
+    } else {
+        host.find(':').map_or("", |at| &host[at..])
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    if !port.is_empty() && (digits == port || !digits.bytes().all(|byte| byte.is_ascii_digit())) {
+        let port = Value::String(port.to_owned());
+        return Err(format!("invalid port {port} after host"));
+    }
+    if let Some(odd) = host.chars().find(|one| " <>\"\\^`{|}".contains(*one)) {
+        let odd = Value::String(odd.to_string());
+        return Err(format!("invalid character {odd} in host name"));
+    }
+    escapes(host)
+}
+
+/// A `%` begins two hexadecimal digits.
+fn escapes(text: &str) -> Result<(), String> {
+    for (at, _) in text.match_indices('%') {
+        let escape = text.get(at..at + 3);
+        let good = escape.is_some_and(|one| one.bytes().skip(1).all(|b| b.is_ascii_hexdigit()));
+        if !good {
+            let shown: String = text[at..].chars().take(3).collect();
+            return Err(format!("invalid URL escape {}", Value::String(shown)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(client: Value, wanted: &[&str]) {
+        let mut found = Vec::new();
+        errors(&client, "c", &mut found);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, wanted, "{client}");
+    }
+
+    #[test]
+    fn a_url_is_read_as_go_reads_it() {
+        let url = |text: &str| json!({"url": text});
+        let form = "; desired format: https://host[/path]";
+        let no_url = |text: &str, why: &str| {
+            let quoted = json!(text);
+            format!("c.url: Required value: url must be a valid URL: parse {quoted}: {why}{form}")
+        };
+        check(url("https://h/x"), &[]);
+        for (text, why) in [
+            (":", "missing protocol scheme"),
+            ("1:2", "first path segment in URL cannot contain colon"),
+            ("https://[::1/x", "missing ']' in host"),
+            ("https://h:x/", "invalid port \":x\" after host"),
+            ("https://a b/", "invalid character \" \" in host name"),
+            ("https://h/%zz", "invalid URL escape \"%zz\""),
+            (
+                "https://h/\u{7f}",
+                "net/url: invalid control character in URL",
+            ),
+        ] {
+            check(url(text), &[&no_url(text, why)]);
+        }
+        check(
+            url("HTTP:x"),
+            &[
+                &format!(
+                    "c.url: Invalid value: \"http\": 'https' is the only allowed URL scheme{form}"
+                ),
+                &format!("c.url: Invalid value: \"\": host must be specified{form}"),
+            ],
+        );
+        check(
+            url("https://u:p@h?q#f"),
+            &[
+                "c.url: Invalid value: \"u:p\": user information is not permitted in the URL",
+                "c.url: Invalid value: \"f\": fragments are not permitted in the URL",
+                "c.url: Invalid value: \"q\": query parameters are not permitted in the URL",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_service_has_a_name_a_port_and_a_path() {
+        check(
+            json!({"service": {"port": 0, "path": "x"}}),
+            &[
+                "c.service.name: Required value",
+                "c.service.namespace: Required value",
+                "c.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
+                "c.service.path: Invalid value: \"x\": must start with a '/'",
+                "c.service.path: Invalid value: \"x\": segment[0] may not be empty",
+            ],
         );
     }
 }

@@ -626,24 +626,30 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
 
 /// Removes owner references that repeat an earlier one; the warning says where.
 #[must_use]
-pub fn drop_duplicate_owners(object: &mut Value) -> Option<String> {
+pub fn drop_duplicate_owners(object: &mut Value, after: &str) -> Option<String> {
     let owners = object
         .get_mut("metadata")?
         .get_mut("ownerReferences")?
         .as_array_mut()?;
-    let before = owners.len();
     let mut seen: Vec<Value> = Vec::new();
+    let mut dropped: Vec<String> = Vec::new();
     owners.retain(|owner| {
         let new = !seen.contains(owner);
         if new {
             seen.push(owner.clone());
+        } else {
+            let uid = owner.get("uid").and_then(Value::as_str);
+            dropped.push(uid.unwrap_or_default().to_owned());
         }
         new
     });
-    (owners.len() < before).then(|| {
-        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references \
-         in 1.20+, and may reject such requests as early as 1.24; please fix your requests"
-            .to_owned()
+    (!dropped.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner \
+             references in 1.20+, and may reject such requests as early as 1.24; please fix your \
+             requests; duplicate UID(s) observed: {}",
+            dropped.join(", ")
+        )
     })
 }
 

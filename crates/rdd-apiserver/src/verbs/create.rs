@@ -34,7 +34,7 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     if call.resource.is_namespaced() && call.namespace().is_none() {
         return Err(ApiError::page_not_found());
     }
-    let warning = metadata::drop_duplicate_owners(&mut new);
+    let warning = metadata::drop_duplicate_owners(&mut new, "");
     call.warn(warning);
     write::create(call, &options, new).await
 }

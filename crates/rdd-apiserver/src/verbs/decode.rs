@@ -171,18 +171,9 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
             echo(body)
         )));
     };
-    for key in ["kind", "apiVersion"] {
-        let found = match members.get(key) {
-            None | Some(Value::Null | Value::String(_)) => continue,
-            Some(Value::Array(_)) => "array",
-            Some(Value::Object(_)) => "object",
-            Some(Value::Bool(_)) => "bool",
-            Some(Value::Number(_)) => "number",
-        };
+    if let Some(detail) = untyped_members(members) {
         return Err(ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; \
-             json parse error: json: cannot unmarshal {found} into Go struct field .{key} of type \
-             string ({})",
+            "the object provided is unrecognized (must be of type {}): {detail} ({})",
             resource.kind,
             echo(body)
         )));
@@ -243,6 +234,27 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
     members.insert("kind".to_owned(), Value::String(kind));
     members.insert("apiVersion".to_owned(), Value::String(api_version));
     Ok(())
+}
+
+/// Why the type of an object cannot be read, in Go's words.
+pub(crate) fn untyped(object: &Value) -> Option<String> {
+    object.as_object().and_then(untyped_members)
+}
+
+fn untyped_members(members: &serde_json::Map<String, Value>) -> Option<String> {
+    ["kind", "apiVersion"].iter().find_map(|key| {
+        let found = match members.get(*key) {
+            None | Some(Value::Null | Value::String(_)) => return None,
+            Some(Value::Array(_)) => "array",
+            Some(Value::Object(_)) => "object",
+            Some(Value::Bool(_)) => "bool",
+            Some(Value::Number(_)) => "number",
+        };
+        Some(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go \
+             struct field .{key} of type string"
+        ))
+    })
 }
 
 fn missing_kind(resource: &Resource, body: &[u8]) -> ApiError {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 use rdd_apply::{
     apply::{Apply, ApplyError},
-    json_patch::{JsonPatch, JsonPatchError},
+    json_patch::{Decoder, JsonPatch, JsonPatchError},
     strategic::StrategicError,
 };
 use rdd_schema::{FieldError, FieldErrorKind};
@@ -43,11 +43,13 @@ pub(crate) async fn patch(call: &mut Call, body: Body) -> ApiResult<Response<Bod
         return scale::patch(call, &options, form, &bytes).await;
     }
     if form == ContentType::ApplyPatch {
-        let mut apply = applied(call, &options, &bytes)?;
+        let mut apply = applied(&options, &bytes)?;
         return write::run(call, &options, &mut apply).await;
     }
     let mut patch = Patch {
-        patch: parse(form, &bytes)?,
+        form,
+        bytes,
+        parsed: None,
         validation: options.field_validation,
     };
     write::run(call, &options, &mut patch).await
@@ -68,41 +70,95 @@ fn form(call: &Call) -> ApiResult<ContentType> {
 }
 
 /// A parsed patch.
-pub(crate) enum Parsed {
+pub(crate) struct Parsed {
+    change: Change,
+    /// What a strict reader says of the patch document itself.
+    problems: Vec<String>,
+}
+
+enum Change {
     Json(JsonPatch),
-    /// With the keys that it has twice.
-    Merge(Value, Vec<String>),
+    Merge(Value),
     Strategic(Value),
 }
 
-pub(crate) fn parse(form: ContentType, bytes: &Bytes) -> ApiResult<Parsed> {
-    let syntax =
-        |error: json::SyntaxError| ApiError::bad_request(format!("error decoding patch: {error}"));
-    match form {
-        ContentType::JsonPatch => {
-            let document = json::parse_trusted(bytes).map_err(syntax)?;
-            JsonPatch::parse(&document)
-                .map(Parsed::Json)
-                .map_err(json_patch_error)
-        }
-        ContentType::StrategicPatch => json::parse_trusted(bytes)
-            .map(Parsed::Strategic)
-            .map_err(|error| ApiError::bad_request(error.0)),
-        _ => {
-            let document = json::parse(bytes).map_err(syntax)?;
-            if !document.value.is_object() {
-                return Err(ApiError::bad_request("Invalid JSON Patch"));
-            }
-            Ok(Parsed::Merge(document.value, document.duplicates))
+impl Parsed {
+    pub(crate) fn merge(patch: Value) -> Self {
+        Self {
+            change: Change::Merge(patch),
+            problems: Vec::new(),
         }
     }
 }
 
+/// Parses a patch. Whoever wants no validation gets a decoder that knows less, and whose
+/// errors read otherwise.
+pub(crate) fn parse(
+    form: ContentType,
+    bytes: &Bytes,
+    validation: FieldValidation,
+) -> ApiResult<Parsed> {
+    let lax = validation == FieldValidation::Ignore;
+    let syntax = |error: json::SyntaxError| {
+        ApiError::bad_request(match form {
+            ContentType::MergePatch if lax => BAD_MERGE_PATCH.to_owned(),
+            ContentType::StrategicPatch => error.0,
+            _ if lax => error.0,
+            _ => format!("error decoding patch: {error}"),
+        })
+    };
+    let document = json::parse(bytes).map_err(syntax)?;
+    let (change, problems) = match form {
+        ContentType::JsonPatch => {
+            let decoder = if lax { Decoder::Lax } else { Decoder::Strict };
+            let (patch, unknown) =
+                JsonPatch::parse(&document.value, decoder).map_err(json_patch_error)?;
+            let unknown = unknown.iter().map(|path| quote(path));
+            let known = ["op", "path", "from", "value"];
+            let twice = document.duplicates.iter().filter(|path| {
+                let member = path.split_once("].").map_or("", |(_, member)| member);
+                member.contains(['.', '[']) || known.contains(&member)
+            });
+            let problems = twice
+                .map(|path| format!("json patch duplicate field {}", quote(path)))
+                .chain(unknown.map(|path| format!("json patch unknown field {path}")));
+            (Change::Json(patch), problems.collect())
+        }
+        ContentType::StrategicPatch => (Change::Strategic(document.value.clone()), Vec::new()),
+        _ => {
+            let twice = document.duplicates.iter();
+            let problems = twice.map(|path| format!("duplicate field {}", quote(path)));
+            let problems = problems.collect();
+            (Change::Merge(merge_patch(document.value, lax)?), problems)
+        }
+    };
+    Ok(Parsed { change, problems })
+}
+
+const BAD_MERGE_PATCH: &str = "Invalid JSON Patch";
+
+/// A merge patch must be an object. A list is taken by the lax decoder, and makes an
+/// object that is none.
+fn merge_patch(document: Value, lax: bool) -> ApiResult<Value> {
+    let found = match &document {
+        Value::Object(_) => return Ok(document),
+        Value::Array(_) if lax => return Ok(document),
+        Value::Null => return Err(ApiError::bad_request(BAD_MERGE_PATCH)),
+        _ if lax => return Err(ApiError::bad_request(BAD_MERGE_PATCH)),
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+    };
+    Err(ApiError::bad_request(format!(
+        "error decoding patch: json: cannot unmarshal {found} into Go value of type \
+         map[string]interface {{}}"
+    )))
+}
+
 fn json_patch_error(error: JsonPatchError) -> ApiError {
     match error {
-        JsonPatchError::Malformed(text) => {
-            ApiError::bad_request(format!("error decoding patch: {text}"))
-        }
+        JsonPatchError::Malformed(text) => ApiError::bad_request(text),
         JsonPatchError::TooManyOperations(count) => ApiError::too_large(&format!(
             "The allowed maximum operations in a JSON patch is {}, got {count}",
             rdd_apply::json_patch::OPERATIONS_MAX
@@ -119,10 +175,10 @@ pub(crate) fn apply_patch(
     current: &Value,
 ) -> ApiResult<Value> {
     let mut object = current.clone();
-    match patch {
-        Parsed::Json(patch) => patch.apply(&mut object).map_err(json_patch_error)?,
-        Parsed::Merge(patch, _) => rdd_apply::merge::apply(&mut object, patch),
-        Parsed::Strategic(patch) => {
+    match &patch.change {
+        Change::Json(patch) => patch.apply(&mut object).map_err(json_patch_error)?,
+        Change::Merge(patch) => rdd_apply::merge::apply(&mut object, patch),
+        Change::Strategic(patch) => {
             rdd_apply::strategic::apply(&mut object, patch, &resource.schema).map_err(|error| {
                 match error {
                     StrategicError::BadRequest(text) => ApiError::bad_request(text),
@@ -136,7 +192,10 @@ pub(crate) fn apply_patch(
 }
 
 struct Patch {
-    patch: Parsed,
+    form: ContentType,
+    bytes: Bytes,
+    /// Read when there is an object to patch: that there is none is told first.
+    parsed: Option<Parsed>,
     validation: FieldValidation,
 }
 
@@ -144,14 +203,18 @@ impl Compute for Patch {
     fn compute(&mut self, call: &mut Call, current: Option<&Value>) -> ApiResult<Computed> {
         let resource = Arc::clone(&call.resource);
         let current = current.ok_or_else(|| ApiError::not_found(&resource, call.name()))?;
-        let mut object = apply_patch(&resource, &self.patch, current)?;
-        let list_of_custom = object.is_array() && resource.is_custom();
-        if !object.is_object() && !list_of_custom {
+        let parsed = match &mut self.parsed {
+            Some(parsed) => parsed,
+            unread => unread.insert(parse(self.form, &self.bytes, self.validation)?),
+        };
+        let mut object = apply_patch(&resource, parsed, current)?;
+        let problems = parsed.problems.clone();
+        if !object.is_object() && !object.is_array() {
             return Err(ApiError::patch_not_applicable());
         }
         let patched = object.clone();
-        if let Parsed::Strategic(patch) = &self.patch {
-            rdd_schema::restore(&object, &resource.schema)
+        if let Change::Strategic(patch) = &parsed.change {
+            rdd_schema::restore(&mut object, &resource.schema)
                 .map_err(|text| invalid_patch_text(rdd_apply::go(patch), &text))?;
             // It works on the typed object, of which the type is no part.
             object["kind"] = Value::String(resource.kind.clone());
@@ -163,17 +226,10 @@ impl Compute for Patch {
         self.check_type(call, &mut object)?;
         let unknown = decode::typed_text(&resource, &mut object)
             .map_err(|text| invalid_patch(&patched, &text))?;
-        let duplicates: &[String] = match &self.patch {
-            Parsed::Merge(_, duplicates) => duplicates,
-            _ => &[],
-        };
-        let duplicates = duplicates
-            .iter()
-            .map(|path| format!("duplicate field {}", quote(path)));
         let unknown = unknown
             .iter()
             .map(|path| format!("unknown field {}", quote(path)));
-        let unknown: Vec<String> = duplicates.chain(unknown).collect();
+        let unknown: Vec<String> = problems.into_iter().chain(unknown).collect();
         match self.validation {
             FieldValidation::Strict if !unknown.is_empty() => {
                 let text = format!("strict decoding error: {}", unknown.join(", "));
@@ -187,8 +243,6 @@ impl Compute for Patch {
             .default(&call.write_context(), &mut object);
         decode::check_name(call, &object)?;
         decode::fit_namespace(call, &mut object)?;
-        let warning = metadata::drop_duplicate_owners(&mut object);
-        call.warn(warning);
         Ok(Computed {
             object,
             tracked: false,
@@ -205,11 +259,15 @@ impl Patch {
     /// knows it.
     fn check_type(&self, call: &mut Call, object: &mut Value) -> ApiResult<()> {
         let resource = Arc::clone(&call.resource);
+        if let Some(text) = decode::untyped(object) {
+            return Err(invalid_patch(object, &text));
+        }
         if !resource.is_custom() {
             if object.get("kind").is_none_or(Value::is_null) {
                 object["kind"] = Value::String(resource.kind.clone());
             }
-            if object.get("apiVersion").is_none_or(Value::is_null) {
+            let version = object.get("apiVersion");
+            if version.is_none_or(|version| version.is_null() || version == "") {
                 // Without a version it is of the internal one, which has no fields in JSON.
                 self.all_unknown(call, object)?;
                 *object = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
@@ -231,31 +289,39 @@ impl Patch {
             let text = format!("Object 'Kind' is missing in '{object}'");
             return Err(invalid_patch(object, &text));
         }
-        let name = object::meta(object, "name");
-        if kind != resource.kind {
-            let error =
-                FieldError::invalid("kind", kind.as_str(), format!("must be {}", resource.kind));
-            return Err(ApiError::invalid_kind(
-                &kind,
-                &resource.group,
-                name,
-                &[error],
+        if api_version.is_empty() {
+            return Err(ApiError::internal(
+                "Object 'apiVersion' is missing in 'object has no apiVersion field'",
             ));
+        }
+        if api_version.matches('/').count() > 1 {
+            let text = format!("unexpected GroupVersion string: {api_version}");
+            return Err(invalid_patch(object, &text));
+        }
+        let mut errors = Vec::new();
+        if kind != resource.kind {
+            let text = format!("must be {}", resource.kind);
+            errors.push(FieldError::invalid("kind", kind.as_str(), text));
         }
         let expected = resource.api_version();
         if api_version != expected {
-            let error = FieldError::invalid(
+            let text = format!("must be {expected}");
+            errors.push(FieldError::invalid(
                 "apiVersion",
                 api_version.as_str(),
-                format!("must be {expected}"),
-            );
-            let refusal = ApiError::invalid(&resource, name, &[error]);
-            if !resource.served_api_versions.contains(&api_version) {
-                self.all_unknown(call, object)?;
-            }
-            return Err(refusal);
+                text,
+            ));
         }
-        Ok(())
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let name = object::meta(object, "name");
+        let refusal = ApiError::invalid_kind(&kind, group, name, &errors);
+        if group == resource.group && !resource.served_api_versions.contains(&api_version) {
+            self.all_unknown(call, object)?;
+        }
+        Err(refusal)
     }
 
     /// No field of a type that nobody knows is known.
@@ -323,17 +389,19 @@ fn invalid_patch_text(dump: String, text: &str) -> ApiError {
 
 struct Applied {
     config: Value,
+    /// The keys that it has twice, in the words of the parser.
+    duplicates: Vec<String>,
+    validation: FieldValidation,
     manager: String,
     force: bool,
 }
 
-fn applied(call: &mut Call, options: &WriteOptions, bytes: &Bytes) -> ApiResult<Applied> {
-    let parsed = yaml::parse(bytes).map_err(|error| {
+fn applied(options: &WriteOptions, bytes: &Bytes) -> ApiResult<Applied> {
+    let mut parsed = yaml::parse(bytes).map_err(|error| {
         ApiError::bad_request(format!(
             "error decoding YAML: error converting YAML to JSON: {error}"
         ))
     })?;
-    let mut parsed = parsed;
     if parsed.value.is_null() {
         parsed.value = Value::Object(serde_json::Map::new());
     }
@@ -350,36 +418,43 @@ fn applied(call: &mut Call, options: &WriteOptions, bytes: &Bytes) -> ApiResult<
              unmarshal {found} into Go value of type map[string]interface {{}}"
         )));
     }
-    match options.field_validation {
-        FieldValidation::Strict if !parsed.duplicates.is_empty() => {
-            let lines: Vec<String> = parsed
-                .duplicates
-                .iter()
-                .map(|line| format!("\n  {line}"))
-                .collect();
-            return Err(ApiError::bad_request(format!(
-                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal \
-                 errors:{}",
-                lines.concat()
-            )));
-        }
-        FieldValidation::Warn => call.warn(parsed.duplicates),
-        _ => {}
-    }
     Ok(Applied {
         config: parsed.value,
+        duplicates: parsed.duplicates,
+        validation: options.field_validation,
         manager: options.field_manager.clone(),
         force: options.force,
     })
 }
 
+impl Applied {
+    /// Keys that came twice are told of once the configuration was taken.
+    fn check_duplicates(&self, call: &mut Call) -> ApiResult<()> {
+        match self.validation {
+            FieldValidation::Strict if !self.duplicates.is_empty() => {
+                let lines: Vec<String> = self
+                    .duplicates
+                    .iter()
+                    .map(|line| format!("\n  {line}"))
+                    .collect();
+                Err(ApiError::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal \
+                     errors:{}",
+                    lines.concat()
+                )))
+            }
+            FieldValidation::Warn => {
+                call.warn(self.duplicates.iter().cloned());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Compute for Applied {
     fn compute(&mut self, call: &mut Call, current: Option<&Value>) -> ApiResult<Computed> {
         let resource = Arc::clone(&call.resource);
-        let uid = object::meta(&self.config, "uid");
-        if current.is_none() && !uid.is_empty() {
-            return Err(ApiError::apply_uid_mismatch(&resource, call.name(), uid));
-        }
         let reset = resource.strategy.reset_fields(&resource, call.subresource);
         let now = call.now.to_string();
         let api_version = resource.api_version();
@@ -399,6 +474,11 @@ impl Compute for Applied {
         let mut object =
             rdd_apply::apply::apply(current, &self.config, &apply).map_err(apply_error)?;
         merged_types(&resource, &self.config, &mut object)?;
+        self.check_duplicates(call)?;
+        let uid = object::meta(&self.config, "uid");
+        if current.is_none() && !uid.is_empty() {
+            return Err(ApiError::apply_uid_mismatch(&resource, call.name(), uid));
+        }
         resource
             .strategy
             .default(&call.write_context(), &mut object);
@@ -407,8 +487,6 @@ impl Compute for Applied {
         if current.is_none() {
             write::wipe(&mut object);
         }
-        let warning = metadata::drop_duplicate_owners(&mut object);
-        call.warn(warning);
         Ok(Computed {
             object,
             tracked: true,
@@ -428,18 +506,18 @@ fn merged_types(resource: &Resource, config: &Value, object: &mut Value) -> ApiR
         rdd_schema::default(object, &resource.schema);
         return Ok(());
     }
-    decode::typed_text(resource, object).map(|_| ()).map_err(|text| {
-        let detail = if text.contains("cannot unmarshal number") {
-            "cannot convert float64 to int32".to_owned()
-        } else {
-            format!("error decoding from json: {text}")
-        };
+    let restored = rdd_schema::restore(object, &resource.schema)
+        .and_then(|()| decode::typed_text(resource, object));
+    restored.map(|_| ()).map_err(|text| {
         let api_version = resource.api_version();
-        let (slash, kind) = (if resource.group.is_empty() { "/" } else { "" }, &resource.kind);
+        let (slash, kind) = (
+            if resource.group.is_empty() { "/" } else { "" },
+            &resource.kind,
+        );
         let target = format!("{slash}{api_version}, Kind={kind}");
         ApiError::bare(format!(
             "failed to convert new object ({}/{}; {target}) to proper version: unable to convert \
-             unstructured object to {target}: {detail}",
+             unstructured object to {target}: {text}",
             object::meta(config, "namespace"),
             object::meta(config, "name"),
         ))

@@ -191,9 +191,9 @@ pub(crate) async fn patch(
     let change = if form == ContentType::ApplyPatch {
         let parsed = yaml::parse(bytes)
             .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
-        Change::Patch(Parsed::Merge(parsed.value, Vec::new()))
+        Change::Patch(Parsed::merge(parsed.value))
     } else {
-        Change::Patch(patch::parse(form, bytes)?)
+        Change::Patch(patch::parse(form, bytes, options.field_validation)?)
     };
     run(call, options, change).await
 }

@@ -30,7 +30,7 @@ pub(crate) async fn update(call: &mut Call, body: Body) -> ApiResult<Response<Bo
         .default(&call.write_context(), &mut new);
     decode::check_name(call, &new)?;
     decode::fit_namespace(call, &mut new)?;
-    let warning = metadata::drop_duplicate_owners(&mut new);
+    let warning = metadata::drop_duplicate_owners(&mut new, "");
     call.warn(warning);
     let uid = Some(object::meta(&new, "uid").to_owned()).filter(|uid| !uid.is_empty());
     let mut put = Put { new, uid };

@@ -77,6 +77,8 @@ pub(crate) async fn run(
                 }
                 call.server.authorize_create(call).await?;
                 let mut computed = verb.compute(call, None)?;
+                let given = object::meta(&computed.object, "resourceVersion");
+                object::parse_revision(given).map_err(bad_revision)?;
                 if let Some(metadata) = object::metadata_mut(&mut computed.object) {
                     metadata.remove("resourceVersion");
                 }
@@ -147,6 +149,7 @@ async fn change(
         &options.given,
     )
     .await?;
+    drop_duplicate_owners(call, &mut new);
     check_revision(&resource, &name, &new, &entry)?;
     metadata::restore(&mut new, &old);
     auth::check_escalation(call, &new, Some(&old)).await?;
@@ -274,6 +277,13 @@ fn update_errors(
     errors
 }
 
+/// What patches or webhooks made twice is dropped here, what a body held before.
+fn drop_duplicate_owners(call: &mut Call, new: &mut Value) {
+    let after = " after mutating admission happens";
+    let warning = metadata::drop_duplicate_owners(new, after);
+    call.warn(warning);
+}
+
 fn write_warnings(call: &Call, new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut warnings = Vec::new();
     if call.resource.is_custom()
@@ -394,6 +404,7 @@ async fn insert(
     call.server.check_namespace(call, &new).await?;
     call.admit(Phase::Mutating, operation, &mut new, None, &options.given)
         .await?;
+    drop_duplicate_owners(call, &mut new);
     auth::check_escalation(call, &new, None).await?;
     let given = object::meta(&new, "resourceVersion").to_owned();
     if let Some(metadata) = object::metadata_mut(&mut new) {
@@ -421,18 +432,16 @@ async fn insert(
             return Err(ApiError::invalid(&resource, &name, &errors));
         }
     }
+    resource.strategy.canonicalize(&mut new);
     let warnings = write_warnings(call, &new, None);
     call.warn(warnings);
     call.admit(Phase::Validating, operation, &mut new, None, &options.given)
         .await?;
-    match object::parse_revision(&given) {
-        Ok(None) => {}
-        Ok(Some(_)) => {
-            return Err(ApiError::bare(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
-        Err(parse) => return Err(bad_revision(parse)),
+    // One that is no number is none.
+    if let Ok(Some(_)) = object::parse_revision(&given) {
+        return Err(ApiError::bare(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     let stored = convert::to_storage(call, &new).await?;
     if options.given.dry_run {

@@ -134,6 +134,11 @@ impl Strategy for EventsEventStrategy {
         for (core, named) in RENAMED {
             rename(members, named, core);
         }
+        if let Some(series) = members.get_mut("series").and_then(Value::as_object_mut)
+            && series.get("count") == Some(&0.into())
+        {
+            series.remove("count");
+        }
         for always in ["reportingComponent", "reportingInstance"] {
             members
                 .entry(always)
@@ -153,6 +158,10 @@ impl Strategy for EventsEventStrategy {
             if members.get(text).and_then(Value::as_str) == Some("") {
                 members.remove(text);
             }
+        }
+        // Here the count is always written.
+        if let Some(series) = members.get_mut("series").and_then(Value::as_object_mut) {
+            series.entry("count").or_insert_with(|| 0.into());
         }
         members.insert("apiVersion".to_owned(), "events.k8s.io/v1".into());
     }
@@ -205,6 +214,16 @@ fn common_errors(event: &Value, reporter_field: &str) -> Vec<FieldError> {
             ));
         }
         return errors;
+    }
+    let involved = event
+        .get("involvedObject")
+        .map_or("", |object| text(object, "namespace"));
+    if involved.is_empty() && !["default", "kube-system"].contains(&meta(event, "namespace")) {
+        errors.push(FieldError::invalid(
+            "involvedObject.namespace",
+            "",
+            "does not match event.namespace",
+        ));
     }
     let reporter = text(event, "reportingComponent");
     if reporter.is_empty() {
@@ -297,7 +316,7 @@ mod tests {
             "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "a"},
             "regarding": {"name": "x"}, "note": "n", "eventTime": null, "deprecatedCount": 3,
             "deprecatedSource": {}, "deprecatedFirstTimestamp": null,
-            "deprecatedLastTimestamp": null,
+            "deprecatedLastTimestamp": null, "series": {"count": 0},
         });
         let original = event.clone();
         strategy.to_storage(&mut event);
@@ -305,6 +324,7 @@ mod tests {
         assert_eq!(event["message"], "n");
         assert_eq!(event["count"], 3);
         assert_eq!(event["reportingComponent"], "");
+        assert_eq!(event["series"], json!({}));
         strategy.from_storage(&mut event);
         assert_eq!(event, original);
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::zero::Form;
 use crate::{
-    catalog::{Strategy, Subresource, WriteContext},
+    catalog::{Resource, Strategy, Subresource, WriteContext},
     object::{is_deleting, meta, metadata_mut},
 };
 
@@ -31,10 +31,13 @@ impl Strategy for NamespaceStrategy {
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.0.apply(object);
         set_name_label(object);
+        let phase = object["status"]["phase"].as_str();
+        if phase.unwrap_or_default().is_empty() {
+            object["status"]["phase"] = "Active".into();
+        }
     }
 
     fn prepare_create(&self, _cx: &WriteContext<'_>, object: &mut Value) {
-        set_name_label(object);
         object["status"] = json!({"phase": "Active"});
         let mut finalizers = finalizers(object);
         if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
@@ -46,16 +49,7 @@ impl Strategy for NamespaceStrategy {
     fn prepare_update(&self, cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
         match cx.subresource {
             Some(Subresource::Status) => restore(object, old, "spec"),
-            Some(Subresource::Finalize) => {
-                restore(object, old, "status");
-                let annotations = old["metadata"].get("annotations").cloned();
-                if let Some(metadata) = metadata_mut(object) {
-                    match annotations {
-                        Some(annotations) => metadata.insert("annotations".to_owned(), annotations),
-                        None => metadata.remove("annotations"),
-                    };
-                }
-            }
+            Some(Subresource::Finalize) => restore(object, old, "status"),
             _ => {
                 restore(object, old, "spec");
                 restore(object, old, "status");
@@ -65,7 +59,23 @@ impl Strategy for NamespaceStrategy {
     }
 
     fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
-        finalizer_errors(object)
+        finalizer_errors(object, |_| "spec.finalizers".to_owned())
+    }
+
+    fn canonicalize(&self, object: &mut Value) {
+        set_name_label(object);
+    }
+
+    fn reset_fields(
+        &self,
+        _resource: &Resource,
+        subresource: Option<Subresource>,
+    ) -> Vec<Vec<String>> {
+        let field = match subresource {
+            Some(Subresource::Status) => "spec",
+            _ => "status",
+        };
+        vec![vec![field.to_owned()]]
     }
 
     fn validate_update(
@@ -75,14 +85,17 @@ impl Strategy for NamespaceStrategy {
         _old: &Value,
     ) -> Vec<FieldError> {
         match cx.subresource {
-            Some(Subresource::Finalize) => finalizer_errors(object),
+            Some(Subresource::Finalize) => {
+                finalizer_errors(object, |index| format!("spec.finalizers[{index}]"))
+            }
             Some(Subresource::Status) => phase_error(object).into_iter().collect(),
-            _ => Vec::new(),
+            // What is there already, and so without effect unless it was never right.
+            _ => finalizer_errors(object, |_| "spec.finalizers".to_owned()),
         }
     }
 
     fn name_errors(&self, name: &str, _prefix: bool) -> Vec<String> {
-        if name.contains('.') {
+        if name.contains('.') && names::dns1123_subdomain(name).is_empty() {
             return vec!["must not contain dots".to_owned()];
         }
         let mut errors = names::dns1123_label(name);
@@ -136,11 +149,11 @@ fn restore(object: &mut Value, old: &Value, field: &str) {
     object[field] = old.get(field).cloned().unwrap_or_else(|| json!({}));
 }
 
-fn finalizer_errors(object: &Value) -> Vec<FieldError> {
+fn finalizer_errors(object: &Value, field: impl Fn(usize) -> String) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, finalizer) in finalizers(object).iter().enumerate() {
         let name = finalizer.as_str().unwrap_or_default();
-        let field = format!("spec.finalizers[{index}]");
+        let field = field(index);
         let syntax = names::qualified_name(name);
         errors.extend(
             syntax

@@ -22,7 +22,7 @@ use crate::{
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const CONDITION_STATUSES: &[&str] = &["False", "True", "Unknown"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
-const NOT_FOUND_ACTIONS: &[&str] = &["Allow", "Deny"];
+const NOT_FOUND_ACTIONS: &[&str] = &["Deny", "Allow"];
 const ANNOTATIONS_MAX: usize = 20;
 
 /// Rules in CEL.
@@ -228,7 +228,7 @@ fn variable_errors(
         errors.push(FieldError::invalid(
             at,
             name,
-            "name is not a valid CEL identifier",
+            "must be a valid CEL identifier",
         ));
     }
     expression_given(variable, "expression", base, errors);
@@ -332,8 +332,13 @@ fn annotation_errors(object: &Value, environment: &Environment, errors: &mut Vec
     for (index, annotation) in list(spec, "auditAnnotations").enumerate() {
         let base = format!("spec.auditAnnotations[{index}]");
         let key = text(annotation, "key");
-        for problem in names::qualified_name(&format!("{policy}/{key}")) {
-            errors.push(FieldError::invalid(format!("{base}.key"), key, problem));
+        let full = format!("{policy}/{key}");
+        for problem in names::qualified_name(&full) {
+            errors.push(FieldError::invalid(
+                format!("{base}.key"),
+                full.as_str(),
+                problem,
+            ));
         }
         expression_given(annotation, "valueExpression", &base, errors);
         let source = text(annotation, "valueExpression");
@@ -435,16 +440,16 @@ fn binding_errors(object: &Value) -> Vec<FieldError> {
     let policy = text(spec, "policyName");
     if policy.is_empty() {
         errors.push(FieldError::required("spec.policyName", ""));
-    }
-    for problem in names::dns1123_subdomain(policy) {
-        errors.push(FieldError::invalid("spec.policyName", policy, problem));
+    } else {
+        for problem in names::dns1123_subdomain(policy) {
+            errors.push(FieldError::invalid("spec.policyName", policy, problem));
+        }
     }
     if let Some(reference) = spec.get("paramRef") {
         param_ref_errors(reference, &mut errors);
     }
     if let Some(matching) = spec.get("matchResources") {
-        // kube-apiserver's spelling.
-        matching_errors(matching, "spec.matchResouces", &mut errors);
+        matching_errors(matching, "spec.matchResources", &mut errors);
     }
     action_errors(&texts(spec, "validationActions"), &mut errors);
     errors

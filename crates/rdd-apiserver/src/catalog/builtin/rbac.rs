@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rdd_schema::{FieldError, names};
 use serde_json::{Value, json};
 
-use super::zero::Form;
+use super::{rules, zero::Form};
 use crate::catalog::{Strategy, WriteContext};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -100,7 +100,36 @@ impl RoleStrategy {
                 ));
             }
         }
+        if let Some(rule) = object
+            .get("aggregationRule")
+            .filter(|rule| rule.is_object())
+        {
+            aggregation_errors(rule, &mut errors);
+        }
         errors
+    }
+}
+
+fn aggregation_errors(rule: &Value, errors: &mut Vec<FieldError>) {
+    let at = "aggregationRule.clusterRoleSelectors";
+    let mut selectors = list(rule, "clusterRoleSelectors").enumerate().peekable();
+    if selectors.peek().is_none() {
+        errors.push(FieldError::required(
+            at,
+            "at least one clusterRoleSelector required if aggregationRule is non-nil",
+        ));
+    }
+    for (index, selector) in selectors {
+        let at = format!("{at}[{index}]");
+        let before = errors.len();
+        rules::selector_errors(selector, &at, errors);
+        if errors.len() > before {
+            errors.push(FieldError::invalid(
+                at,
+                Value::Null,
+                "invalid label selector.",
+            ));
+        }
     }
 }
 
@@ -296,6 +325,13 @@ mod tests {
                 "rules[0].verbs: Required value: verbs must contain at least one value",
                 "rules[0].resources: Required value: resource rules must supply at least one resource",
             ]
+        );
+        let role = json!({"aggregationRule": {"clusterRoleSelectors": []}});
+        let errors = strategy.validate(&role);
+        assert_eq!(
+            errors[0].to_string(),
+            "aggregationRule.clusterRoleSelectors: Required value: at least one \
+             clusterRoleSelector required if aggregationRule is non-nil"
         );
     }
 }

@@ -125,6 +125,7 @@ impl Node {
             }
             (Kind::Time, Value::String(text)) => respell_time(text, 0),
             (Kind::MicroTime, Value::String(text)) => respell_time(text, 6),
+            (Kind::Bytes, value @ Value::Array(_)) => *value = bytes_of(value),
             (Kind::Bytes, Value::String(text)) => respell_bytes(text),
             _ => {}
         }
@@ -189,6 +190,16 @@ fn respell_time(text: &mut String, digits: usize) {
             moment.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
         };
     }
+}
+
+/// Bytes that were given as a list of numbers.
+fn bytes_of(list: &Value) -> Value {
+    let items = list.as_array().into_iter().flatten();
+    let bytes: Vec<u8> = items
+        .map(|item| item.as_u64().and_then(|number| u8::try_from(number).ok()))
+        .map(Option::unwrap_or_default)
+        .collect();
+    Value::String(STANDARD.encode(bytes))
 }
 
 /// Base64 without line breaks.
@@ -259,6 +270,11 @@ mod tests {
             &Document::secret().form,
             json!({"data": {"k": "eH\nh4"}}),
             &json!({"metadata": {}, "data": {"k": "eHh4"}}),
+        );
+        check(
+            &Document::secret().form,
+            json!({"data": {"k": [120, null, 255]}}),
+            &json!({"metadata": {}, "data": {"k": "eAD/"}}),
         );
     }
 }
