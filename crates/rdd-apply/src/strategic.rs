@@ -433,7 +433,19 @@ fn in_order(
     let (mut named, mut others): (Vec<Value>, Vec<Value>) =
         items.into_iter().partition(|item| rank(item).is_some());
     named.sort_by_key(&rank);
-    others.sort_by_key(&stood);
+    // What did not stand goes in front of what it is compared with.
+    for at in 1..others.len() {
+        for at in (1..=at).rev() {
+            let before = match (stood(&others[at]), stood(&others[at - 1])) {
+                (Some(this), Some(that)) => this < that,
+                _ => true,
+            };
+            if !before {
+                break;
+            }
+            others.swap(at, at - 1);
+        }
+    }
     let mut ordered = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {

@@ -35,6 +35,8 @@ pub struct FieldError {
     kind: FieldErrorKind,
     field: String,
     value: Option<Value>,
+    /// The value as it is printed, where its members have an order.
+    shown: Option<String>,
     detail: String,
 }
 
@@ -50,8 +52,16 @@ impl FieldError {
             kind,
             field: field.into(),
             value,
+            shown: None,
             detail: detail.into(),
         }
+    }
+
+    /// Prints the bad value as the given text.
+    #[must_use]
+    pub fn shown_as(mut self, text: String) -> Self {
+        self.shown = Some(text);
+        self
     }
 
     /// `Required value: {detail}`; an empty detail is left out.
@@ -191,7 +201,10 @@ impl FieldError {
             FieldErrorKind::Internal => "Internal error",
         };
         let mut body = words.to_owned();
-        if let Some(value) = &self.value {
+        if let Some(text) = &self.shown {
+            body.push_str(": ");
+            body.push_str(text);
+        } else if let Some(value) = &self.value {
             body.push_str(": ");
             match value {
                 Value::String(text) => quote(text, &mut body),

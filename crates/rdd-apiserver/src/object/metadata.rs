@@ -270,7 +270,8 @@ fn text_or_null(value: &mut Value, place: &str) -> Result<(), String> {
 
 fn check_time(value: &mut Value, place: &str) -> Result<(), String> {
     let Value::String(text) = value else {
-        return Err(wrong(value, place, "v1.Time"));
+        // A time decodes itself, from a text.
+        return Err(wrong(value, place, "string"));
     };
     match text.parse::<jiff::Timestamp>() {
         Ok(time) => {
@@ -315,13 +316,16 @@ fn check_list(
         } else {
             key.to_owned()
         };
-        for (name, member) in members.iter() {
+        for (name, member) in members.iter_mut() {
+            if name == "time" && !member.is_null() {
+                check_time(member, &format!("{short}.{path}.{name}"))?;
+                continue;
+            }
             let (fits, go_type) = match name.as_str() {
                 "blockOwnerDeletion" | "controller" => (member.is_boolean(), "bool"),
                 "fieldsV1" => (member.is_object(), "v1.FieldsV1"),
                 "uid" => (member.is_string(), "types.UID"),
                 "operation" => (member.is_string(), "v1.ManagedFieldsOperationType"),
-                "time" => (member.is_string(), "v1.Time"),
                 _ => (member.is_string(), "string"),
             };
             if !fits && !member.is_null() {
@@ -463,31 +467,43 @@ fn validate_owners(metadata: &Value, errors: &mut Vec<FieldError>) {
             }
         }
         if api_version == "v1" && text(owner, "kind") == "Event" {
-            errors.push(FieldError::invalid(
-                field,
-                owner.clone(),
-                "/v1, Kind=Event is disallowed from being an owner",
-            ));
+            let text = "/v1, Kind=Event is disallowed from being an owner";
+            let error = FieldError::invalid(field, Value::Null, text);
+            errors.push(error.shown_as(show_owner(owner)));
         }
         if owner.get("controller") == Some(&Value::Bool(true)) {
             if let Some(first) = controller {
                 let describe =
                     |owner: &Value| format!("{}/{}", text(owner, "kind"), text(owner, "name"));
-                errors.push(FieldError::invalid(
-                    field,
-                    metadata.get("ownerReferences").cloned().unwrap_or_default(),
-                    format!(
-                        "Only one reference can have Controller set to true. Found \"true\" in \
-                         references for {} and {}",
-                        describe(first),
-                        describe(owner)
-                    ),
-                ));
+                let text = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in \
+                     references for {} and {}",
+                    describe(first),
+                    describe(owner)
+                );
+                let all: Vec<String> = owners.into_iter().flatten().map(show_owner).collect();
+                let error = FieldError::invalid(field, Value::Null, text);
+                errors.push(error.shown_as(format!("[{}]", all.join(","))));
             } else {
                 controller = Some(owner);
             }
         }
     }
+}
+
+/// An owner reference with its members in Go's order.
+fn show_owner(owner: &Value) -> String {
+    let texts = ["apiVersion", "kind", "name", "uid"];
+    let texts = texts.map(|name| (name, Value::from(text(owner, name))));
+    let marks = ["controller", "blockOwnerDeletion"];
+    let marks = marks.map(|name| (name, owner.get(name).cloned().unwrap_or_default()));
+    let members: Vec<String> = texts
+        .into_iter()
+        .chain(marks)
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
+    format!("{{{}}}", members.join(","))
 }
 
 const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];

@@ -29,7 +29,13 @@ pub(crate) fn object(
     let parsed = parse(&resource, body, content_type)?;
     let mut value = parsed.value;
     check_type(&resource, &mut value, body)?;
-    let unknown = typed(&resource, &mut value)?;
+    let unknown = typed_text(&resource, &mut value).map_err(|detail| {
+        let detail = match content_type {
+            ContentType::Json => as_written(detail, body),
+            _ => detail,
+        };
+        cannot_handle(&resource, &detail)
+    })?;
     // YAML duplicates are worded by the YAML parser and come first, JSON ones last.
     let from_yaml = content_type == ContentType::Yaml;
     let unknown: Vec<String> = unknown
@@ -130,6 +136,31 @@ fn from_protobuf(resource: &Resource, body: &Bytes) -> ApiResult<Parsed> {
         value: Value::Object(object.unwrap_or_default()),
         duplicates: Vec::new(),
     })
+}
+
+/// A refused number as the body spells it: `1e1`, where reading has made it `10.0`.
+fn as_written(detail: String, body: &[u8]) -> String {
+    const BEFORE: &str = "cannot unmarshal number ";
+    let Some((_, rest)) = detail.split_once(BEFORE) else {
+        return detail;
+    };
+    let shown = rest.split(' ').next().unwrap_or_default();
+    let Ok(number) = shown.parse::<f64>() else {
+        return detail;
+    };
+    let body = String::from_utf8_lossy(body);
+    let written = body
+        .split(|letter: char| !(letter.is_ascii_alphanumeric() || "+-.".contains(letter)))
+        .find(|word| {
+            let digit = word
+                .trim_start_matches('-')
+                .starts_with(|one: char| one.is_ascii_digit());
+            digit && word.parse::<f64>() == Ok(number)
+        });
+    match written {
+        Some(word) => detail.replacen(&format!("{BEFORE}{shown}"), &format!("{BEFORE}{word}"), 1),
+        None => detail,
+    }
 }
 
 /// The first bytes of a body: as text where it could be JSON, else in hexadecimal.
@@ -344,11 +375,9 @@ fn cannot_handle(resource: &Resource, detail: &str) -> ApiError {
 }
 
 /// Gives a value the types of the resource, and answers the paths that it dropped.
-pub(crate) fn typed(resource: &Resource, value: &mut Value) -> ApiResult<Vec<String>> {
-    typed_text(resource, value).map_err(|detail| cannot_handle(resource, &detail))
-}
-
-/// As [`typed`], with the bare text of what is wrong.
+///
+/// # Errors
+/// What does not fit, in Go's words.
 pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String> {
     let mut unknown = metadata::decode(value, !resource.is_custom(), &resource.kind)?;
     if !resource.is_custom() {

@@ -124,12 +124,15 @@ pub(crate) fn parse(
                 .chain(unknown.map(|path| format!("json patch unknown field {path}")));
             (Change::Json(patch), problems.collect())
         }
-        ContentType::StrategicPatch => (Change::Strategic(document.value.clone()), Vec::new()),
         _ => {
             let twice = document.duplicates.iter();
             let problems = twice.map(|path| format!("duplicate field {}", quote(path)));
             let problems = problems.collect();
-            (Change::Merge(merge_patch(document.value, lax)?), problems)
+            let change = match form {
+                ContentType::StrategicPatch => Change::Strategic(document.value),
+                _ => Change::Merge(merge_patch(document.value, lax)?),
+            };
+            (change, problems)
         }
     };
     Ok(Parsed { change, problems })
@@ -212,10 +215,11 @@ impl Compute for Patch {
         if !object.is_object() && !object.is_array() {
             return Err(ApiError::patch_not_applicable());
         }
-        let patched = object.clone();
+        let mut patched = object.to_string();
         if let Change::Strategic(patch) = &parsed.change {
+            patched = rdd_apply::go(patch);
             rdd_schema::restore(&mut object, &resource.schema)
-                .map_err(|text| invalid_patch_text(rdd_apply::go(patch), &text))?;
+                .map_err(|text| invalid_patch_text(patched.clone(), &text))?;
             // It works on the typed object, of which the type is no part.
             object["kind"] = Value::String(resource.kind.clone());
             object["apiVersion"] = Value::String(resource.api_version());
@@ -224,8 +228,12 @@ impl Compute for Patch {
             return Err(invalid_patch(&object, &detail));
         }
         self.check_type(call, &mut object)?;
-        let unknown = decode::typed_text(&resource, &mut object)
-            .map_err(|text| invalid_patch(&patched, &text))?;
+        let mut unknown = decode::typed_text(&resource, &mut object)
+            .map_err(|text| invalid_patch_text(patched.clone(), &text))?;
+        if !resource.is_custom() {
+            // In the order in which a patched object is read.
+            unknown.sort_by(|a, b| a.split('.').next().cmp(&b.split('.').next()));
+        }
         let unknown = unknown
             .iter()
             .map(|path| format!("unknown field {}", quote(path)));
@@ -233,7 +241,7 @@ impl Compute for Patch {
         match self.validation {
             FieldValidation::Strict if !unknown.is_empty() => {
                 let text = format!("strict decoding error: {}", unknown.join(", "));
-                return Err(invalid_patch(&patched, &text));
+                return Err(invalid_patch_text(patched, &text));
             }
             FieldValidation::Warn => call.warn(unknown),
             _ => {}
