@@ -180,6 +180,23 @@ impl Lab {
         number.parse().expect("a number")
     }
 
+    /// The process number of the instance's dockerd, if one lives.
+    #[must_use]
+    pub fn engine_pid(&self) -> Option<u32> {
+        let file = self.path("short_dir").join("run/dockerd.pid");
+        let pid = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        is_alive(pid).then_some(pid)
+    }
+
+    /// Processes that belong to the instance, one a line: each names its folder.
+    #[must_use]
+    pub fn processes(&self) -> String {
+        shell(&format!(
+            "pgrep -a -f {} | grep -v -e pgrep -e 'sh -c' -e ' ctl get ' || true",
+            self.home().display()
+        ))
+    }
+
     /// The docker client on this instance's engine.
     ///
     /// # Panics
@@ -229,6 +246,30 @@ pub fn shell(line: &str) -> String {
         .output()
         .expect("sh is there");
     Done::from(output).ok()
+}
+
+/// Kills a process, and returns once it is gone: a signal takes effect later than it is
+/// sent, on a busy machine much later.
+///
+/// # Panics
+/// When it cannot be killed.
+pub fn kill(pid: u32) {
+    shell(&format!("kill -9 {pid}"));
+    wait_until("a killed process is gone", || !is_alive(pid));
+}
+
+/// Whether a process has not ended. One of which only the number is left has; a thread that
+/// still runs keeps its files and locks, whatever has become of the first one.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.filter_map(Result::ok).any(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = text.rsplit_once(')').map(|(_, fields)| fields.trim_start());
+        state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+    })
 }
 
 /// Waits until something holds.

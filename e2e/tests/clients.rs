@@ -191,7 +191,7 @@ fn applies_explains_waits_and_deletes(program: &Path) {
             "wait",
             "--for=condition=Established",
             "crd/widgets.example.com",
-            "--timeout=10s",
+            "--timeout=60s",
         ],
         "",
     )
@@ -254,14 +254,14 @@ fn applies_explains_waits_and_deletes(program: &Path) {
             .ok()
             .contains("example.com/v1")
     );
-    kubectl(&lab, &["delete", "widget", "--all", "--timeout=10s"], "").ok();
+    kubectl(&lab, &["delete", "widget", "--all", "--timeout=60s"], "").ok();
     let namespace = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"tmp"}}"#;
     kubectl(&lab, &["create", "-f", "-"], namespace).ok();
     kubectl(&lab, &["-n", "tmp", "create", "-f", "-"], widget).ok();
-    kubectl(&lab, &["delete", "namespace", "tmp", "--timeout=20s"], "").ok();
+    kubectl(&lab, &["delete", "namespace", "tmp", "--timeout=60s"], "").ok();
     kubectl(
         &lab,
-        &["delete", "crd", "widgets.example.com", "--timeout=10s"],
+        &["delete", "crd", "widgets.example.com", "--timeout=60s"],
         "",
     )
     .ok();
@@ -319,22 +319,22 @@ fn helm_installs_upgrades_rolls_back_and_removes_a_chart() {
             .into()
     };
     let size = || lab.rdd("ctl get gadget one -o jsonpath={.spec.size}").ok();
-    helm("install one CHART --wait --timeout 20s").ok();
+    helm("install one CHART --wait --timeout 60s").ok();
     assert_eq!(size(), "1");
-    helm("upgrade one CHART --set size=3 --wait --timeout 20s").ok();
+    helm("upgrade one CHART --set size=3 --wait --timeout 60s").ok();
     assert_eq!(size(), "3");
     let refused = helm("upgrade one CHART --set size=0").fails(1);
     assert!(
         refused.contains("spec.size in body should be greater than or equal to 1"),
         "{refused}"
     );
-    helm("rollback one 1 --wait --timeout 20s").ok();
+    helm("rollback one 1 --wait --timeout 60s").ok();
     assert_eq!(size(), "1");
     let history = helm("history one -o json").ok();
     assert_eq!(history.matches("\"revision\"").count(), 4, "{history}");
     helm("install two CHART --dry-run=server").ok();
     assert_eq!(helm("list -q").ok(), "one");
-    helm("uninstall one --wait --timeout 20s").ok();
+    helm("uninstall one --wait --timeout 60s").ok();
     let left = lab.rdd("ctl get gadgets,secrets,serviceaccounts,roles -o name");
     assert_eq!(left.ok(), "serviceaccount/default");
 }
@@ -382,7 +382,7 @@ async fn kube_rs_writes_applies_and_watches_over_a_restart() {
             .await
             .expect("history is kept"),
     );
-    let first = tokio::time::timeout(Duration::from_secs(10), seen.next())
+    let first = tokio::time::timeout(rdd_e2e::PATIENCE, seen.next())
         .await
         .expect("at once")
         .expect("open")
@@ -410,7 +410,7 @@ async fn kube_rs_writes_applies_and_watches_over_a_restart() {
     api.create(&PostParams::default(), &map("b", "1"))
         .await
         .expect("created");
-    let next = tokio::time::timeout(Duration::from_secs(10), stream.next())
+    let next = tokio::time::timeout(rdd_e2e::PATIENCE, stream.next())
         .await
         .expect("in time")
         .expect("open")

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use rdd_e2e::{Done, Lab, shell, wait_until};
+use rdd_e2e::{Done, Lab, kill, shell, wait_until};
 
 fn names(lab: &Lab, kind: &str, path: &str) -> Vec<String> {
     let template = format!("jsonpath={{range .items[*]}}{{{path}}}{{\"\\n\"}}{{end}}");
@@ -210,7 +210,7 @@ fn a_killed_engine_and_a_killed_control_plane_heal_in_place() {
     };
 
     let first = engine();
-    shell(&format!("kill -9 {first}"));
+    kill(first.parse().expect("a number"));
     wait_until("another engine serves", || {
         std::fs::read_to_string(lab.path("short_dir").join("run/dockerd.pid"))
             .is_ok_and(|pid| pid.trim() != first)
@@ -235,7 +235,7 @@ fn a_killed_engine_and_a_killed_control_plane_heal_in_place() {
     assert_eq!(field(&lab, &object, ".metadata.uid"), uid);
 
     let second = engine();
-    shell(&format!("kill -9 {}", lab.pid()));
+    kill(lab.pid());
     let other = start(&lab, "meanwhile");
     lab.rdd("start").ok();
     assert_eq!(engine(), second, "the engine is adopted");
@@ -266,11 +266,7 @@ fn a_stop_leaves_no_process_and_no_complaint_about_the_store() {
         .spawn()
         .expect("it starts");
     lab.rdd("svc stop").ok();
-    let left = shell(&format!(
-        "pgrep -a -f {} | grep -v -e pgrep -e 'sh -c' -e ' ctl get ' || true",
-        lab.home().display()
-    ));
-    assert_eq!(left, "");
+    assert_eq!(lab.processes(), "");
     let logs = lab.path("log_dir");
     let complaints = shell(&format!(
         "grep -rniE 'store|database|sqlite|panicked' {} | grep -iE 'error|fail|panicked' || true",

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use rdd_e2e::{Lab, shell, wait_until};
+use rdd_e2e::{Lab, kill, shell, wait_until};
 
 #[test]
 fn an_instance_is_created_started_stopped_and_deleted() {
@@ -127,7 +127,7 @@ fn a_caller_gets_its_pipe_back_and_a_killed_daemon_leaves_nothing_behind() {
     assert_eq!(open, "0");
 
     lab.rdd("ctl create configmap kept --from-literal=k=v").ok();
-    shell(&format!("kill -9 {pid}"));
+    kill(pid);
     assert_eq!(
         lab.rdd("svc status").ok().lines().nth(1),
         Some(r#""rancher-desktop-pipe" control plane has been started: false"#)
@@ -312,6 +312,7 @@ fn a_stop_is_heard_at_any_moment_of_a_start_also_in_a_script_that_ignores_interr
     shell.arg("-c").arg(
         "trap '' INT; for round in 1 2 3 4 5 6 7 8; do
            \"$0\" svc start --wait=false && \"$0\" svc stop --timeout=60s || exit 9
+           \"$0\" svc status | grep -q 'PID is: 0' || exit 8
          done",
     );
     let done = shell.arg(rdd.get_program()).output().expect("a shell");
@@ -351,4 +352,68 @@ fn set_judges_its_words_before_it_starts_anything() {
             .stderr
             .contains("App does not exist; nothing to stop")
     );
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_start_leaves_no_engine() {
+    let lab = Lab::new("midway");
+    let state = lab.path("dir").join("engine.json");
+    let config = lab.path("config");
+    let moments: [(&str, &dyn Fn() -> bool); 3] = [
+        ("at once", &|| true),
+        ("the daemon is named", &|| {
+            !lab.rdd("svc status").stdout.contains("PID is: 0")
+        }),
+        ("the API is served", &|| config.exists()),
+    ];
+    for (moment, come) in moments {
+        // An engine outlives a crash; the next start takes it over, however far it comes.
+        lab.rdd("start").ok();
+        kill(lab.pid());
+        lab.rdd("svc start --wait=false").ok();
+        wait_until(moment, come);
+        lab.rdd("svc stop").ok();
+        assert_eq!(lab.processes(), "", "stopped when {moment}");
+        assert!(!state.exists(), "stopped when {moment}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_that_drains_and_the_next_start_takes_over() {
+    let lab = Lab::new("twice");
+    lab.rdd("start").ok();
+    lab.import_image();
+    // Docker grants a container that does not listen ten seconds.
+    shell(&format!(
+        "docker -H unix://{} run -d --name deaf box:1 /bin/sh -c 'trap \"\" TERM; mkfifo /f; read x < /f'",
+        lab.path("docker_socket").display()
+    ));
+    let (daemon, engine) = (lab.pid(), lab.engine_pid().expect("it lives"));
+    shell(&format!("kill -INT {daemon}"));
+    let log = lab.path("log_dir").join("rdd.stderr.log");
+    wait_until("it drains", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("stopping"))
+    });
+    // What asks meanwhile is served, or told at once.
+    let asked = std::time::Instant::now();
+    let answer = lab.rdd("ctl get --raw /readyz");
+    assert!(
+        answer.code == 0 || asked.elapsed() < rdd_e2e::PATIENCE / 2,
+        "{answer:?}"
+    );
+    shell(&format!("kill -TERM {daemon}"));
+    wait_until("it ends at once", || !rdd_e2e::is_alive(daemon));
+    assert!(
+        fs::read_to_string(&log)
+            .expect("a log")
+            .contains("terminated while stopping")
+    );
+    lab.rdd("start").ok();
+    assert!(
+        lab.engine_pid()
+            .is_some_and(|now| now == engine || !rdd_e2e::is_alive(engine)),
+        "the engine is adopted, or another one is started after its end"
+    );
+    lab.rdd("svc stop").ok();
+    assert_eq!(lab.processes(), "");
 }

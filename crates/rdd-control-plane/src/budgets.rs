@@ -6,10 +6,10 @@ use std::time::Duration;
 use rdd_manager::Deadlines;
 
 /// For controllers to end, the engine's machine among them.
-const DRAIN: Duration = Duration::from_secs(34);
+const DRAIN: Duration = Duration::from_secs(38);
 
 /// For managers to leave the discovery ConfigMap.
-const SIGN_OFF: Duration = Duration::from_secs(3);
+const SIGN_OFF: Duration = Duration::from_secs(2);
 
 /// For open requests to finish.
 pub(crate) const CONNECTIONS: Duration = Duration::from_secs(3);
@@ -32,6 +32,7 @@ mod tests {
 
     #[test]
     fn what_is_inside_is_through_before_its_owner_gives_up() {
+        assert!(rdd_machine::STOP_MAX < DRAIN);
         assert!(DRAIN + SIGN_OFF + CONNECTIONS < SHUTDOWN);
         // The default of `rdd svc stop --timeout`.
         assert!(SHUTDOWN < Duration::from_secs(300));

@@ -20,3 +20,14 @@ pub use engine::{native_machine, remove_engine};
 pub use options::{CONTROLLERS_HELP, Options};
 pub use rdd_apiserver::audit::AuditOptions;
 pub use serve::run;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+/// The controllers that some manager lists in the discovery ConfigMap. `None` while that is
+/// not known: nobody has registered yet, or an entry cannot be read.
+#[must_use]
+pub fn running_controllers(map: &ConfigMap) -> Option<BTreeSet<String>> {
+    rdd_manager::Entry::controllers(map).ok().flatten()
+}

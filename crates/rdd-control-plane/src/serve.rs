@@ -1,5 +1,7 @@
 //! The daemon: one control plane until a signal.
 
+use std::pin::pin;
+
 use anyhow::{Context as _, Result, bail};
 use rdd_instance::{Instance, Lock};
 use tokio::runtime::Builder;
@@ -77,10 +79,29 @@ async fn serve(
     start_id: String,
     mut signals: Signals,
 ) -> Result<()> {
-    let start = ControlPlane::start(&instance, options, &start_id);
-    let control_plane = tokio::select! {
-        started = start => started?,
-        how = signals.next() => bail!("{how} while starting"),
+    let mut start = pin!(ControlPlane::start(&instance, options, &start_id));
+    let started = tokio::select! {
+        started = &mut start => Ok(started?),
+        how = signals.next() => Err(how),
+    };
+    let control_plane = match started {
+        Ok(control_plane) => control_plane,
+        Err(how) => {
+            tracing::info!("{how} while starting; what was begun is taken down");
+            // A start that is dropped in the middle would leave an engine that it began.
+            let whole = timeout(SHUTDOWN, async {
+                if let Ok(control_plane) = start.await {
+                    control_plane.stop().await;
+                }
+            });
+            tokio::select! {
+                ended = whole => match ended {
+                    Ok(()) => bail!("{how} while starting"),
+                    Err(_) => bail!("{how} while starting, and shutting down took longer than {SHUTDOWN:?}"),
+                },
+                again = signals.next() => bail!("{how} while starting, and {again} while stopping"),
+            }
+        }
     };
     let lost = tokio::select! {
         _ = signals.next() => None,

@@ -15,4 +15,4 @@ mod native;
 pub use error::{Error, Result};
 pub use fake::FakeMachine;
 pub use machine::Machine;
-pub use native::{Native, NativeOptions};
+pub use native::{Native, NativeOptions, STOP_MAX};

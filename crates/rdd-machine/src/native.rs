@@ -39,9 +39,17 @@ use process::Process;
 /// How long dockerd may take until it answers: it restores containers first.
 const START: Duration = Duration::from_secs(60);
 
-/// How long dockerd may take to end its containers and itself. With [`RELOAD`] and
-/// [`KILL`] it stays below what the control plane grants.
-const STOP: Duration = Duration::from_secs(25);
+/// The longest that a stop takes, whatever has to be done: [`GRACEFUL`] until the engine
+/// is killed, and [`KILL`] for it and once more for its containers.
+pub const STOP_MAX: Duration = Duration::from_secs(36);
+
+/// How long the engine may take to end its containers and itself, an engine that has to
+/// be started for that included.
+const GRACEFUL: Duration = STOP_MAX.saturating_sub(KILL.saturating_mul(2));
+
+/// How much of [`GRACEFUL`] may pass until an engine answers that only comes to end
+/// containers.
+const REVIVE: Duration = Duration::from_secs(10);
 
 /// How long the kernel may take to end what was killed.
 const KILL: Duration = Duration::from_secs(3);
@@ -281,14 +289,17 @@ impl Native {
         }
     }
 
-    /// Ends the engine, and with it its containers.
-    async fn stop_process(&self) -> Result<()> {
+    /// Ends the engine, and with it its containers; by force once the time is over.
+    async fn stop_process(&self, until: Instant) -> Result<()> {
         let Some(process) = self.alive() else {
             return Ok(());
         };
         self.take_live_restore_back(&process).await?;
         process.terminate();
-        if process.wait(STOP).await {
+        if process
+            .wait(until.saturating_duration_since(Instant::now()))
+            .await
+        {
             return Ok(());
         }
         tracing::warn!(
@@ -313,19 +324,25 @@ impl Native {
 
     /// Ends containers that no engine can end any more.
     async fn end_orphans(&self) -> Result<()> {
+        let mut killed = Vec::new();
         for shim in self.orphans() {
             tracing::warn!(pid = shim.pid, "a container without an engine is killed");
-            for inside in shim.children().into_iter().chain([shim]) {
-                inside.kill();
-                if !inside.wait(KILL).await {
-                    return Err(Error::Stuck { pid: inside.pid });
-                }
+            killed.extend(shim.children());
+            killed.push(shim);
+        }
+        // All at once, so that many take no longer than one.
+        killed.iter().for_each(Process::kill);
+        let until = Instant::now() + KILL;
+        for process in killed {
+            let left = until.saturating_duration_since(Instant::now());
+            if !process.wait(left).await {
+                return Err(Error::Stuck { pid: process.pid });
             }
         }
         Ok(())
     }
 
-    async fn start_in_turn(&self) -> Result<()> {
+    async fn start_in_turn(&self, limit: Duration) -> Result<()> {
         let process = match self.alive() {
             Some(process) => process,
             None => {
@@ -348,7 +365,7 @@ impl Native {
             if !process.is_alive() {
                 return Err(self.failed("ended while it started"));
             }
-            if begin.elapsed() >= START {
+            if begin.elapsed() >= limit {
                 return Err(self.failed("does not answer"));
             }
             sleep(LOOK).await;
@@ -357,13 +374,14 @@ impl Native {
     }
 
     async fn stop_in_turn(&self) -> Result<()> {
+        let until = Instant::now() + GRACEFUL;
         if self.alive().is_none() && !self.orphans().is_empty() {
             // An engine ends its containers better than a signal does.
-            if let Err(error) = self.start_in_turn().await {
+            if let Err(error) = self.start_in_turn(REVIVE).await {
                 tracing::warn!(%error, "no engine comes up to end the containers of the one before");
             }
         }
-        self.stop_process().await?;
+        self.stop_process(until).await?;
         self.end_orphans().await?;
         if let Some(Remembered { network, .. }) = self.remembered() {
             network.down().await?;
@@ -385,7 +403,7 @@ impl Machine for Native {
 
     async fn start(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
-        self.start_in_turn().await
+        self.start_in_turn(START).await
     }
 
     async fn is_running(&self) -> bool {

@@ -18,7 +18,10 @@ use crate::exit::{Failure, Outcome, expired};
 use crate::settings::{Settings, VERSION};
 
 /// The bound of an implicit start, whatever the command's own limit is.
-const AUTO_START: Limit = Some(Duration::from_secs(90));
+const AUTO_START: Limit = Some(AUTO_START_MAX);
+
+/// The same, as a duration.
+const AUTO_START_MAX: Duration = Duration::from_secs(90);
 
 /// The first pause between two looks; it doubles up to [`LOOK_MAX`].
 const LOOK_MIN: Duration = Duration::from_millis(2);
@@ -31,7 +34,7 @@ const TAIL_LINES: usize = 15;
 
 /// A client of a control plane that is ready; creates and starts it if need be.
 pub(crate) async fn ready(settings: &Settings) -> Outcome<kube::Client> {
-    let child = match Daemon::find(&settings.instance)? {
+    let child = match named(settings, AUTO_START).await? {
         Some(_) => None,
         None => {
             create_if_missing(settings, [])?;
@@ -40,6 +43,50 @@ pub(crate) async fn ready(settings: &Settings) -> Outcome<kube::Client> {
         }
     };
     wait_ready(settings, child, AUTO_START).await
+}
+
+/// The daemon of the instance, if there is one. One that holds the lock and is not named is
+/// just starting, or being taken down by the kernel: that is waited for.
+pub(crate) async fn named(settings: &Settings, limit: Limit) -> Outcome<Option<Daemon>> {
+    let begin = Instant::now();
+    loop {
+        match Daemon::find(&settings.instance)? {
+            Some(daemon) if !daemon.is_named() => {}
+            other => return Ok(other),
+        }
+        if limit.is_some_and(|limit| begin.elapsed() >= limit) {
+            return Err(expired(format_args!(
+                "timed out waiting for the starting {:?} control plane to say its pid",
+                settings.name()
+            )));
+        }
+        tokio::select! {
+            () = sleep(LOOK_MIN) => {}
+            _ = tokio::signal::ctrl_c() => {
+                return Err(anyhow!("cancelled while waiting for {:?} control plane to say its pid", settings.name()).into());
+            }
+        }
+    }
+}
+
+/// Waits until the daemon that was just started can be found: from then on a stop finds it,
+/// too. One that ended already is an error.
+pub(crate) async fn wait_named(settings: &Settings, mut child: Child) -> Outcome {
+    let begin = Instant::now();
+    while !Daemon::find(&settings.instance)?.is_some_and(|daemon| daemon.is_named()) {
+        let ended = child.try_wait().context("failed to look at the daemon")?;
+        if ended.is_some() {
+            return Err(died(settings));
+        }
+        if begin.elapsed() >= AUTO_START_MAX {
+            return Err(expired(format_args!(
+                "timed out waiting for the starting {:?} control plane to say its pid",
+                settings.name()
+            )));
+        }
+        sleep(LOOK_MIN).await;
+    }
+    Ok(())
 }
 
 /// Creates the instance unless it exists; says whether it did.

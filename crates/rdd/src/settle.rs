@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use futures::TryStreamExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use rdd_api::{App, Condition, condition, names};
 use tokio::time::{sleep, timeout};
 
 use crate::duration::Limit;
-use crate::exit::{Outcome, expired};
+use crate::exit::{Failure, Outcome, expired};
 
 /// The limit of waits that have no flag for it.
 pub(crate) const DEFAULT_LIMIT: Limit = Some(Duration::from_secs(300));
+
+/// How often is looked whether somebody acts on the App.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Waits until `Settled` is true for at least this generation.
 ///
@@ -39,6 +43,7 @@ pub(crate) async fn wait(client: kube::Client, generation: i64, limit: Limit) ->
             }
         }
     };
+    let abandoned = async { Err(abandoned(client.clone()).await) };
     let interrupted = async {
         // Without a handler the default action ends the process all the same.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -47,6 +52,9 @@ pub(crate) async fn wait(client: kube::Client, generation: i64, limit: Limit) ->
     };
     let waited = async {
         tokio::select! {
+            // First: what nobody keeps true any more counts for nothing.
+            biased;
+            outcome = abandoned => outcome,
             outcome = follow => outcome,
             () = interrupted => Err(anyhow!("wait cancelled: interrupted").into()),
         }
@@ -60,6 +68,25 @@ pub(crate) async fn wait(client: kube::Client, generation: i64, limit: Limit) ->
                 progress.blocking()
             ))),
         },
+    }
+}
+
+/// Returns once it is certain that nobody acts on the App. That nothing is known, as while
+/// a control plane starts or stops, is no certainty.
+async fn abandoned(client: kube::Client) -> Failure {
+    let maps: Api<ConfigMap> = Api::namespaced(client, names::RDD_NAMESPACE);
+    loop {
+        let listed = match maps.get_opt(names::DISCOVERY_CONFIG_MAP).await {
+            Ok(Some(map)) => rdd_control_plane::running_controllers(&map),
+            _ => None,
+        };
+        if listed.is_some_and(|controllers| !controllers.contains(names::controller::APP)) {
+            return anyhow!(
+                "no app controller runs, so nothing will happen; run it: rdd svc stop && rdd svc start --controllers='*'"
+            )
+            .into();
+        }
+        sleep(LOOK).await;
     }
 }
 

@@ -9,7 +9,7 @@ mod status;
 use std::fs;
 
 use anyhow::Context as _;
-use rdd_instance::{Daemon, PathKey};
+use rdd_instance::PathKey;
 
 use crate::args::{Deadline, Service, Session};
 use crate::connect;
@@ -38,6 +38,11 @@ pub(super) async fn run(settings: &Settings, service: Service) -> Outcome {
 }
 
 fn create(settings: &Settings, session: &Session, mut words: Vec<String>) -> Outcome {
+    let given: Vec<String> = words
+        .iter()
+        .cloned()
+        .chain(connect::session_words(session))
+        .collect();
     let mut session = session.clone();
     session.controllers.get_or_insert_with(|| "*".to_owned());
     words.extend(connect::session_words(&session));
@@ -46,6 +51,13 @@ fn create(settings: &Settings, session: &Session, mut words: Vec<String>) -> Out
         tracing::info!("successfully created {:?} control plane", settings.name());
     } else {
         tracing::info!("{:?} control plane already exists", settings.name());
+        if !given.is_empty() {
+            // What was saved stays: an instance is created once.
+            let given = given.join(" ");
+            tracing::warn!(
+                "{given:?} was not saved; for one start: rdd svc start {given}; for all: rdd svc delete && rdd svc create {given}"
+            );
+        }
     }
     Ok(())
 }
@@ -58,8 +70,9 @@ async fn start(
     words: Vec<String>,
 ) -> Outcome {
     let name = settings.name();
-    let child = if Daemon::find(&settings.instance)?.is_some() {
-        let changes = connect::session_words(session);
+    let child = if connect::named(settings, timeout.0).await?.is_some() {
+        let mut changes = connect::session_words(session);
+        changes.extend(words);
         if !changes.is_empty() {
             // Nothing is dropped in silence: a running daemon keeps its own options.
             return Err(anyhow::anyhow!(
@@ -75,16 +88,22 @@ async fn start(
         }
         None
     } else {
-        if connect::create_if_missing(settings, words.clone())? {
+        let created = connect::create_if_missing(settings, words.clone())?;
+        if created {
             tracing::info!("successfully created {name:?} control plane");
         }
         tracing::info!("starting {name:?} control plane");
-        Some(connect::start(settings, session, &[])?)
+        // A new instance has saved them; an old one keeps what it has, and this start takes them.
+        let words = if created { Vec::new() } else { words };
+        Some(connect::start(settings, session, &words)?)
     };
     if wait {
         connect::wait_ready(settings, child, timeout.0).await?;
         tracing::info!("{name:?} control plane is ready");
     } else {
+        if let Some(child) = child {
+            connect::wait_named(settings, child).await?;
+        }
         tracing::info!("{name:?} control plane is starting");
     }
     Ok(())

@@ -9,6 +9,7 @@ use rdd_instance::process::{Request, request};
 use rdd_instance::{Daemon, PathKey};
 use tokio::time::sleep;
 
+use crate::connect;
 use crate::duration::Limit;
 use crate::exit::{Outcome, expired};
 use crate::settings::Settings;
@@ -23,7 +24,7 @@ pub(super) async fn stop(settings: &Settings, wait: bool, limit: Limit) -> Outco
         tracing::info!("{name:?} control plane does not exist");
         return Ok(());
     }
-    let Some(daemon) = named(settings, limit).await? else {
+    let Some(daemon) = connect::named(settings, limit).await? else {
         tracing::info!("{name:?} control plane is already stopped");
         return Ok(());
     };
@@ -35,24 +36,6 @@ pub(super) async fn stop(settings: &Settings, wait: bool, limit: Limit) -> Outco
     end(settings, &daemon, limit).await?;
     tracing::info!("{name:?} control plane has stopped");
     Ok(())
-}
-
-/// The daemon, once it has said who it is: one that has not cannot be signalled.
-async fn named(settings: &Settings, limit: Limit) -> Outcome<Option<Daemon>> {
-    let begin = Instant::now();
-    loop {
-        match Daemon::find(&settings.instance)? {
-            Some(daemon) if !daemon.is_named() => {}
-            other => return Ok(other),
-        }
-        if limit.is_some_and(|limit| begin.elapsed() >= limit) {
-            return Err(expired(format_args!(
-                "timed out waiting for the starting {:?} control plane to say its pid",
-                settings.name()
-            )));
-        }
-        pause(settings).await?;
-    }
 }
 
 /// Lets a moment pass until the next look.
@@ -70,7 +53,7 @@ pub(super) async fn delete(settings: &Settings, limit: Limit) -> Outcome {
     let name = settings.name();
     let instance = &settings.instance;
     let places = [PathKey::LogDir, PathKey::ShortDir, PathKey::Dir].map(|key| instance.path(key));
-    if let Some(daemon) = named(settings, limit).await? {
+    if let Some(daemon) = connect::named(settings, limit).await? {
         end(settings, &daemon, limit).await?;
     }
     if !places.iter().any(|place| place.exists()) {
