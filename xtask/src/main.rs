@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`.
+//! The project's own commands: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`,
+//! `cargo xtask soak`.
 //!
 //! Each one does all of its own set-up, says what it installs, and stops at the
 //! first step that fails with the command that failed.
@@ -8,6 +9,7 @@
 mod command;
 mod demo;
 mod setup;
+mod soak;
 mod suite;
 mod tidy;
 
@@ -49,6 +51,15 @@ enum Task {
         #[arg(long)]
         no_install: bool,
     },
+    /// Start and stop one instance many times, with faults, and look for what is left over
+    Soak {
+        /// How many times
+        #[arg(long, default_value_t = 200)]
+        cycles: usize,
+        /// Refuse instead of installing missing packages
+        #[arg(long)]
+        no_install: bool,
+    },
     /// Check the rules of the house that the compiler does not know
     Tidy,
 }
@@ -59,6 +70,7 @@ fn main() -> Result<()> {
         Task::Demo { clean: true, .. } => demo::clean(),
         Task::Demo { no_install, .. } => demo::run_demo(!no_install),
         Task::Bench { filter, no_install } => suite::bench(&filter, !no_install),
+        Task::Soak { cycles, no_install } => soak::run_soak(cycles, !no_install),
         Task::Tidy => tidy::check(),
     }
 }

@@ -30,6 +30,7 @@ fn native(instance: &Instance) -> Native {
         suffix: instance.suffix().to_owned(),
         index: instance.index(),
         dockerd: instance.environment().places("dockerd").collect(),
+        containerd: instance.environment().places("containerd").collect(),
         data: instance.engine_dir(),
         run: short.join("run"),
         socket: instance.path(PathKey::DockerSocket),

@@ -11,6 +11,7 @@
 
 mod admission;
 mod controller;
+mod k3s;
 mod keeper;
 mod namespace_guard;
 mod verdict;
@@ -32,5 +33,11 @@ pub(crate) const DEF: ControllerDef<World> = ControllerDef {
         rules
     },
     endpoints: |_| Vec::new(),
-    run: |context| Box::pin(controller::run(context)),
+    run: |context| {
+        Box::pin(async {
+            // Bundled data that cannot be read ends the start, not somebody's first request.
+            k3s::Releases::bundled()?;
+            controller::run(context).await
+        })
+    },
 };

@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
+use crate::machine::Backend;
+
 /// The crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure; the text says what to do where something can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no dockerd.
-    #[error(
-        "no dockerd on this machine; install it (Debian, Ubuntu: apt-get install -y docker.io), or mirror one elsewhere: rdd attach ENDPOINT"
-    )]
-    NotInstalled,
+    /// There is no such engine.
+    #[error("{}", not_installed(*.0))]
+    NotInstalled(Backend),
     /// The user may not run an engine.
     #[error(
         "a dockerd of its own needs root; run rdd as root, or mirror a Docker that you may use: rdd attach"
@@ -35,8 +35,10 @@ pub enum Error {
         output: String,
     },
     /// The engine ended, or never answered.
-    #[error("dockerd {what}; the end of {log}:\n{tail}")]
+    #[error("{} {what}; the end of {log}:\n{tail}", backend.program())]
     Engine {
+        /// Which one.
+        backend: Backend,
         /// What happened.
         what: String,
         /// Its log.
@@ -61,6 +63,20 @@ pub enum Error {
         /// Its number.
         pid: u32,
     },
+}
+
+fn not_installed(backend: Backend) -> String {
+    let (package, else_what) = match backend {
+        Backend::Moby => ("docker.io", "mirror one elsewhere: rdd attach ENDPOINT"),
+        Backend::Containerd => (
+            "containerd",
+            "use the other one: rdd set containerEngine.name=moby",
+        ),
+    };
+    format!(
+        "no {} on this machine; install it (Debian, Ubuntu: apt-get install -y {package}), or {else_what}",
+        backend.program()
+    )
 }
 
 impl Error {

@@ -1,15 +1,20 @@
 //! A machine in memory, for tests of its controller.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::machine::Machine;
+use crate::machine::{Backend, Machine};
 
 /// Runs nothing; fails on demand.
 #[derive(Debug)]
 pub struct FakeMachine {
-    running: watch::Sender<bool>,
+    running: watch::Sender<Option<Backend>>,
+    starts: AtomicUsize,
+    failure: Mutex<Option<String>>,
     installed: watch::Sender<bool>,
 }
 
@@ -18,7 +23,9 @@ impl FakeMachine {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            running: watch::Sender::new(false),
+            running: watch::Sender::new(None),
+            starts: AtomicUsize::new(0),
+            failure: Mutex::new(None),
             installed: watch::Sender::new(true),
         }
     }
@@ -30,7 +37,24 @@ impl FakeMachine {
 
     /// The engine's process dies.
     pub fn crash(&self) {
-        self.running.send_replace(false);
+        self.running.send_replace(None);
+    }
+
+    /// From now on starts fail with this text, or succeed again.
+    pub fn fail_starts(&self, text: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// The engine that runs.
+    #[must_use]
+    pub fn backend(&self) -> Option<Backend> {
+        *self.running.borrow()
+    }
+
+    /// How often an engine was started that did not run.
+    #[must_use]
+    pub fn starts(&self) -> usize {
+        self.starts.load(Ordering::Relaxed)
     }
 }
 
@@ -46,30 +70,39 @@ impl Machine for FakeMachine {
         "unix:///fake.sock".to_owned()
     }
 
-    async fn is_available(&self) -> bool {
+    async fn is_available(&self, _backend: Backend) -> bool {
         *self.installed.borrow()
     }
 
-    async fn start(&self) -> Result<()> {
+    async fn start(&self, backend: Backend) -> Result<()> {
         if !*self.installed.borrow() {
-            return Err(Error::NotInstalled);
+            return Err(Error::NotInstalled(backend));
         }
-        self.running.send_replace(true);
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = failure.clone() {
+            return Err(Error::Settings {
+                path: "daemon.json".into(),
+                reason,
+            });
+        }
+        if self.running.send_replace(Some(backend)) != Some(backend) {
+            self.starts.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(())
     }
 
     async fn is_running(&self) -> bool {
-        *self.running.borrow()
+        self.running.borrow().is_some()
     }
 
     async fn ended(&self) {
         // The sender lives as long as this machine.
         let mut running = self.running.subscribe();
-        let _ended = running.wait_for(|running| !running).await;
+        let _ended = running.wait_for(Option::is_none).await;
     }
 
     async fn stop(&self) -> Result<()> {
-        self.running.send_replace(false);
+        self.running.send_replace(None);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
-//! Where an engine runs: a dockerd of our own on this machine.
+//! Where an engine runs: a dockerd or containerd of our own on this machine.
 //!
-//! [`Machine`] starts, adopts and stops; [`Native`] does it with dockerd itself.
+//! [`Machine`] starts, adopts and stops; [`Native`] does it with the engine itself.
 //! The engine's process is a group of its own and outlives a crash of rdd; it is
 //! adopted again after checking that its number still means the same process.
 //!
@@ -14,5 +14,5 @@ mod native;
 
 pub use error::{Error, Result};
 pub use fake::FakeMachine;
-pub use machine::Machine;
+pub use machine::{Backend, Machine};
 pub use native::{Native, NativeOptions, STOP_MAX};

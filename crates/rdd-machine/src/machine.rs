@@ -1,26 +1,50 @@
 //! What a controller needs of a machine.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+
+/// Which engine a machine runs. One at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// dockerd, with the containerd that it brings along.
+    #[default]
+    Moby,
+    /// containerd alone.
+    Containerd,
+}
+
+impl Backend {
+    /// The program that it is.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Moby => "dockerd",
+            Self::Containerd => "containerd",
+        }
+    }
+}
 
 /// Something that an engine runs on.
 ///
 /// # Contract
-/// 1. `start` returns when the engine answers; on a running machine it adopts.
+/// 1. `start` returns when this engine answers; one that runs is adopted, another one is
+///    stopped first.
 /// 2. `stop` returns when every process is gone and nothing is left on the host
 ///    but the engine's data.
 /// 3. Both may be called in any state and repeated.
 #[async_trait]
 pub trait Machine: Send + Sync + 'static {
-    /// Where the engine listens once started.
+    /// Where dockerd listens once started.
     fn endpoint(&self) -> String;
 
     /// Whether there is an engine to start; cheap, so that it can be asked often.
-    async fn is_available(&self) -> bool;
+    async fn is_available(&self, backend: Backend) -> bool;
 
     /// Brings the engine up, or adopts the one that is up.
-    async fn start(&self) -> Result<()>;
+    async fn start(&self, backend: Backend) -> Result<()>;
 
     /// Whether the engine's process lives now.
     async fn is_running(&self) -> bool;

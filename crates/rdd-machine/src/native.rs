@@ -1,4 +1,4 @@
-//! A dockerd of our own.
+//! A dockerd, or a containerd, of our own.
 //!
 //! ```text
 //! stopped ──start──▶ network up ─▶ dockerd spawned ─▶ socket answers ─▶ running
@@ -32,7 +32,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{Error, Result};
-use crate::machine::Machine;
+use crate::machine::{Backend, Machine};
 use network::Network;
 use process::Process;
 
@@ -40,12 +40,12 @@ use process::Process;
 const START: Duration = Duration::from_secs(60);
 
 /// The longest that a stop takes, whatever has to be done: [`GRACEFUL`] until the engine
-/// is killed, and [`KILL`] for it and once more for its containers.
-pub const STOP_MAX: Duration = Duration::from_secs(36);
+/// is killed, then [`KILL`] for each of it, its containerd and its containers.
+pub const STOP_MAX: Duration = Duration::from_secs(37);
 
 /// How long the engine may take to end its containers and itself, an engine that has to
 /// be started for that included.
-const GRACEFUL: Duration = STOP_MAX.saturating_sub(KILL.saturating_mul(2));
+const GRACEFUL: Duration = STOP_MAX.saturating_sub(KILL.saturating_mul(3));
 
 /// How much of [`GRACEFUL`] may pass until an engine answers that only comes to end
 /// containers.
@@ -53,6 +53,14 @@ const REVIVE: Duration = Duration::from_secs(10);
 
 /// How long the kernel may take to end what was killed.
 const KILL: Duration = Duration::from_secs(3);
+
+/// How long an engine's containerd may take to notice that it is alone, and then to heed
+/// a signal.
+const CONTAINERD: Duration = Duration::from_millis(1500);
+
+/// How long containers may take to heed the end of a containerd that they belong to, as
+/// dockerd grants its own.
+const CONTAINERS: Duration = Duration::from_secs(10);
 
 /// How long dockerd may take to notice changed settings.
 const RELOAD: Duration = Duration::from_secs(5);
@@ -76,11 +84,13 @@ pub struct NativeOptions {
     /// Where dockerd may be, in order. Looked at again by every start: it may be
     /// installed meanwhile.
     pub dockerd: Vec<PathBuf>,
+    /// Where containerd may be, for an engine without dockerd.
+    pub containerd: Vec<PathBuf>,
     /// Images, containers, volumes.
     pub data: PathBuf,
     /// Sockets and what lives only while the engine runs; must be short.
     pub run: PathBuf,
-    /// The engine's socket.
+    /// dockerd's socket; containerd's, without dockerd, lies beside it.
     pub socket: PathBuf,
     /// What is remembered about the running process.
     pub state: PathBuf,
@@ -99,11 +109,15 @@ pub struct Native {
 }
 
 /// What must be known again after a crash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Remembered {
     /// Absent between choosing the network and starting the engine.
     process: Option<Process>,
-    network: Network,
+    /// What dockerd's containers are connected to.
+    #[serde(default)]
+    network: Option<Network>,
+    #[serde(default)]
+    backend: Backend,
 }
 
 impl Native {
@@ -123,17 +137,18 @@ impl Native {
 
     /// Written before what it describes is made, so that a crash or an error in
     /// between leaves nothing that nobody knows of.
-    fn remember(&self, process: Option<Process>, network: &Network) -> Result<()> {
-        let remembered = Remembered {
-            process,
-            network: network.clone(),
-        };
-        let text = serde_json::to_vec_pretty(&remembered).expect("plain data is always JSON");
+    fn remember(&self, remembered: &Remembered) -> Result<()> {
+        let text = serde_json::to_vec_pretty(remembered).expect("plain data is always JSON");
         write(&self.options.state, &text)
     }
 
     fn alive(&self) -> Option<Process> {
         self.remembered()?.process.filter(Process::is_alive)
+    }
+
+    /// The engine that runs, or ran last.
+    fn backend(&self) -> Backend {
+        self.remembered().unwrap_or_default().backend
     }
 
     /// Tells our containers from those of other users of the same containerd.
@@ -151,28 +166,42 @@ impl Native {
         self.options.run.join("dockerd.json")
     }
 
-    fn dockerd(&self) -> Option<&Path> {
-        let places = self.options.dockerd.iter().map(PathBuf::as_path);
-        places.into_iter().find(|place| place.is_file())
+    fn program(&self, backend: Backend) -> Option<&Path> {
+        let places = match backend {
+            Backend::Moby => &self.options.dockerd,
+            Backend::Containerd => &self.options.containerd,
+        };
+        let mut places = places.iter().map(PathBuf::as_path);
+        places.find(|place| place.is_file())
+    }
+
+    /// Where a containerd without dockerd listens.
+    fn containerd_socket(&self) -> PathBuf {
+        self.options.socket.with_file_name("containerd.sock")
     }
 
     fn exec_root(&self) -> PathBuf {
         self.options.run.join("exec")
     }
 
-    /// Removes what a dead engine left and a new one would believe.
-    async fn clear_the_way(&self) -> Result<()> {
-        // Its containerd ends with it, a moment later.
+    /// The containerd of an engine that is gone ends with it, a moment later.
+    async fn end_containerd(&self) -> Result<()> {
         if let Some(containerd) = process::containerd(&self.exec_root())
-            && !containerd.wait(KILL).await
+            && !containerd.wait(CONTAINERD).await
         {
             containerd.terminate();
-            if !containerd.wait(KILL).await {
+            if !containerd.wait(CONTAINERD).await {
                 return Err(Error::Stuck {
                     pid: containerd.pid,
                 });
             }
         }
+        Ok(())
+    }
+
+    /// Removes what a dead engine left and a new one would believe.
+    async fn clear_the_way(&self) -> Result<()> {
+        self.end_containerd().await?;
         // Numbers of processes that are gone: dockerd takes a zombie, or whoever has
         // the number now, for the owner, and waits for it in vain or refuses to start.
         remove_file(&self.exec_root().join("containerd/containerd.pid"))?;
@@ -185,16 +214,12 @@ impl Native {
         self.options.run.join("dockerd.pid")
     }
 
-    async fn spawn(&self, dockerd: &Path) -> Result<Process> {
-        let options = &self.options;
-        settings::write(&options.settings, &self.config_file(), true)?;
-        let network = match self.remembered() {
-            Some(remembered) => remembered.network,
-            None => Network::choose(&options.suffix, options.index).await?,
+    async fn spawn(&self, backend: Backend, program: &Path) -> Result<Process> {
+        let mut command = match backend {
+            Backend::Moby => self.dockerd(program).await?,
+            Backend::Containerd => self.containerd(program)?,
         };
-        self.remember(None, &network)?;
-        network.up().await?;
-        self.clear_the_way().await?;
+        let options = &self.options;
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -202,6 +227,68 @@ impl Native {
             .open(&options.log)
             .map_err(Error::file("open", &options.log))?;
         let second = log.try_clone().map_err(Error::file("open", &options.log))?;
+        command
+            .env("PATH", search_path(program))
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(second)
+            .process_group(0);
+        let mut child = command.spawn().map_err(Error::file("start", program))?;
+        let pid = child.id().unwrap_or_default();
+        let process = Process::of(pid).ok_or_else(|| self.failed(backend, "ended at once"))?;
+        tokio::spawn(async move {
+            // Only to take its exit status: who cares about the process watches it.
+            let _status = child.wait().await;
+        });
+        self.remember(&Remembered {
+            process: Some(process.clone()),
+            network: self.remembered().and_then(|remembered| remembered.network),
+            backend,
+        })?;
+        Ok(process)
+    }
+
+    /// A containerd that shares nothing with one that the system runs.
+    fn containerd(&self, program: &Path) -> Result<Command> {
+        let (data, run) = (&self.options.data, &self.options.run);
+        // Images and volumes for Kubernetes' own interface are no business of this engine.
+        let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+        let file = run.join("containerd.toml");
+        write(&file, config.as_bytes())?;
+        self.remember(&Remembered {
+            process: None,
+            network: None,
+            backend: Backend::Containerd,
+        })?;
+        remove_file(&self.containerd_socket())?;
+        let mut command = Command::new(program);
+        command
+            .arg("--config")
+            .arg(file)
+            .arg("--root")
+            .arg(data.join("containerd-alone"))
+            .arg("--state")
+            .arg(run.join("containerd-alone"))
+            .arg("--address")
+            .arg(self.containerd_socket());
+        Ok(command)
+    }
+
+    /// A dockerd on a network of its own.
+    async fn dockerd(&self, dockerd: &Path) -> Result<Command> {
+        let options = &self.options;
+        settings::write(&options.settings, &self.config_file(), true)?;
+        let network = match self.remembered().and_then(|remembered| remembered.network) {
+            Some(network) => network,
+            None => Network::choose(&options.suffix, options.index).await?,
+        };
+        self.remember(&Remembered {
+            process: None,
+            network: Some(network.clone()),
+            backend: Backend::Moby,
+        })?;
+        network.up().await?;
+        self.clear_the_way().await?;
         let namespace = self.containerd_namespace();
         let mut command = Command::new(dockerd);
         command
@@ -225,27 +312,19 @@ impl Native {
                 "--default-address-pool",
                 &format!("base={},size=24", network.range()),
             ])
-            .args(["--iptables=false", "--ip6tables=false"])
-            .env("PATH", search_path(dockerd))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(second)
-            .process_group(0);
-        let mut child = command.spawn().map_err(Error::file("start", dockerd))?;
-        let pid = child.id().unwrap_or_default();
-        let process = Process::of(pid).ok_or_else(|| self.failed("ended at once"))?;
-        tokio::spawn(async move {
-            // Only to take its exit status: who cares about the process watches it.
-            let _status = child.wait().await;
-        });
-        self.remember(Some(process.clone()), &network)?;
-        Ok(process)
+            .args(["--iptables=false", "--ip6tables=false"]);
+        Ok(command)
     }
 
-    async fn answers(&self) -> bool {
-        self.get("/_ping")
-            .await
-            .is_some_and(|answer| answer.contains("200 OK"))
+    async fn answers(&self, backend: Backend) -> bool {
+        match backend {
+            Backend::Moby => {
+                let answer = self.get("/_ping").await;
+                answer.is_some_and(|answer| answer.contains("200 OK"))
+            }
+            // It listens once it serves.
+            Backend::Containerd => UnixStream::connect(self.containerd_socket()).await.is_ok(),
+        }
     }
 
     /// One request, the whole answer as text.
@@ -279,10 +358,11 @@ impl Native {
         Ok(())
     }
 
-    fn failed(&self, what: &str) -> Error {
+    fn failed(&self, backend: Backend, what: &str) -> Error {
         let text = fs::read_to_string(&self.options.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         Error::Engine {
+            backend,
             what: what.to_owned(),
             log: self.options.log.clone(),
             tail: lines[lines.len().saturating_sub(TAIL)..].join("\n"),
@@ -294,7 +374,10 @@ impl Native {
         let Some(process) = self.alive() else {
             return Ok(());
         };
-        self.take_live_restore_back(&process).await?;
+        match self.backend() {
+            Backend::Moby => self.take_live_restore_back(&process).await?,
+            Backend::Containerd => self.end_containers(until).await?,
+        }
         process.terminate();
         if process
             .wait(until.saturating_duration_since(Instant::now()))
@@ -314,12 +397,28 @@ impl Native {
         }
     }
 
+    /// Ends what a containerd runs: it would let it go on without itself.
+    async fn end_containers(&self, until: Instant) -> Result<()> {
+        let until = until.min(Instant::now() + CONTAINERS);
+        let shims = process::shims_at(&self.containerd_socket());
+        let inside: Vec<Process> = shims.iter().flat_map(Process::children).collect();
+        inside.iter().for_each(Process::terminate);
+        for process in &inside {
+            process
+                .wait(until.saturating_duration_since(Instant::now()))
+                .await;
+        }
+        kill_all(inside.into_iter().chain(shims).collect()).await
+    }
+
     /// Containers that run without their engine: it died, or had to be killed.
     fn orphans(&self) -> Vec<Process> {
-        process::shims(
+        let mut shims = process::shims(
             &self.containerd_namespace(),
             &self.options.data.join("containers"),
-        )
+        );
+        shims.extend(process::shims_at(&self.containerd_socket()));
+        shims
     }
 
     /// Ends containers that no engine can end any more.
@@ -330,23 +429,14 @@ impl Native {
             killed.extend(shim.children());
             killed.push(shim);
         }
-        // All at once, so that many take no longer than one.
-        killed.iter().for_each(Process::kill);
-        let until = Instant::now() + KILL;
-        for process in killed {
-            let left = until.saturating_duration_since(Instant::now());
-            if !process.wait(left).await {
-                return Err(Error::Stuck { pid: process.pid });
-            }
-        }
-        Ok(())
+        kill_all(killed).await
     }
 
-    async fn start_in_turn(&self, limit: Duration) -> Result<()> {
+    async fn start_in_turn(&self, backend: Backend, limit: Duration) -> Result<()> {
         let process = match self.alive() {
             Some(process) => process,
             None => {
-                let dockerd = self.dockerd().ok_or(Error::NotInstalled)?;
+                let program = self.program(backend).ok_or(Error::NotInstalled(backend))?;
                 if !nix::unistd::Uid::effective().is_root() {
                     return Err(Error::NotRoot);
                 }
@@ -357,16 +447,16 @@ impl Native {
                         .create(folder)
                         .map_err(Error::file("create", folder))?;
                 }
-                self.spawn(dockerd).await?
+                self.spawn(backend, program).await?
             }
         };
         let begin = Instant::now();
-        while !self.answers().await {
+        while !self.answers(backend).await {
             if !process.is_alive() {
-                return Err(self.failed("ended while it started"));
+                return Err(self.failed(backend, "ended while it started"));
             }
             if begin.elapsed() >= limit {
-                return Err(self.failed("does not answer"));
+                return Err(self.failed(backend, "does not answer"));
             }
             sleep(LOOK).await;
         }
@@ -375,18 +465,24 @@ impl Native {
 
     async fn stop_in_turn(&self) -> Result<()> {
         let until = Instant::now() + GRACEFUL;
-        if self.alive().is_none() && !self.orphans().is_empty() {
+        if self.alive().is_none() && self.backend() == Backend::Moby && !self.orphans().is_empty() {
             // An engine ends its containers better than a signal does.
-            if let Err(error) = self.start_in_turn(REVIVE).await {
+            if let Err(error) = self.start_in_turn(Backend::Moby, REVIVE).await {
                 tracing::warn!(%error, "no engine comes up to end the containers of the one before");
             }
         }
         self.stop_process(until).await?;
+        self.end_containerd().await?;
         self.end_orphans().await?;
-        if let Some(Remembered { network, .. }) = self.remembered() {
+        // An engine that was killed has not taken its own mounts away.
+        for folder in [&self.options.data, &self.options.run] {
+            unmount_below(folder).await?;
+        }
+        if let Some(network) = self.remembered().and_then(|remembered| remembered.network) {
             network.down().await?;
         }
         remove_file(&self.options.socket)?;
+        remove_file(&self.containerd_socket())?;
         remove_file(&self.options.state)
     }
 }
@@ -397,13 +493,17 @@ impl Machine for Native {
         format!("unix://{}", self.options.socket.display())
     }
 
-    async fn is_available(&self) -> bool {
-        self.dockerd().is_some()
+    async fn is_available(&self, backend: Backend) -> bool {
+        self.program(backend).is_some()
     }
 
-    async fn start(&self) -> Result<()> {
+    async fn start(&self, backend: Backend) -> Result<()> {
         let _turn = self.turn.lock().await;
-        self.start_in_turn(START).await
+        // Also one of which only containers are left.
+        if self.remembered().is_some() && self.backend() != backend {
+            self.stop_in_turn().await?;
+        }
+        self.start_in_turn(backend, START).await
     }
 
     async fn is_running(&self) -> bool {
@@ -428,7 +528,6 @@ impl Machine for Native {
         let _turn = self.turn.lock().await;
         self.stop_in_turn().await?;
         for folder in [&self.options.data, &self.options.run] {
-            unmount_below(folder).await?;
             match fs::remove_dir_all(folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::file("remove", folder)(error));
@@ -438,6 +537,19 @@ impl Machine for Native {
         }
         Ok(())
     }
+}
+
+/// All at once, so that many take no longer than one.
+async fn kill_all(processes: Vec<Process>) -> Result<()> {
+    processes.iter().for_each(Process::kill);
+    let until = Instant::now() + KILL;
+    for process in processes {
+        let left = until.saturating_duration_since(Instant::now());
+        if !process.wait(left).await {
+            return Err(Error::Stuck { pid: process.pid });
+        }
+    }
+    Ok(())
 }
 
 /// Where dockerd finds its own helpers, whatever path this process was started with.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rdd_machine::{Machine as _, Native, NativeOptions};
+use rdd_machine::{Backend, Machine as _, Native, NativeOptions};
 
 fn options(home: &Path, suffix: &str, index: u16) -> NativeOptions {
     NativeOptions {
         suffix: suffix.to_owned(),
         index,
         dockerd: vec![PathBuf::from("/usr/sbin/dockerd")],
+        containerd: vec![PathBuf::from("/usr/bin/containerd")],
         data: home.join("data"),
         run: home.join("run"),
         socket: home.join("docker.sock"),
@@ -83,7 +84,7 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
         .expect("a folder");
     let home = home.path();
     let machine = Native::new(options(home, "machinetest", 150));
-    machine.start().await.expect("it starts");
+    machine.start(Backend::Moby).await.expect("it starts");
     let first = pid(home);
     let range = shell(
         "ip -o -4 address show dev rdd150-machi | sed 's/.* inet \\(10[.][0-9]*[.]\\).*/\\1/'",
@@ -110,7 +111,7 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     // Another owner, as after a crash of rdd, adopts the same process.
     let machine = Native::new(options(home, "machinetest", 150));
     assert!(machine.is_running().await);
-    machine.start().await.expect("it adopts");
+    machine.start(Backend::Moby).await.expect("it adopts");
     assert_eq!(pid(home), first);
 
     // The engine dies; its containers do not, and the next engine has them again.
@@ -118,7 +119,7 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     tokio::time::timeout(Duration::from_secs(10), machine.ended())
         .await
         .expect("its end is seen");
-    machine.start().await.expect("it starts again");
+    machine.start(Backend::Moby).await.expect("it starts again");
     assert_ne!(pid(home), first);
     assert_eq!(
         docker(home, "inspect -f '{{.State.StartedAt}}' survivor"),
@@ -132,17 +133,15 @@ async fn an_engine_is_started_adopted_restarted_and_stopped_without_a_trace() {
     machine.stop().await.expect("it stops");
     machine.stop().await.expect("stopping again is fine");
     assert!(!home.join("docker.sock").exists());
-    wait_until("no process is left", || {
-        let line = format!(
-            "ps ax -o args | grep -v grep | grep -c '{}' || true",
-            home.display()
-        );
-        shell(&line) == "0"
-    });
+    let left = format!(
+        "ps ax -o args | grep -v grep | grep '{0}' || true; grep ' {0}' /proc/self/mountinfo || true",
+        home.display()
+    );
+    assert_eq!(shell(&left), "", "no process and no mount is left");
     assert_eq!(left_on_the_host(&range), "");
 
     // An orderly stop ended the container and kept it, with its restart policy.
-    machine.start().await.expect("it starts");
+    machine.start(Backend::Moby).await.expect("it starts");
     wait_until("the restart policy holds", || {
         docker(home, "inspect -f '{{.State.Running}}' survivor") == "true"
     });
@@ -184,7 +183,7 @@ async fn settings_that_dockerd_refuses_are_shown_in_its_words() {
     )
     .expect("writes");
     let error = machine
-        .start()
+        .start(Backend::Moby)
         .await
         .expect_err("dockerd refuses it")
         .to_string();
@@ -200,10 +199,80 @@ async fn a_machine_without_dockerd_says_how_to_install_it() {
         ..options(home.path(), "machinenone", 152)
     });
     let error = machine
-        .start()
+        .start(Backend::Moby)
         .await
         .expect_err("there is none")
         .to_string();
     assert!(error.contains("apt-get install -y docker.io"), "{error}");
-    assert!(!machine.is_available().await);
+    assert!(!machine.is_available(Backend::Moby).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_other_engine_takes_the_place_of_the_first_and_ends_its_containers() {
+    let home = tempfile::Builder::new()
+        .prefix("rddm")
+        .tempdir_in("/tmp")
+        .expect("a folder");
+    let home = home.path();
+    let processes = || {
+        shell(&format!(
+            "ps ax -o args | grep -v grep | grep '{0}' || true; grep ' {0}' /proc/self/mountinfo || true",
+            home.display()
+        ))
+    };
+    let ctr = |words: &str| {
+        shell(&format!(
+            "ctr --address {}/containerd.sock {words}",
+            home.display()
+        ))
+    };
+    let machine = Native::new(options(home, "machineswitch", 151));
+    machine.start(Backend::Moby).await.expect("it starts");
+    run_container(home);
+    machine.start(Backend::Containerd).await.expect("it starts");
+    assert!(!home.join("docker.sock").exists());
+    assert!(
+        !processes().contains("dockerd"),
+        "the first one is gone: {}",
+        processes()
+    );
+
+    // A container of its own, made of a root file system that lies here.
+    let first = pid(home);
+    ctr("version");
+    shell(&format!(
+        "mkdir -p {0}/image/proc {0}/image/sys {0}/image/dev",
+        home.display()
+    ));
+    ctr(&format!(
+        "run --detach --rootfs {}/image one /bin/sh -c 'trap \"exit 0\" TERM; mkfifo /f; read x < /f'",
+        home.display()
+    ));
+    assert!(ctr("tasks ls").contains("RUNNING"));
+    // Another owner, as after a crash of rdd, adopts it.
+    let machine = Native::new(options(home, "machineswitch", 151));
+    machine.start(Backend::Containerd).await.expect("it adopts");
+    assert_eq!(pid(home), first);
+    assert!(ctr("tasks ls").contains("RUNNING"));
+
+    machine.start(Backend::Moby).await.expect("it starts again");
+    assert!(!home.join("containerd.sock").exists());
+    wait_until("the restart policy holds", || {
+        docker(home, "inspect -f '{{.State.Running}}' survivor") == "true"
+    });
+
+    // A containerd that dies leaves its containers, and a stop ends them all the same.
+    machine.start(Backend::Containerd).await.expect("it starts");
+    ctr("container rm one");
+    ctr(&format!(
+        "run --detach --rootfs {}/image two /bin/sh -c 'mkfifo /g; read x < /g'",
+        home.display()
+    ));
+    shell(&format!("kill -9 {}", pid(home)));
+    tokio::time::timeout(Duration::from_secs(30), machine.ended())
+        .await
+        .expect("its end is seen");
+    machine.stop().await.expect("it stops");
+    assert_eq!(processes(), "", "no process and no mount is left");
+    machine.destroy().await.expect("it is removed");
 }

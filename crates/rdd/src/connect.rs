@@ -183,14 +183,16 @@ pub(crate) async fn wait_ready(
             Look::Waiting(next) => phase.enter(next),
             Look::Dead => {}
         }
-        let ended = match &mut child {
-            Some(child) => child
+        if let Some(running) = &mut child
+            && running
                 .try_wait()
                 .context("failed to look at the daemon")?
-                .is_some(),
-            None => Daemon::find(&settings.instance)?.is_none(),
-        };
-        if ended {
+                .is_some()
+        {
+            // Another start may have been first: its daemon is as good as ours.
+            child = None;
+        }
+        if child.is_none() && Daemon::find(&settings.instance)?.is_none() {
             return Err(died(settings));
         }
         if limit.is_some_and(|limit| begin.elapsed() >= limit) {

@@ -10,6 +10,8 @@ use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operatio
 use rdd_api::names::{self, group};
 use serde_json::Value;
 
+use super::k3s::Releases;
+
 /// The webhook that the rules go by.
 const VALIDATOR: &str = "app-validator.app.rancherdesktop.io";
 
@@ -19,29 +21,48 @@ const SCHEMES: [&str; 3] = ["unix://", "tcp://", "ssh://"];
 /// The longest name of a namespace, by RFC 1123.
 const LABEL_MAX: usize = 63;
 
-/// The App's rules.
+/// The webhook that completes an App.
+const DEFAULTER: &str = "app-defaulter.app.rancherdesktop.io";
+
+/// The App's rules. There are none when the bundled releases cannot be read: the start of
+/// the controller fails by that before any rule is asked.
 pub(super) fn rules() -> Vec<Arc<dyn Admit>> {
-    vec![Arc::new(Validator {
+    let Ok(releases) = Releases::bundled() else {
+        return Vec::new();
+    };
+    let releases = Arc::new(releases);
+    let rule = |name, phase| Rule {
+        name,
+        phase,
         matches: [Matches::resource(
             group::APP,
             "apps",
             [Operation::Create, Operation::Update],
         )],
-    })]
+        releases: Arc::clone(&releases),
+    };
+    vec![
+        Arc::new(rule(DEFAULTER, Phase::Mutating)),
+        Arc::new(rule(VALIDATOR, Phase::Validating)),
+    ]
 }
 
-struct Validator {
+/// Either half.
+struct Rule {
+    name: &'static str,
+    phase: Phase,
     matches: [Matches; 1],
+    releases: Arc<Releases>,
 }
 
 #[async_trait]
-impl Admit for Validator {
+impl Admit for Rule {
     fn name(&self) -> &str {
-        VALIDATOR
+        self.name
     }
 
     fn phase(&self) -> Phase {
-        Phase::Validating
+        self.phase
     }
 
     fn matches(&self) -> &[Matches] {
@@ -49,8 +70,45 @@ impl Admit for Validator {
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {
+        if self.phase == Phase::Mutating {
+            return Ok(Admitted {
+                object: complete(&request.object, &self.releases),
+                ..Admitted::default()
+            });
+        }
         judge(&request.name, &request.object, &request.old_object)?;
+        judge_kubernetes(&request.object, &self.releases)?;
         Ok(Admitted::default())
+    }
+}
+
+/// The App with a version in place of a channel, or of nothing where one is needed. `None`
+/// leaves it as it is.
+fn complete(object: &Value, releases: &Releases) -> Option<Value> {
+    let kubernetes = object.pointer("/spec/kubernetes")?.as_object()?;
+    let enabled = kubernetes.get("enabled") == Some(&Value::Bool(true));
+    let version = match kubernetes.get("version") {
+        None | Some(Value::Null) => "",
+        Some(version) => version.as_str()?,
+    };
+    let resolved = releases.resolve(enabled, version)?;
+    let mut object = object.clone();
+    object["spec"]["kubernetes"]["version"] = resolved.into();
+    Some(object)
+}
+
+fn judge_kubernetes(object: &Value, releases: &Releases) -> Result<(), Denial> {
+    let enabled = object.pointer("/spec/kubernetes/enabled") == Some(&Value::Bool(true));
+    let refused = |text: String| Err(Denial::forbidden(VALIDATOR, text));
+    match text(object, "/spec/kubernetes/version") {
+        None if enabled => refused(
+            "spec.kubernetes.version must not be empty when spec.kubernetes.enabled is true"
+                .to_owned(),
+        ),
+        Some(version) if releases.tag(version).is_none() => refused(format!(
+            "spec.kubernetes.version {version:?} is not supported; see the bundled k3s-versions.json for valid versions"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -182,6 +240,72 @@ mod tests {
             );
             check("app", engine(bad), new.clone(), Err(&text));
         }
+    }
+
+    #[test]
+    fn versions_of_kubernetes_are_completed_then_judged() {
+        let releases = Releases::bundled().expect("it is well formed");
+        let stable = releases.resolve(true, "").expect("a version").to_owned();
+        let check = |kubernetes: Value, completed: Option<&str>, expect: Result<(), &str>| {
+            let object = json!({"spec": {"running": true, "kubernetes": kubernetes}});
+            let changed = complete(&object, &releases);
+            let version = changed
+                .as_ref()
+                .and_then(|object| object["spec"]["kubernetes"]["version"].as_str());
+            assert_eq!(version, completed, "{object}");
+            let verdict = judge_kubernetes(&changed.unwrap_or(object.clone()), &releases);
+            let verdict = verdict.map_err(|denial| denial.message);
+            assert_eq!(verdict, expect.map_err(str::to_owned), "{object}");
+        };
+        let unknown = |version: &str| {
+            format!(
+                "spec.kubernetes.version {version:?} is not supported; see the bundled k3s-versions.json for valid versions"
+            )
+        };
+        check(Value::Null, None, Ok(()));
+        check(json!({}), None, Ok(()));
+        check(json!({"enabled": false}), None, Ok(()));
+        check(json!({"enabled": false, "version": ""}), None, Ok(()));
+        check(json!({"enabled": true}), Some(&stable), Ok(()));
+        check(
+            json!({"enabled": true, "version": ""}),
+            Some(&stable),
+            Ok(()),
+        );
+        check(
+            json!({"enabled": true, "version": null}),
+            Some(&stable),
+            Ok(()),
+        );
+        check(
+            json!({"enabled": false, "version": "latest"}),
+            Some("1.32.0"),
+            Ok(()),
+        );
+        check(
+            json!({"enabled": true, "version": "1.30"}),
+            Some("1.30.8"),
+            Ok(()),
+        );
+        check(
+            json!({"enabled": true, "version": "v1.30"}),
+            Some("1.30.8"),
+            Ok(()),
+        );
+        check(json!({"enabled": true, "version": "1.30.2"}), None, Ok(()));
+        for version in ["1.99.0", "v1.32.0", "1.32.0+k3s1", "newest", " "] {
+            for enabled in [true, false] {
+                let wish = json!({"enabled": enabled, "version": version});
+                check(wish, None, Err(&unknown(version)));
+            }
+        }
+        // What the first rule cannot complete, the second one refuses.
+        let empty = json!({"spec": {"kubernetes": {"enabled": true}}});
+        let refused = judge_kubernetes(&empty, &releases).expect_err("no version");
+        assert_eq!(
+            refused.message,
+            "spec.kubernetes.version must not be empty when spec.kubernetes.enabled is true"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::runtime::{WatchStreamExt as _, watcher};
 use rdd_api::names::{self, field_manager};
 use rdd_api::{App, condition};
-use rdd_machine::Machine;
+use rdd_machine::{Backend, Machine};
 use rdd_manager::{Context, Entry, finalizer};
 use serde_json::json;
 use tokio::time::sleep_until;
@@ -103,9 +103,8 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
             continue;
         }
         context.synced().await;
-        let wanted = state.app.as_ref().is_some_and(verdict::wants_machine);
-        if let Some(step) = state.keeper.next(wanted, Instant::now()) {
-            task = Some(begin(Arc::clone(&machine), step));
+        if let Some((step, backend)) = state.next(Instant::now()) {
+            task = Some(begin(Arc::clone(&machine), step, backend));
         }
         let outcome = state.pass(&context).await;
         retry = outcome.is_err().then(|| Instant::now() + RETRY);
@@ -130,13 +129,13 @@ pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
     state.write_conditions(&context).await
 }
 
-fn begin(machine: Arc<dyn Machine>, step: Step) -> BoxFuture<'static, Done> {
+fn begin(machine: Arc<dyn Machine>, step: Step, backend: Backend) -> BoxFuture<'static, Done> {
     async move {
         match step {
             Step::Look => Done::Looked(machine.is_running().await),
-            Step::Start => Done::Started(machine.start().await),
+            Step::Start => Done::Started(machine.start(backend).await),
             Step::Stop => Done::Stopped(machine.stop().await),
-            Step::Probe => Done::Probed(machine.is_available().await),
+            Step::Probe => Done::Probed(machine.is_available(backend).await),
             Step::Watch => {
                 machine.ended().await;
                 Done::Ended
@@ -155,6 +154,8 @@ struct State {
     discovery: Option<ConfigMap>,
     discovery_synced: bool,
     keeper: Keeper,
+    /// The engine that the machine was last started as, until it is stopped.
+    backend: Option<Backend>,
     /// The App and namespace that were ensured already.
     ensured: Option<(Option<String>, String)>,
 }
@@ -168,8 +169,25 @@ impl State {
             discovery: None,
             discovery_synced: false,
             keeper: Keeper::new(),
+            backend: None,
             ensured: None,
         }
+    }
+
+    /// The step to begin now, and for which engine. One that is not wanted any more is
+    /// stopped before another one starts.
+    fn next(&mut self, now: Instant) -> Option<(Step, Backend)> {
+        let backend = self.app.as_ref().map_or(Backend::Moby, verdict::backend);
+        if *self.keeper.phase() == Phase::Stopped {
+            self.backend = None;
+        }
+        let fits = self.backend.is_none_or(|started| started == backend);
+        let wanted = fits && self.app.as_ref().is_some_and(verdict::wants_machine);
+        let step = self.keeper.next(wanted, now)?;
+        if step == Step::Start {
+            self.backend = Some(backend);
+        }
+        Some((step, backend))
     }
 
     fn is_synced(&self) -> bool {

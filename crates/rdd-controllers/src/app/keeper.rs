@@ -190,13 +190,13 @@ impl Keeper {
             }
             Done::Started(Err(error)) => {
                 let retry = match error {
-                    Error::NotInstalled => Some(now + PROBE),
+                    Error::NotInstalled(_) => Some(now + PROBE),
                     Error::NotRoot => None,
                     _ => Some(now + self.pause()),
                 };
                 Phase::Failed(Failure {
                     reason: match error {
-                        Error::NotInstalled => reason::ENGINE_NOT_INSTALLED,
+                        Error::NotInstalled(_) => reason::ENGINE_NOT_INSTALLED,
                         Error::NotRoot => reason::NOT_SUPPORTED,
                         _ => reason::START_FAILED,
                     },
@@ -247,6 +247,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rdd_machine::Backend;
+
     use super::*;
 
     fn stuck() -> Error {
@@ -342,7 +344,7 @@ mod tests {
         keeper.next(true, now);
         keeper.done(Done::Looked(false), now);
         keeper.next(true, now);
-        keeper.done(Done::Started(Err(Error::NotInstalled)), now);
+        keeper.done(Done::Started(Err(Error::NotInstalled(Backend::Moby))), now);
         let failed = keeper.phase().clone();
         let mut at = now + PROBE;
         for _ in 0..3 {

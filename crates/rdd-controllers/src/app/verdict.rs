@@ -2,6 +2,7 @@
 
 use rdd_api::condition::{self, Condition, reason};
 use rdd_api::{App, MachineType};
+use rdd_machine::Backend;
 
 use super::keeper::Phase;
 
@@ -40,6 +41,15 @@ pub(super) fn wants_running(app: &App) -> bool {
 /// Whether the App wants our own machine to run.
 pub(super) fn wants_machine(app: &App) -> bool {
     wants_running(app) && app.spec.endpoint().is_none() && unsupported(app).is_none()
+}
+
+/// The engine that the App wants on our own machine.
+pub(super) fn backend(app: &App) -> Backend {
+    if app.spec.is_moby() {
+        Backend::Moby
+    } else {
+        Backend::Containerd
+    }
 }
 
 /// What no retry makes possible.
@@ -227,7 +237,7 @@ mod tests {
     use super::*;
     use crate::app::keeper::{Done, Keeper};
     use rdd_api::{AppSpec, AppStatus, ContainerEngine, Kubernetes, Machine};
-    use rdd_machine::Error;
+    use rdd_machine::{Backend, Error};
     use std::time::Instant;
 
     const GENERATION: i64 = 3;
@@ -355,7 +365,7 @@ mod tests {
 
     #[test]
     fn failures_are_told_in_their_own_words() {
-        let missing = failed(Done::Started(Err(Error::NotInstalled)));
+        let missing = failed(Done::Started(Err(Error::NotInstalled(Backend::Moby))));
         check(
             &app(true, None),
             &missing,

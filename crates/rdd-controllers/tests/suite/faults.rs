@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rdd_store::{
     ChangeStream, Entry, Error, Expect, Key, KeyRange, Page, PutOptions, ReadAt, Revision, Stats,
     Store,
@@ -22,6 +23,13 @@ pub(crate) struct FailingStore {
     one_write_in: AtomicU64,
     calls: AtomicU64,
     failed: AtomicU64,
+    place: Mutex<Option<Place>>,
+}
+
+/// Where writes fail, after so many more have succeeded.
+struct Place {
+    prefix: String,
+    left: usize,
 }
 
 impl FailingStore {
@@ -33,6 +41,7 @@ impl FailingStore {
             one_write_in: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            place: Mutex::new(None),
         }
     }
 
@@ -45,6 +54,34 @@ impl FailingStore {
     /// From now on, one write in `count` fails; with 0 none does.
     pub(crate) fn fail_one_write_in(&self, count: u64) {
         self.one_write_in.store(count, Ordering::Relaxed);
+    }
+
+    /// Writes of these keys fail once so many more have succeeded.
+    pub(crate) fn fail_writes_below(&self, prefix: &str, after: usize) {
+        *self.place.lock() = Some(Place {
+            prefix: prefix.to_owned(),
+            left: after,
+        });
+    }
+
+    /// Writes succeed again, wherever they are.
+    pub(crate) fn heal(&self) {
+        *self.place.lock() = None;
+    }
+
+    fn judge_place(&self, key: &Key) -> Result<()> {
+        let mut place = self.place.lock();
+        let Some(place) = place
+            .as_mut()
+            .filter(|place| key.as_str().starts_with(&place.prefix))
+        else {
+            return Ok(());
+        };
+        if let Some(left) = place.left.checked_sub(1) {
+            place.left = left;
+            return Ok(());
+        }
+        Err(trouble())
     }
 
     /// How many calls have failed.
@@ -61,10 +98,14 @@ impl FailingStore {
             return Ok(());
         }
         self.failed.fetch_add(1, Ordering::Relaxed);
-        Err(Error::Prepare {
-            path: PathBuf::from("/nowhere"),
-            source: io::Error::other("the disk is in trouble"),
-        })
+        Err(trouble())
+    }
+}
+
+fn trouble() -> Error {
+    Error::Prepare {
+        path: PathBuf::from("/nowhere"),
+        source: io::Error::other("the disk is in trouble"),
     }
 }
 
@@ -96,6 +137,7 @@ impl Store for FailingStore {
         options: PutOptions,
     ) -> Result<Revision> {
         self.judge(&self.one_write_in)?;
+        self.judge_place(key)?;
         self.inner.put(key, value, expect, options).await
     }
 

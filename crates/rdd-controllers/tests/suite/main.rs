@@ -4,6 +4,7 @@
 mod app;
 mod attached;
 mod burst;
+mod conditions;
 mod disk_trouble;
 #[path = "../../../rdd-engine/tests/suite/dockerd.rs"]
 mod dockerd;

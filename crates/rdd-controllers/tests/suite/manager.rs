@@ -174,6 +174,80 @@ fn ready_waits_for_the_slowest_controller() {
     });
 }
 
+/// Passes rules on once it is told to.
+struct SlowAdmission {
+    lab: crate::lab::InProcess,
+    gate: Arc<Notify>,
+}
+
+#[async_trait]
+impl JoinAdmission for SlowAdmission {
+    async fn join(&self, rules: Vec<Arc<dyn Admit>>) -> anyhow::Result<()> {
+        self.gate.notified().await;
+        self.lab.join(rules).await
+    }
+}
+
+#[test]
+fn ready_waits_for_admission_to_listen() {
+    lab::run(|lab| async move {
+        let gate = Arc::new(Notify::new());
+        let options = Options {
+            admission: Arc::new(SlowAdmission {
+                lab: crate::lab::InProcess(lab.server.clone()),
+                gate: Arc::clone(&gate),
+            }),
+            ..lab.options("app", "start-1")
+        };
+        let start = tokio::spawn(rdd_manager::start(options));
+        lab.eventually("the controller has its lease", || async {
+            leases(&lab)
+                .get_opt("controller-app")
+                .await
+                .expect("the server works")
+        })
+        .await;
+        assert!(!lab.is_ready().await);
+        assert_eq!(
+            Entry::controllers(&lab.discovery().await).expect("parses"),
+            None
+        );
+        gate.notify_one();
+        let manager = start.await.expect("no panic").expect("it starts");
+        assert!(lab.is_ready().await);
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn a_start_that_cannot_be_published_fails_with_the_cause() {
+    lab::run(|lab| async move {
+        // The first write of the record registers, the second one says ready.
+        for after in [0, 1] {
+            lab.begin("start-1").await;
+            lab.store.fail_writes_below(
+                "/registry/configmaps/rdd-system/rdd-controller-manager",
+                after,
+            );
+            let failed = rdd_manager::start(lab.options("app", "start-1")).await;
+            let error = anyhow::Error::new(failed.expect_err("it cannot be published"));
+            lab.store.heal();
+            assert!(
+                format!("{error:#}").contains("/nowhere"),
+                "after {after}: {error:#}"
+            );
+            assert!(!lab.is_ready().await, "after {after}");
+            assert_eq!(holder(&lab, "app").await, "", "after {after}");
+        }
+        lab.begin("start-2").await;
+        let manager = rdd_manager::start(lab.options("app", "start-2"))
+            .await
+            .expect("it starts");
+        assert!(lab.is_ready().await);
+        manager.stop().await;
+    });
+}
+
 struct NoAdmission;
 
 #[async_trait]

@@ -18,6 +18,7 @@ fn native(home: &Path) -> Native {
         suffix: "controllers".to_owned(),
         index: 153,
         dockerd: vec![PathBuf::from("/usr/sbin/dockerd")],
+        containerd: Vec::new(),
         data: home.join("data"),
         run: home.join("run"),
         socket: home.join("docker.sock"),

@@ -147,6 +147,19 @@ fn all() -> impl Iterator<Item = u32> {
 /// The processes that hold containers in this containerd namespace, as far as the
 /// containers' folders lie here: other engines may use a namespace of the same name.
 pub(super) fn shims(namespace: &str, containers: &Path) -> Vec<Process> {
+    shims_with(|after| {
+        after("-namespace").as_deref() == Some(namespace)
+            && after("-id").is_some_and(|id| !id.is_empty() && containers.join(id).is_dir())
+    })
+}
+
+/// The processes that hold containers of the containerd that listens here.
+pub(super) fn shims_at(socket: &Path) -> Vec<Process> {
+    shims_with(|after| after("-address").is_some_and(|address| Path::new(&address) == socket))
+}
+
+/// The shims whose flags are as wanted; the judge asks for the word after a flag.
+fn shims_with(judge: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Vec<Process> {
     let is_ours = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&str> = line
@@ -154,16 +167,11 @@ pub(super) fn shims(namespace: &str, containers: &Path) -> Vec<Process> {
             .filter_map(|word| std::str::from_utf8(word).ok())
             .collect();
         let after = |flag: &str| {
-            words
-                .iter()
-                .skip_while(|word| **word != flag)
-                .nth(1)
-                .copied()
+            let mut words = words.iter().skip_while(|word| **word != flag);
+            words.nth(1).map(|word| (*word).to_owned())
         };
         let program = words.first().and_then(|first| first.rsplit('/').next());
-        program.is_some_and(|program| program.starts_with("containerd-shim"))
-            && after("-namespace") == Some(namespace)
-            && after("-id").is_some_and(|id| !id.is_empty() && containers.join(id).is_dir())
+        program.is_some_and(|program| program.starts_with("containerd-shim")) && judge(&after)
     };
     all().filter(is_ours).filter_map(Process::of).collect()
 }
