@@ -28,6 +28,8 @@ pub struct World {
     pub retain_requests: Duration,
     /// How often everything is compared with the engine, whatever its events said.
     pub verify_every: Duration,
+    /// How long the engine may say nothing before it is asked whether it still answers.
+    pub silence: Duration,
 }
 
 /// An engine that is connected, and where its mirrors are.
@@ -41,8 +43,9 @@ pub struct LiveEngine {
 }
 
 impl World {
-    /// Everything is compared every ten minutes, requests stay five minutes, nobody is
-    /// logged in anywhere, and no Docker context is kept.
+    /// Everything is compared every ten minutes, an engine is asked for a sign of life
+    /// after 15 s of silence, requests stay five minutes, nobody is logged in anywhere,
+    /// and no Docker context is kept.
     #[must_use]
     pub fn new(machine: Arc<dyn Machine>, engines: Arc<dyn Connect>) -> Self {
         Self {
@@ -53,6 +56,7 @@ impl World {
             live: Arc::new(watch::Sender::new(None)),
             retain_requests: Duration::from_secs(300),
             verify_every: Duration::from_secs(600),
+            silence: Duration::from_secs(15),
         }
     }
 }

@@ -35,6 +35,9 @@ const CALL: Duration = Duration::from_secs(30);
 /// The limit of a first word from the engine.
 const HELLO: Duration = Duration::from_secs(5);
 
+/// The limit of a sign of life, which even a busy engine has to spare.
+const ALIVE: Duration = Duration::from_secs(15);
+
 /// The limit of a look at every file of every volume.
 const MEASURE: Duration = Duration::from_secs(300);
 
@@ -130,8 +133,12 @@ impl Engine for Docker {
         Ok((info, moment))
     }
 
+    async fn ping(&self) -> Result<()> {
+        self.transport.probe("/_ping", ALIVE).await
+    }
+
     async fn events(&self, since: Option<Moment>) -> Result<EventStream> {
-        let filters = escape(r#"{"type":["container","image","volume"]}"#);
+        let filters = escape(r#"{"type":["container","image","volume","network"]}"#);
         let since = since.map_or(String::new(), |moment| {
             format!(
                 "&since={}.{:09}",

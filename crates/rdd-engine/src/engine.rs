@@ -56,6 +56,9 @@ pub struct Event {
     pub kind: Kind,
     /// Its identifier: a container's id, an image's id or reference, a volume's name.
     pub id: String,
+    /// The tag of an image that this is about, where the engine tells: another image may
+    /// have had it, and no event says so.
+    pub tag: Option<String>,
     /// The engine's word for what happened.
     pub action: String,
     /// When it was emitted.
@@ -107,6 +110,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Who it is now, and its clock.
     async fn identify(&self) -> Result<(EngineInfo, Option<Moment>)>;
+
+    /// Whether it still answers; costs it next to nothing.
+    async fn ping(&self) -> Result<()>;
 
     /// Everything that happens from `since` on, as far as the engine remembers.
     async fn events(&self, since: Option<Moment>) -> Result<EventStream>;

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
@@ -15,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
 use crate::stream::{Exec, ExecOptions, LogOptions, Output, Source};
 use crate::wish::{Credentials, NewContainer, NewVolume, Transfer, TransferStep};
+
+/// How long a call waits for an engine that hangs, as every client of one has a limit.
+const HANG: Duration = Duration::from_secs(2);
 
 /// What goes wrong from now on.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +42,7 @@ pub struct Faults {
     pub lose_answers: bool,
     /// Pulls and pushes wait in their middle until this is lifted.
     pub hang_transfers: bool,
-    /// Every call waits until this is lifted.
+    /// Every call waits until this is lifted, or until its limit.
     pub hang: bool,
     /// How far the engine's clock is ahead, in seconds.
     pub clock_ahead: i64,
@@ -209,8 +214,24 @@ impl Fake {
             other.tags.retain(|tag| !image.tags.contains(tag));
         }
         let id = image.id.clone();
-        state.images.insert(id.clone(), image);
-        self.emit(&mut state, Kind::Image, id, action);
+        let tags = image.tags.clone();
+        let old = state.images.insert(id.clone(), image);
+        let old = old.map(|old| old.tags).unwrap_or_default();
+        let new: Vec<_> = tags.into_iter().filter(|tag| !old.contains(tag)).collect();
+        if new.is_empty() {
+            self.emit(&mut state, Kind::Image, id, action);
+            return;
+        }
+        for tag in new {
+            let event = Event {
+                kind: Kind::Image,
+                id: id.clone(),
+                tag: Some(tag),
+                action: action.to_owned(),
+                at: Moment::default(),
+            };
+            self.tell(&mut state, event);
+        }
     }
 
     /// Removes an image.
@@ -243,13 +264,23 @@ impl Fake {
     }
 
     fn emit(&self, state: &mut State, kind: Kind, id: String, action: &str) {
-        state.clock += 1_000_000;
-        let faults = self.faults.borrow().clone();
         let event = Event {
             kind,
             id,
+            tag: None,
             action: action.to_owned(),
+            at: Moment::default(),
+        };
+        self.tell(state, event);
+    }
+
+    /// Tells of an event, now.
+    fn tell(&self, state: &mut State, event: Event) {
+        state.clock += 1_000_000;
+        let faults = self.faults.borrow().clone();
+        let event = Event {
             at: Moment(state.clock + faults.clock_ahead * 1_000_000_000),
+            ..event
         };
         if faults.drop_events || state.is_chosen(faults.lose_one_event_in) {
             return;
@@ -267,7 +298,10 @@ impl Fake {
     async fn up(&self) -> Result<()> {
         let mut faults = self.faults.subscribe();
         // The sender lives as long as this engine.
-        drop(faults.wait_for(|faults| !faults.hang).await);
+        let answer = faults.wait_for(|faults| !faults.hang);
+        if timeout(HANG, answer).await.is_err() {
+            return Err(Error::Timeout { limit: HANG });
+        }
         if self.faults.borrow().down {
             return Err(Error::NotListening {
                 endpoint: self.info.endpoint.clone(),
@@ -383,6 +417,10 @@ impl Engine for Fake {
         };
         let ahead = self.faults.borrow().clock_ahead * 1_000_000_000;
         Ok((info, Some(Moment(state.clock + ahead))))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.up().await
     }
 
     async fn events(&self, since: Option<Moment>) -> Result<EventStream> {

@@ -51,7 +51,15 @@ fn comparisons_of_what_is_right_count_nothing_and_write_only_when_they_were_done
         story
             .engine
             .put_container(container("db", "running"), "start");
-        story.mirror("db", |mirror| mirror.is_some()).await;
+        // The conditions of a new mirror follow its first state.
+        for name in ["web", "db"] {
+            story
+                .mirror(name, |mirror| {
+                    let status = mirror.and_then(|mirror| mirror.status.as_ref());
+                    status.is_some_and(|status| !status.conditions.is_empty())
+                })
+                .await;
+        }
         let before = story.all::<Container>().await;
         let first = story
             .told("one is complete", |engine| engine.last_verified.is_some())
@@ -96,7 +104,7 @@ fn a_lost_engine_is_told_with_what_was_known_last() {
     story(|story| async move {
         let there = story
             .told("it is connected", |engine| {
-                engine.connected && engine.containers == 1
+                engine.connected && (engine.containers, engine.images) == (1, 2)
             })
             .await;
         assert_eq!(there.id, "engine-1");

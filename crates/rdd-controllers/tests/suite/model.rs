@@ -338,7 +338,7 @@ impl Story {
 }
 
 /// Everything of one side, in words that both sides share.
-async fn shown(story: &Story) -> BTreeSet<String> {
+pub(crate) async fn shown(story: &Story) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for mirror in story.all::<Container>().await {
         let status = mirror.status.clone().unwrap_or_default();
@@ -382,7 +382,7 @@ async fn shown(story: &Story) -> BTreeSet<String> {
     all
 }
 
-async fn there(engine: &engine::Fake) -> BTreeSet<String> {
+pub(crate) async fn there(engine: &engine::Fake) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     let (mut images, mut volumes) = (BTreeSet::new(), BTreeSet::new());
     for id in engine.containers().await.expect("it is up") {

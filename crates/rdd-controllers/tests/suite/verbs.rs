@@ -2,11 +2,12 @@
 //! table, for a real dockerd and for the fake that stands in for it elsewhere.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
-use rdd_api::{Container, ContainerState, condition, names};
+use rdd_api::{Container, ContainerState, LastAction, condition, names};
 use rdd_controllers::{DockerEngines, World};
 use rdd_manager::Manager;
 use serde_json::{Value, json};
@@ -111,13 +112,24 @@ impl Engine {
             _ => {
                 let id = make(&["run", "-d"]);
                 match state {
-                    Paused => drop(dockerd.docker(&["pause", &id])),
+                    Paused => pause(dockerd, &id),
                     Exited => drop(dockerd.docker(&["stop", &id])),
                     _ => {}
                 }
                 id
             }
         }
+    }
+}
+
+/// On a busy machine the runtime gives up freezing: not what the table is about.
+const UNABLE: &str = "unable to freeze";
+
+fn pause(dockerd: &Dockerd, id: &str) {
+    let begin = Instant::now();
+    while let Err(error) = dockerd.ask(&["pause", id]) {
+        assert!(error.contains(UNABLE), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "{error}");
     }
 }
 
@@ -148,15 +160,12 @@ impl Table {
         patched.expect("it is accepted");
     }
 
-    async fn action(&self, id: &str, cell: &Cell) {
-        let (action, from, to, refusal) = *cell;
-        let what = format!("{action} in state {from:?}");
-        self.find(id, &what, |mirror| state(mirror) == Some(from))
-            .await;
+    /// Asks for an action and waits for its outcome.
+    async fn ask(&self, id: &str, action: &str, what: &str) -> LastAction {
         let annotation = json!({"metadata": {"annotations": {names::ACTION_ANNOTATION: action}}});
         self.patch(id, annotation).await;
         let mirror = self
-            .find(id, &what, |mirror| {
+            .find(id, what, |mirror| {
                 let last = mirror
                     .status
                     .as_ref()
@@ -165,10 +174,23 @@ impl Table {
                 taken_away && last.is_some_and(|last| last.completed_at.is_some())
             })
             .await;
-        let last = mirror
-            .status
-            .and_then(|status| status.last_action)
-            .expect("it was just seen");
+        let last = mirror.status.and_then(|status| status.last_action);
+        last.expect("it was just seen")
+    }
+
+    async fn action(&self, id: &str, cell: &Cell) {
+        let (action, from, to, refusal) = *cell;
+        let what = format!("{action} in state {from:?}");
+        self.find(id, &what, |mirror| state(mirror) == Some(from))
+            .await;
+        let mut last = self.ask(id, action, &what).await;
+        while last
+            .error
+            .as_ref()
+            .is_some_and(|error| error.contains(UNABLE))
+        {
+            last = self.ask(id, action, &what).await;
+        }
         let error = last.error.unwrap_or_default();
         match refusal {
             None => assert_eq!(

@@ -81,32 +81,55 @@ fn is_digest(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// `None` for events about other things. Podman's words are turned into Docker's.
+/// `None` for events about other things. Podman's words are turned into Docker's. What
+/// joins a network or leaves it is a container.
 pub(super) fn event(value: &Value) -> Option<Event> {
+    let actor = &value["Actor"];
+    let seconds = || value["time"].as_i64().unwrap_or_default() * 1_000_000_000;
+    let at = Moment(value["timeNano"].as_i64().unwrap_or_else(seconds));
     let kind = match value["Type"].as_str()? {
         "container" => Kind::Container,
         "image" => Kind::Image,
         "volume" => Kind::Volume,
+        "network" => {
+            let id = actor["Attributes"]["container"].as_str();
+            return Some(Event {
+                kind: Kind::Container,
+                id: id.filter(|id| !id.is_empty())?.to_owned(),
+                tag: None,
+                action: text(&value["Action"]),
+                at,
+            });
+        }
         _ => return None,
     };
-    let actor = &value["Actor"];
     // Podman names volumes among the attributes only.
     let id = actor["ID"].as_str().filter(|id| !id.is_empty());
     let id = id.or_else(|| actor["Attributes"]["name"].as_str())?;
-    let seconds = || value["time"].as_i64().unwrap_or_default() * 1_000_000_000;
     Some(Event {
         kind,
         id: match kind {
             Kind::Image if is_digest(id) => format!("sha256:{id}"),
             _ => id.to_owned(),
         },
+        tag: tag_of(kind, actor),
         action: match (kind, value["Action"].as_str().unwrap_or_default()) {
             (Kind::Container | Kind::Volume, "remove") => "destroy".to_owned(),
             (Kind::Image, "remove") => "delete".to_owned(),
             (_, action) => action.to_owned(),
         },
-        at: Moment(value["timeNano"].as_i64().unwrap_or_else(seconds)),
+        at,
     })
+}
+
+/// Docker names the tag, and where there is none the image again.
+fn tag_of(kind: Kind, actor: &Value) -> Option<String> {
+    let name = actor["Attributes"]["name"].as_str()?;
+    let tells = kind == Kind::Image
+        && !name.is_empty()
+        && actor["ID"] != name
+        && !is_digest(name.trim_start_matches("sha256:"));
+    tells.then(|| name.to_owned())
 }
 
 pub(super) fn moment(text: &str) -> Option<Moment> {
@@ -290,6 +313,37 @@ mod tests {
             (format!("sha256:{id}"), "delete".to_owned())
         );
         assert_eq!(read("image", "tag").1, "tag");
+    }
+
+    #[test]
+    fn an_event_about_a_tag_names_it() {
+        let id = format!("sha256:{}", "a".repeat(64));
+        for (actor, name, wanted) in [
+            (id.as_str(), "box:1", Some("box:1")),
+            (&id, &id, None),
+            ("box:1", "box:1", None),
+            (&id, "", None),
+        ] {
+            let value = json!({"Type": "image", "Action": "tag", "time": 1,
+                "Actor": {"ID": actor, "Attributes": {"name": name}}});
+            let event = event(&value).expect("it is about an image");
+            assert_eq!(event.tag.as_deref(), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn who_joins_a_network_is_a_container() {
+        let joins = json!({"Type": "network", "Action": "connect", "time": 1,
+            "Actor": {"ID": "n", "Attributes": {"container": "c", "name": "bridge"}}});
+        let event = event(&joins).expect("it is about a container");
+        assert_eq!((event.kind, event.id.as_str()), (Kind::Container, "c"));
+        for made in [
+            json!({"Type": "network", "Action": "create", "Actor": {"ID": "n", "Attributes": {"name": "x"}}}),
+            json!({"Type": "network", "Action": "connect", "Actor": {"Attributes": {"container": ""}}}),
+            json!({"Type": "daemon", "Action": "reload", "Actor": {"ID": "d"}}),
+        ] {
+            assert_eq!(super::event(&made), None, "{made}");
+        }
     }
 
     #[test]

@@ -89,12 +89,20 @@ impl Dockerd {
             .output()
     }
 
-    /// Runs a docker command; its output.
-    pub(crate) fn docker(&self, words: &[&str]) -> String {
+    /// Runs a docker command; its output, or what it complained about.
+    pub(crate) fn ask(&self, words: &[&str]) -> Result<String, String> {
         let output = self.try_docker(words).expect("docker is installed");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "docker {words:?}: {errors}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// Runs a docker command that works; its output.
+    pub(crate) fn docker(&self, words: &[&str]) -> String {
+        let done = self.ask(words);
+        done.unwrap_or_else(|errors| panic!("docker {words:?}: {errors}"))
     }
 
     /// Makes an image from the static busybox; its identifier.

@@ -37,7 +37,14 @@ pub(super) struct Connection {
 ///
 /// The task that reads the engine's stream belongs to the connection and ends with
 /// it; a caller that is cancelled in the middle leaves nothing behind.
-pub(super) async fn connect(engines: &dyn Connect, endpoint: &str) -> Result<Connection, String> {
+///
+/// An engine that says nothing for `silence` is asked whether it still answers: a
+/// machine that was suspended, or a network that swallows everything, ends no stream.
+pub(super) async fn connect(
+    engines: &dyn Connect,
+    endpoint: &str,
+    silence: Duration,
+) -> Result<Connection, String> {
     let attempt = async {
         let engine = engines.connect(endpoint).await?;
         let (info, moment) = engine.identify().await?;
@@ -54,8 +61,19 @@ pub(super) async fn connect(engines: &dyn Connect, endpoint: &str) -> Result<Con
         }
     };
     let (queue, events) = mpsc::channel(1024);
+    let asked = Arc::clone(&engine);
     let pump = tokio::spawn(async move {
-        while let Some(event) = stream.next().await {
+        loop {
+            let Ok(event) = timeout(silence, stream.next()).await else {
+                if let Err(error) = asked.ping().await {
+                    tracing::warn!(error = chain(&error), "the engine gives no sign of life");
+                    return;
+                }
+                continue;
+            };
+            let Some(event) = event else {
+                return;
+            };
             match event {
                 Ok(event) => {
                     if queue.send(event).await.is_err() {
@@ -63,7 +81,7 @@ pub(super) async fn connect(engines: &dyn Connect, endpoint: &str) -> Result<Con
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(error = chain(&error), "the event stream broke");
+                    tracing::warn!(error = chain(&error), "the event stream broke");
                     return;
                 }
             }

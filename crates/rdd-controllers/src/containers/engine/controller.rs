@@ -299,9 +299,12 @@ impl Controller {
     fn image_changed(&mut self, change: Change<Image>) {
         match change {
             Change::Put(object) => {
+                let is_new = !self.mirrors.read().shows_image(&object.name_any());
                 if is_deleting(&*object) {
                     self.push(Key::ImageMirror(object.name_any()));
-                } else if !has_finalizer(&*object) || !is_ours(&*object) {
+                } else if is_new || !has_finalizer(&*object) || !is_ours(&*object) {
+                    // Its tag may have gone between its writing and now, when whoever
+                    // looked for what to remove could not see it yet.
                     self.push_image(&object);
                 }
                 self.mirrors.write().put_image(object);
@@ -386,6 +389,9 @@ impl Controller {
             session.fresh.event(&key, event.at);
         }
         self.push(key);
+        if let Some(tag) = event.tag {
+            self.push(Key::Image(tag));
+        }
         if goes {
             for key in std::mem::take(&mut self.blocked) {
                 self.push(key);
@@ -622,7 +628,8 @@ impl Controller {
 
     /// Connects, and puts everything that either side has into the queue.
     async fn open(&mut self, endpoint: &str) -> Result<Session, String> {
-        let connection = connect(&*self.context.world().engines, endpoint).await?;
+        let world = self.context.world();
+        let connection = connect(&*world.engines, endpoint, world.silence).await?;
         let label = plan::engine_label(&connection.info);
         if let Some(known) = self.identity.as_ref().filter(|known| **known != label) {
             return Err(format!(

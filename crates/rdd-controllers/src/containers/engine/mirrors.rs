@@ -176,6 +176,13 @@ impl Mirrors {
         }
     }
 
+    /// Whether there is a mirror of this name that says which image it shows.
+    pub(super) fn shows_image(&self, name: &str) -> bool {
+        self.images
+            .get(name)
+            .is_some_and(|mirror| mirror.status.is_some())
+    }
+
     /// The mirrors of an image.
     pub(super) fn of_image(&self, id: &str) -> Vec<Arc<Image>> {
         self.named(self.images_by_id.get(id))

@@ -286,9 +286,9 @@ impl Pass<'_> {
             }
             return Ok(Vec::new());
         };
-        self.claim("Container", id, mirror.as_deref()).await?;
+        let mirror = self.claim("Container", id, mirror).await?;
         let wanted = plan::container_status(&container);
-        if !mirror.is_some_and(|mirror| plan::container_stands(&mirror, &wanted)) {
+        if !plan::container_stands(&mirror, &wanted) {
             self.say::<Container>("Container", id, &wanted).await?;
         }
         let deletion = Key::ContainerMirror(id.to_owned());
@@ -335,6 +335,13 @@ impl Pass<'_> {
                 .map(Key::Image)
                 .collect());
         };
+        if !reference.starts_with("sha256:") {
+            // One key per image: under two, an older look could overtake a newer one. Who
+            // had the tag before is looked at too, whatever becomes of the new one.
+            let mirrors = self.mirrors.read().of_tag(reference);
+            let others = mirrors.iter().filter_map(|mirror| image_id(mirror));
+            return Ok(others.chain([image.id]).map(Key::Image).collect());
+        }
         let in_use = self
             .mirrors
             .read()
@@ -355,8 +362,8 @@ impl Pass<'_> {
         for (name, status) in &wanted {
             let cached = self.mirrors.read().images.get(name).cloned();
             let mirror = self.latest(name, cached).await?;
-            self.claim("Image", name, mirror.as_deref()).await?;
-            if !mirror.is_some_and(|mirror| plan::image_stands(&mirror, status)) {
+            let mirror = self.claim("Image", name, mirror).await?;
+            if !plan::image_stands(&mirror, status) {
                 self.say::<Image>("Image", name, status).await?;
             }
         }
@@ -430,16 +437,16 @@ impl Pass<'_> {
             }
             return Ok(Vec::new());
         };
-        self.claim("Volume", &object, mirror.as_deref()).await?;
+        let mirror = self.claim("Volume", &object, mirror).await?;
         let in_use = self
             .mirrors
             .read()
             .is_needed(&Need::Volume(name.to_owned()));
         let measured = self.sizes.read().get(name).copied();
-        let known = || mirror.as_ref()?.status.as_ref()?.size;
+        let known = || mirror.status.as_ref()?.size;
         let size = measured.or_else(known);
         let wanted = plan::volume_status(&volume, in_use, size);
-        if !mirror.is_some_and(|mirror| plan::volume_stands(&mirror, &wanted)) {
+        if !plan::volume_stands(&mirror, &wanted) {
             self.say::<Volume>("Volume", &object, &wanted).await?;
         }
         let deletion = Key::VolumeMirror(object);
@@ -511,8 +518,14 @@ impl Pass<'_> {
     }
 
     /// Makes the object, or marks it as ours again; not one that is on its way out, to
-    /// which no finalizer can be added.
-    async fn claim<K>(&self, kind: &str, name: &str, mirror: Option<&K>) -> Result<(), String>
+    /// which no finalizer can be added. Gives it as it then is: one that went meanwhile is
+    /// made anew, and says nothing yet.
+    async fn claim<K>(
+        &self,
+        kind: &str,
+        name: &str,
+        mirror: Option<Arc<K>>,
+    ) -> Result<Arc<K>, String>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -521,8 +534,8 @@ impl Pass<'_> {
     {
         let stands =
             |mirror: &K| is_deleting(mirror) || has_finalizer(mirror) && is_of(mirror, &self.label);
-        if mirror.is_some_and(stands) {
-            return Ok(());
+        if let Some(mirror) = mirror.filter(|mirror| stands(mirror)) {
+            return Ok(mirror);
         }
         let body = json!({
             "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
@@ -536,8 +549,9 @@ impl Pass<'_> {
         let params = PatchParams::apply(field_manager::ENGINE_FINALIZER).force();
         let api: Api<K> = self.api();
         let claimed = api.patch(name, &params, &Patch::Apply(&body)).await;
-        self.wrote(name, &claimed.map_err(text)?);
-        Ok(())
+        let claimed = claimed.map_err(text)?;
+        self.wrote(name, &claimed);
+        Ok(Arc::new(claimed))
     }
 
     /// Writes what the engine says.
