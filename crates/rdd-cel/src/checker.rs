@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+mod literals;
+
+pub(crate) mod constants;
+
 use crate::{
     environment::Environment,
     functions::{self, Function, Overload},
-    infer::{Inference, instantiate},
-    library::{regex::Pattern, time},
+    infer::{Inference, closed, instantiate, more_general},
+    library::regex::Pattern,
     source::Problem,
-    syntax::{Access, Expr, ExprKind, Fold, FoldKind, Literal, OptMap},
-    types::{Declared, Type},
+    syntax::{Access, Entry, Expr, ExprKind, Fold, FoldKind, Literal, OptMap},
+    types::Type,
 };
 
 /// A typed node.
@@ -23,7 +27,7 @@ pub(crate) struct Node {
 pub(crate) enum NodeKind {
     Literal(Literal),
     Type(Arc<str>),
-    Variable(Arc<str>, Option<Arc<Declared>>),
+    Variable(Arc<str>),
     /// A variable of a macro, by its place on the stack of them.
     Local(usize),
     Select {
@@ -74,9 +78,17 @@ pub(crate) fn check(expr: &Expr, environment: &Environment) -> (Node, Vec<Proble
         inference: Inference::default(),
         locals: Vec::new(),
         problems: Vec::new(),
+        literals: Vec::new(),
         mixed: false,
     };
-    let node = checker.node(expr);
+    let mut node = checker.node(expr);
+    if checker.problems.is_empty() {
+        // Only what has types is judged further.
+        for literal in &checker.literals {
+            literals::judge(literal, &checker.inference, &mut checker.problems);
+        }
+        checker.close(&mut node);
+    }
     (node, checker.problems)
 }
 
@@ -85,7 +97,8 @@ struct Checker<'a> {
     inference: Inference,
     locals: Vec<(String, Type)>,
     problems: Vec<Problem>,
-    /// Whether lists may hold values of several types: anywhere in what `format` gets.
+    literals: Vec<literals::Literals>,
+    /// Whether lists may hold values of several types: anywhere in a call of `format`.
     mixed: bool,
 }
 
@@ -142,32 +155,7 @@ impl Checker<'_> {
                 args,
             } => self.call(expr.at, function, target.as_deref(), args),
             ExprKind::List(items) => self.list(items),
-            ExprKind::Map(entries) => {
-                let mut nodes = Vec::new();
-                let (mut key, mut value) = (None, None);
-                for entry in entries {
-                    let (one, two) = (self.node(&entry.key), self.node(&entry.value));
-                    key = self.joined(key, &one.r#type, entry.key.at);
-                    let given = self.element(&two.r#type, entry.optional, entry.value.at);
-                    value = self.joined(value, &given, entry.value.at);
-                    nodes.push((one, two, entry.optional));
-                }
-                // Only simple values are keys. Types of keys must not grow: each may
-                // hold all that its value holds.
-                let key = key.map(|key| self.inference.resolve(&key));
-                let key = match key {
-                    None => Type::Param(self.inference.fresh()),
-                    Some(Type::List(_) | Type::Map(..) | Type::Optional(_) | Type::Type(_)) => {
-                        Type::Dyn
-                    }
-                    Some(key) => key,
-                };
-                let value = value.unwrap_or_else(|| Type::Param(self.inference.fresh()));
-                typed(
-                    Type::Map(Arc::new(key), Arc::new(value)),
-                    NodeKind::Map(nodes),
-                )
-            }
+            ExprKind::Map(entries) => self.map(entries),
             ExprKind::Fold(fold) => self.fold(expr.at, fold),
             ExprKind::OptMap(inner) => self.opt_map(expr.at, inner),
         }
@@ -180,8 +168,8 @@ impl Checker<'_> {
             let r#type = self.inference.resolve(&self.locals[index].1);
             return Some(typed(r#type, NodeKind::Local(index)));
         }
-        if let Some((r#type, declared)) = self.environment.variable(name) {
-            let kind = NodeKind::Variable(name.into(), declared.cloned());
+        if let Some((r#type, _)) = self.environment.variable(name) {
+            let kind = NodeKind::Variable(name.into());
             return Some(typed(r#type.clone(), kind));
         }
         let r#type = match name {
@@ -254,26 +242,22 @@ impl Checker<'_> {
                     Type::Error
                 }
             },
-            Type::Map(key, value) => {
-                let (key, value) = ((**key).clone(), (**value).clone());
-                if self.inference.fits(&key, &Type::String) {
-                    value
-                } else {
-                    self.problem(
-                        expr.at,
-                        format!("type '{holder}' does not support field selection"),
-                    );
-                    Type::Error
-                }
+            Type::Map(_, value) => (**value).clone(),
+            Type::Opaque(name) if !matches!(*name, "net.IP" | "net.CIDR") => {
+                self.problem(expr.at, format!("unexpected failed resolution of '{name}'"));
+                Type::Error
             }
-            Type::Dyn | Type::Param(_) => Type::Dyn,
-            Type::Error => Type::Error,
+            Type::Param(_) => {
+                self.inference.fits(&Type::Dyn, &holder);
+                Type::Dyn
+            }
+            Type::Dyn | Type::Error => Type::Dyn,
             _ => {
                 self.problem(
                     expr.at,
                     format!("type '{holder}' does not support field selection"),
                 );
-                Type::Error
+                Type::Dyn
             }
         };
         let r#type = match how {
@@ -308,38 +292,65 @@ impl Checker<'_> {
         }
     }
 
-    /// The type of several elements, which are of one type except for `format`.
-    fn joined(&mut self, before: Option<Type>, next: &Type, at: usize) -> Option<Type> {
+    /// The type of several elements; anything, if they have none in common.
+    fn joined(&mut self, before: Option<Type>, next: &Type) -> Type {
         let Some(before) = before else {
-            return Some(next.clone());
+            return next.clone();
         };
         let mark = self.inference.mark();
         if self.inference.fits(&before, next) {
-            let dynamic = before.is_dyn() || next.is_dyn();
-            return Some(if dynamic { Type::Dyn } else { before });
+            return more_general(before, next);
         }
         self.inference.back(mark);
-        if !self.mixed {
-            let (before, next) = (
-                self.inference.resolve(&before),
-                self.inference.resolve(next),
-            );
-            self.problem(at, format!("expected type '{before}' but found '{next}'"));
-        }
-        Some(Type::Dyn)
+        Type::Dyn
     }
 
     fn list(&mut self, items: &[(Expr, bool)]) -> Node {
         let mut nodes = Vec::new();
         let mut r#type = None;
+        let mut types = Vec::new();
         for (item, optional) in items {
             let node = self.node(item);
             let given = self.element(&node.r#type, *optional, item.at);
-            r#type = self.joined(r#type, &given, item.at);
+            r#type = Some(self.joined(r#type, &given));
+            types.push((item.at, given));
             nodes.push((node, *optional));
+        }
+        if !self.mixed && types.len() > 1 {
+            self.literals.push(literals::Literals::List(types));
         }
         let r#type = r#type.unwrap_or_else(|| Type::Param(self.inference.fresh()));
         typed(Type::list(r#type), NodeKind::List(nodes))
+    }
+
+    fn map(&mut self, entries: &[Entry]) -> Node {
+        let mut nodes = Vec::new();
+        let (mut key, mut value) = (None, None);
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let (one, two) = (self.node(&entry.key), self.node(&entry.value));
+            key = Some(self.joined(key, &one.r#type));
+            let given = self.element(&two.r#type, entry.optional, entry.value.at);
+            value = Some(self.joined(value, &given));
+            keys.push((entry.key.at, one.r#type.clone()));
+            values.push((entry.value.at, given));
+            nodes.push((one, two, entry.optional));
+        }
+        if !self.mixed && keys.len() > 1 {
+            self.literals.push(literals::Literals::Map(keys, values));
+        }
+        // Only simple values are keys. Types of keys must not grow: each may hold all that
+        // its value holds.
+        let key = match key.map(|key| self.inference.resolve(&key)) {
+            None => Type::Param(self.inference.fresh()),
+            Some(Type::List(_) | Type::Map(..) | Type::Optional(_) | Type::Type(_)) => Type::Dyn,
+            Some(key) => key,
+        };
+        let value = value.unwrap_or_else(|| Type::Param(self.inference.fresh()));
+        typed(
+            Type::Map(Arc::new(key), Arc::new(value)),
+            NodeKind::Map(nodes),
+        )
     }
 
     fn call(&mut self, at: usize, name: &str, target: Option<&Expr>, args: &[Expr]) -> Node {
@@ -375,24 +386,30 @@ impl Checker<'_> {
         args: &[Expr],
     ) -> Node {
         let member = target.is_some();
-        let mut nodes: Vec<Node> = target.map(|target| self.node(target)).into_iter().collect();
         let mixed = self.mixed;
         self.mixed |= function.name == "format";
-        nodes.extend(args.iter().map(|arg| self.node(arg)));
+        let exprs: Vec<&Expr> = target.into_iter().chain(args).collect();
+        let mut nodes: Vec<Node> = exprs.iter().map(|expr| self.node(expr)).collect();
         self.mixed = mixed;
+        if matches!(function.name, "_&&_" | "_||_") {
+            return self.logic(function.name, nodes, &exprs);
+        }
         let mut result: Option<Type> = None;
         let mut overloads = Vec::new();
         for overload in &function.overloads {
-            if overload.member != member || overload.params.len() != nodes.len() {
+            if overload.member != member {
                 continue;
             }
             let mark = self.inference.mark();
             let params: Vec<usize> = (0..overload.generics)
                 .map(|_| self.inference.fresh())
                 .collect();
+            if overload.params.len() != nodes.len() {
+                continue;
+            }
             let fits = overload.params.iter().zip(&nodes).all(|(param, node)| {
                 let wanted = instantiate(param, &params);
-                self.inference.fits(&wanted, &node.r#type)
+                self.inference.fits(&node.r#type, &wanted)
             });
             if !fits {
                 self.inference.back(mark);
@@ -404,41 +421,20 @@ impl Checker<'_> {
                 .resolve(&instantiate(&overload.result, &params));
             result = Some(match result {
                 None => given,
-                Some(before) if before == given => before,
+                Some(before) if before == Type::Dyn || before == given => before,
                 Some(_) => Type::Dyn,
             });
         }
         let Some(result) = result else {
-            let types: Vec<Type> = nodes
-                .iter()
-                .map(|node| self.inference.resolve(&node.r#type))
-                .collect();
-            if !types.contains(&Type::Error) {
-                let shown: Vec<String> = types.iter().map(ToString::to_string).collect();
-                let applied = match shown.split_first() {
-                    Some((receiver, rest)) if member => {
-                        format!("{receiver}.({})", rest.join(", "))
-                    }
-                    _ => format!("({})", shown.join(", ")),
-                };
-                self.problem(
-                    at,
-                    format!(
-                        "found no matching overload for '{}' applied to '{applied}'",
-                        function.name
-                    ),
-                );
-            }
+            let types: Vec<&Type> = nodes.iter().map(|node| &node.r#type).collect();
+            self.no_overload(at, function.name, member, &types);
             return nothing();
         };
         for node in &mut nodes {
             node.r#type = self.inference.resolve(&node.r#type);
         }
-        let pattern = self.constants(function.name, &nodes, args);
-        let take = |nodes: Vec<Node>| <[Node; 2]>::try_from(nodes).map(Box::new);
+        let pattern = self.constants(at, function, &nodes, &exprs, member);
         let kind = match function.name {
-            "_&&_" => take(nodes).map_or_else(|_| nothing().kind, NodeKind::And),
-            "_||_" => take(nodes).map_or_else(|_| nothing().kind, NodeKind::Or),
             "_?_:_" => <[Node; 3]>::try_from(nodes).map_or_else(
                 |_| nothing().kind,
                 |nodes| NodeKind::Condition(Box::new(nodes)),
@@ -454,47 +450,129 @@ impl Checker<'_> {
         typed(result, kind)
     }
 
-    /// Judges constants that are patterns, durations and times.
-    fn constants(&mut self, name: &str, nodes: &[Node], args: &[Expr]) -> Option<Arc<Pattern>> {
-        let constant = |index: usize| match nodes.get(index).map(|node| &node.kind) {
-            Some(NodeKind::Literal(Literal::String(text))) => Some(text),
+    /// `&&` and `||`, whose sides are judged one by one.
+    fn logic(&mut self, name: &str, nodes: Vec<Node>, exprs: &[&Expr]) -> Node {
+        let mut fine = true;
+        for (node, expr) in nodes.iter().zip(exprs) {
+            fine &= self.wants(&node.r#type, &Type::Bool, expr.at);
+        }
+        match <[Node; 2]>::try_from(nodes).map(Box::new) {
+            Ok(nodes) if fine => {
+                let kind = if name == "_&&_" {
+                    NodeKind::And(nodes)
+                } else {
+                    NodeKind::Or(nodes)
+                };
+                typed(Type::Bool, kind)
+            }
+            _ => nothing(),
+        }
+    }
+
+    /// Whether a value of a type may stand where another is wanted.
+    fn wants(&mut self, given: &Type, wanted: &Type, at: usize) -> bool {
+        let mark = self.inference.mark();
+        if self.inference.fits(given, wanted) {
+            return true;
+        }
+        self.inference.back(mark);
+        let given = self.inference.resolve(given);
+        self.problem(at, format!("expected type '{wanted}' but found '{given}'"));
+        false
+    }
+
+    fn no_overload(&mut self, at: usize, name: &str, member: bool, types: &[&Type]) {
+        let shown: Vec<String> = types
+            .iter()
+            .map(|one| closed(&self.inference.resolve(one)).to_string())
+            .collect();
+        let applied = match shown.split_first() {
+            Some((receiver, rest)) if member => format!("{receiver}.({})", rest.join(", ")),
+            _ => format!("({})", shown.join(", ")),
+        };
+        self.problem(
+            at,
+            format!("found no matching overload for '{name}' applied to '{applied}'"),
+        );
+    }
+
+    /// Remembers constants that are to be judged, and compiles those that are patterns.
+    fn constants(
+        &mut self,
+        at: usize,
+        function: &'static Function,
+        nodes: &[Node],
+        exprs: &[&Expr],
+        member: bool,
+    ) -> Option<Arc<Pattern>> {
+        let literal = |index: usize| match nodes.get(index).map(|node| &node.kind) {
+            Some(NodeKind::Literal(literal)) => Some(literal),
             _ => None,
         };
-        // The argument as it was written, which is where the problem is.
-        let place = |index: usize| {
-            let receivers = nodes.len() - args.len();
-            args.get(index - receivers.min(index))
-                .map_or(0, |arg| arg.at)
-        };
-        let (index, fine) = match name {
-            "matches" | "find" | "findAll" => {
-                let compiled = Pattern::compile(constant(1)?);
-                if let Ok(pattern) = compiled {
-                    return Some(Arc::new(pattern));
-                }
-                (1, false)
-            }
-            "duration" => (0, time::duration(constant(0)?).is_some()),
-            "timestamp" => (0, time::timestamp(constant(0)?).is_some()),
-            _ => return None,
-        };
-        if !fine {
-            self.problem(place(index), format!("invalid {name} argument"));
+        // The first argument, also where that is the text and not the pattern.
+        let first = usize::from(member);
+        if matches!(function.name, "matches" | "duration" | "timestamp")
+            && let (Some(value), Some(expr)) = (literal(first), exprs.get(first))
+        {
+            self.literals.push(literals::Literals::Argument {
+                at: expr.at,
+                function,
+                value: value.clone(),
+            });
         }
-        None
+        if function.name == "format"
+            && member
+            && let (Some(Literal::String(template)), Some(NodeKind::List(items))) =
+                (literal(0), nodes.get(1).map(|node| &node.kind))
+            && let Some(ExprKind::List(written)) = exprs.get(1).map(|expr| &expr.kind)
+        {
+            self.literals.push(literals::Literals::Format {
+                at,
+                template: Arc::clone(template),
+                args: written
+                    .iter()
+                    .zip(items)
+                    .map(|((expr, _), (node, _))| literals::Arg::of(expr, node))
+                    .collect(),
+            });
+        }
+        if !matches!(function.name, "matches" | "find" | "findAll") {
+            return None;
+        }
+        match literal(1) {
+            Some(Literal::String(text)) => Pattern::compile(text).ok().map(Arc::new),
+            _ => None,
+        }
     }
 
     fn fold(&mut self, at: usize, fold: &Fold) -> Node {
+        if fold.kind == FoldKind::SortBy {
+            self.inference.skip(1);
+        }
         let range = self.node(&fold.range);
+        self.inference.skip(match fold.kind {
+            FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => 0,
+            FoldKind::List | FoldKind::SortBy => 1,
+            FoldKind::Map | FoldKind::MapEntry => 2,
+        });
         let pairs = fold.key.is_some();
-        let (key, value) = match self.inference.resolve(&range.r#type) {
-            Type::List(item) => (Type::Int, (*item).clone()),
-            Type::Map(key, value) => ((*key).clone(), (*value).clone()),
-            Type::Dyn | Type::Param(_) => (Type::Dyn, Type::Dyn),
-            Type::Error => (Type::Error, Type::Error),
+        let resolved = self.inference.resolve(&range.r#type);
+        let (key, value) = match &resolved {
+            Type::List(item) => (Type::Int, (**item).clone()),
+            Type::Map(key, value) => ((**key).clone(), (**value).clone()),
+            Type::Param(_) => {
+                self.inference.fits(&Type::Dyn, &resolved);
+                (Type::Dyn, Type::Dyn)
+            }
+            Type::Dyn | Type::Error => (Type::Dyn, Type::Dyn),
             other => {
+                // What `sortBy` walks over is a variable of its own.
+                let place = match fold.kind {
+                    FoldKind::SortBy => at,
+                    _ => fold.range.at,
+                };
                 self.problem(
-                    fold.range.at,
+                    place,
                     format!(
                         "expression of type '{other}' cannot be range of a comprehension (must be \
                          list, map, or dynamic)"
@@ -503,51 +581,60 @@ impl Checker<'_> {
                 (Type::Error, Type::Error)
             }
         };
-        let is_map = matches!(self.inference.resolve(&range.r#type), Type::Map(..));
         let depth = self.locals.len();
         if let Some(name) = &fold.key {
             self.locals.push((name.clone(), key.clone()));
         }
-        let element = if !pairs && is_map { key.clone() } else { value };
-        self.locals.push((fold.variable.clone(), element.clone()));
+        let element = if !pairs && matches!(resolved, Type::Map(..)) {
+            key.clone()
+        } else {
+            value
+        };
+        self.locals.push((fold.variable.clone(), element));
         let filter = fold.filter.as_ref().map(|filter| self.node(filter));
         let body = self.node(&fold.body);
         self.locals.truncate(depth);
-        let body_type = self.inference.resolve(&body.r#type);
-        if let Some(filter) = &filter {
-            self.wants_bool(at, "_?_:_", &filter.r#type, &[&body_type, &body_type]);
-        }
-        let r#type = match fold.kind {
-            FoldKind::All => {
-                self.wants_bool(at, "_&&_", &body_type, &[]);
-                Type::Bool
-            }
-            FoldKind::Exists => {
-                self.wants_bool(at, "_||_", &body_type, &[]);
-                Type::Bool
+        let inner = body.r#type.clone();
+        self.inference.skip(match fold.kind {
+            FoldKind::All | FoldKind::Exists => 0,
+            FoldKind::ExistsOne => 3,
+            FoldKind::List | FoldKind::SortBy => 1,
+            FoldKind::Map => 4,
+            FoldKind::MapEntry => 2,
+        });
+        let (r#type, step) = match fold.kind {
+            FoldKind::All | FoldKind::Exists => {
+                self.wants(&inner, &Type::Bool, fold.body.at);
+                (Type::Bool, Type::Bool)
             }
             FoldKind::ExistsOne => {
-                self.wants_bool(at, "_?_:_", &body_type, &[&Type::Int, &Type::Int]);
-                Type::Bool
+                self.chooses(at, &inner, &Type::Int);
+                (Type::Bool, Type::Int)
             }
-            FoldKind::List => Type::list(body_type),
-            FoldKind::SortBy => Type::list(element),
-            FoldKind::Map => Type::Map(Arc::new(key), Arc::new(body_type)),
-            FoldKind::MapEntry => match body_type {
-                Type::Map(..) => body_type,
-                other if other.is_dyn() => Type::Dyn,
-                other => {
-                    self.problem(
-                        at,
-                        format!(
-                            "found no matching overload for 'cel.@mapInsert' applied to '(map(dyn, \
-                             dyn), {other})'"
-                        ),
-                    );
-                    Type::Error
+            FoldKind::List => (Type::list(inner.clone()), Type::list(inner)),
+            FoldKind::SortBy => {
+                let sorted = self.sorted(at, &resolved, &inner);
+                (sorted.clone(), sorted)
+            }
+            FoldKind::Map => {
+                let map = Type::Map(Arc::new(key), Arc::new(inner));
+                (map.clone(), map)
+            }
+            FoldKind::MapEntry => {
+                let map = Type::Map(
+                    Arc::new(Type::Param(self.inference.fresh())),
+                    Arc::new(Type::Param(self.inference.fresh())),
+                );
+                if !self.inference.fits(&inner, &map) {
+                    self.no_overload(at, "cel.@mapInsert", false, &[&map, &inner]);
                 }
-            },
+                (map.clone(), map)
+            }
         };
+        if let Some(filter) = &filter {
+            self.inference.skip(1);
+            self.chooses(at, &filter.r#type, &step);
+        }
         let node = FoldNode {
             kind: fold.kind,
             range,
@@ -558,45 +645,78 @@ impl Checker<'_> {
         typed(r#type, NodeKind::Fold(Box::new(node)))
     }
 
-    fn wants_bool(&mut self, at: usize, operator: &str, given: &Type, rest: &[&Type]) {
-        let given = self.inference.resolve(given);
-        if given == Type::Bool || given.is_dyn() || matches!(given, Type::Param(_)) {
-            return;
+    /// A condition between two values of a type.
+    fn chooses(&mut self, at: usize, condition: &Type, of: &Type) {
+        if !self.inference.fits(condition, &Type::Bool) {
+            self.no_overload(at, "_?_:_", false, &[condition, of, of]);
         }
-        let mut types: Vec<String> = rest.iter().map(ToString::to_string).collect();
-        if rest.is_empty() {
-            types = vec!["bool".to_owned(), given.to_string()];
-        } else {
-            types.insert(0, given.to_string());
+    }
+
+    /// The type of a list that is sorted by values of another type.
+    fn sorted(&mut self, at: usize, list: &Type, by: &Type) -> Type {
+        let item = Type::Param(self.inference.fresh());
+        self.inference.skip(7);
+        let comparable = [
+            Type::Int,
+            Type::Uint,
+            Type::Double,
+            Type::Bool,
+            Type::Duration,
+            Type::Timestamp,
+            Type::String,
+            Type::Bytes,
+        ];
+        let wanted = Type::list(item);
+        let fits = self.inference.fits(list, &wanted)
+            && comparable.iter().any(|one| {
+                let mark = self.inference.mark();
+                let fits = self.inference.fits(by, one);
+                if !fits {
+                    self.inference.back(mark);
+                }
+                fits
+            });
+        if !fits {
+            let keys = Type::list(by.clone());
+            self.no_overload(at, "@sortByAssociatedKeys", true, &[list, &keys]);
+            return Type::Error;
         }
-        self.problem(
-            at,
-            format!(
-                "found no matching overload for '{operator}' applied to '({})'",
-                types.join(", ")
-            ),
-        );
+        wanted
     }
 
     fn opt_map(&mut self, at: usize, inner: &OptMap) -> Node {
+        let (problems, literals) = (self.problems.len(), self.literals.len());
+        let params = self.inference.count();
         let target = self.node(&inner.target);
-        let element = match self.inference.resolve(&target.r#type) {
-            Type::Optional(inner) => (*inner).clone(),
-            other if other.is_dyn() || matches!(other, Type::Param(_)) => Type::Dyn,
-            other => {
-                self.problem(
-                    at,
-                    format!("found no matching overload for 'hasValue' applied to '{other}.()'"),
-                );
-                Type::Error
+        self.inference.skip(self.inference.count() - params + 2);
+        // It is asked whether it has a value, and once more for the value.
+        self.problems.extend_from_within(problems..);
+        self.literals.extend_from_within(literals..);
+        let value = Type::Param(self.inference.fresh());
+        let wanted = Type::Optional(Arc::new(value.clone()));
+        let element = if self.inference.fits(&target.r#type, &wanted) {
+            self.inference.resolve(&value)
+        } else {
+            for name in ["hasValue", "value"] {
+                self.no_overload(at, name, true, &[&target.r#type]);
             }
+            Type::Error
         };
         self.locals.push((inner.variable.clone(), element));
         let body = self.node(&inner.body);
         self.locals.pop();
-        let r#type = match (inner.flat, self.inference.resolve(&body.r#type)) {
-            (false, other) => Type::Optional(Arc::new(other)),
-            (true, other) => other,
+        self.inference.skip(usize::from(!inner.flat));
+        let none = Type::Optional(Arc::new(Type::Param(self.inference.fresh())));
+        self.inference.skip(1);
+        let r#type = if inner.flat {
+            if self.inference.fits(&body.r#type, &none) {
+                more_general(body.r#type.clone(), &none)
+            } else {
+                self.no_overload(at, "_?_:_", false, &[&Type::Bool, &body.r#type, &none]);
+                Type::Error
+            }
+        } else {
+            Type::Optional(Arc::new(body.r#type.clone()))
         };
         let node = OptMapNode {
             target,
@@ -604,5 +724,38 @@ impl Checker<'_> {
             flat: inner.flat,
         };
         typed(r#type, NodeKind::OptMap(Box::new(node)))
+    }
+
+    /// Fills in what was learned; anything stands for what was not.
+    fn close(&self, node: &mut Node) {
+        node.r#type = closed(&self.inference.resolve(&node.r#type));
+        match &mut node.kind {
+            NodeKind::Literal(_)
+            | NodeKind::Type(_)
+            | NodeKind::Variable(..)
+            | NodeKind::Local(_) => {}
+            NodeKind::Select { operand, .. } => self.close(operand),
+            NodeKind::Call { args, .. } => args.iter_mut().for_each(|arg| self.close(arg)),
+            NodeKind::And(nodes) | NodeKind::Or(nodes) => {
+                nodes.iter_mut().for_each(|node| self.close(node));
+            }
+            NodeKind::Condition(nodes) => nodes.iter_mut().for_each(|node| self.close(node)),
+            NodeKind::List(items) => items.iter_mut().for_each(|(item, _)| self.close(item)),
+            NodeKind::Map(entries) => entries.iter_mut().for_each(|(key, value, _)| {
+                self.close(key);
+                self.close(value);
+            }),
+            NodeKind::Fold(fold) => {
+                self.close(&mut fold.range);
+                if let Some(filter) = &mut fold.filter {
+                    self.close(filter);
+                }
+                self.close(&mut fold.body);
+            }
+            NodeKind::OptMap(inner) => {
+                self.close(&mut inner.target);
+                self.close(&mut inner.body);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     budget::{Budget, Error, Result},
-    checker::{self, Node, NodeKind},
+    checker::{self, Node, NodeKind, constants},
     estimate::{self, Cost},
     evaluator, parser,
     source::CompileError,
@@ -65,8 +65,14 @@ impl Environment {
         if !problems.is_empty() {
             return Err(CompileError::new(source, problems));
         }
-        let cost = estimate::estimate(&node);
-        Ok(Program { node, cost })
+        let root = self.variables.values().find_map(|(_, one)| one.as_ref());
+        let cost = estimate::estimate(&node, root);
+        let failure = constants::convert(&node).err();
+        Ok(Program {
+            node,
+            cost,
+            failure,
+        })
     }
 }
 
@@ -75,6 +81,7 @@ impl Environment {
 pub struct Program {
     node: Node,
     cost: Cost,
+    failure: Option<Error>,
 }
 
 impl std::fmt::Debug for Program {
@@ -92,6 +99,13 @@ impl Program {
     #[must_use]
     pub fn result(&self) -> &Type {
         &self.node.r#type
+    }
+
+    /// Why the expression can never be evaluated, although its types are in order: the
+    /// conversion of a constant fails, or a constant is no pattern.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 
     /// The most that an evaluation can cost, by the sizes that the schemas allow.
@@ -161,7 +175,7 @@ impl<'a> Resolve<'a> for Bindings<'a> {
 fn uses(node: &Node, variable: &str) -> bool {
     let any = |nodes: &[Node]| nodes.iter().any(|node| uses(node, variable));
     match &node.kind {
-        NodeKind::Variable(name, _) => &**name == variable,
+        NodeKind::Variable(name) => &**name == variable,
         NodeKind::Literal(_) | NodeKind::Type(_) | NodeKind::Local(_) => false,
         NodeKind::Select { operand, .. } => uses(operand, variable),
         NodeKind::Call { args, .. } => any(args),

@@ -73,22 +73,86 @@ impl Cost {
     }
 }
 
+/// Where a value comes from, as far as sizes go.
+#[derive(Clone, Default)]
+enum Path {
+    /// From nowhere: it was made.
+    #[default]
+    Made,
+    /// From a schema, if that says something about the place.
+    In(Option<Arc<Declared>>),
+}
+
 /// What is known about the value of a node.
 #[derive(Clone, Default)]
 struct Known {
+    /// What the node itself says.
     size: Option<Size>,
+    path: Path,
     /// Sizes of keys and values.
-    entries: Option<(Size, Size)>,
-    /// What the schema says.
-    declared: Option<Arc<Declared>>,
+    entries: Option<Entries>,
+    /// What a variable of a macro says where neither schema nor type do.
+    fallback: Option<Size>,
+}
+
+#[derive(Clone, Copy)]
+struct Entries {
+    is_list: bool,
+    key: Size,
+    value: Size,
+}
+
+impl Entries {
+    fn union(self, other: Self) -> Self {
+        Self {
+            is_list: self.is_list,
+            key: self.key.union(other.key),
+            value: self.value.union(other.value),
+        }
+    }
+}
+
+fn both(left: Option<Entries>, right: Option<Entries>) -> Option<Entries> {
+    Some(left?.union(right?))
+}
+
+impl Known {
+    fn sized(size: Size) -> Self {
+        Self {
+            size: Some(size),
+            ..Self::default()
+        }
+    }
+
+    /// The size of the value of a node of that type.
+    fn of(&self, r#type: &Type) -> Option<Size> {
+        let by_schema = || match &self.path {
+            Path::In(Some(declared)) => Some(Size {
+                min: 0,
+                max: declared.elements_max,
+            }),
+            _ => None,
+        };
+        self.size
+            .or_else(by_schema)
+            .or_else(|| is_scalar(r#type).then_some(fixed(1)))
+            .or(self.fallback)
+    }
 }
 
 /// Estimates a whole expression.
-pub(crate) fn estimate(node: &Node) -> Cost {
-    Estimator { locals: Vec::new() }.node(node).0
+pub(crate) fn estimate(node: &Node, root: Option<&Arc<Declared>>) -> Cost {
+    let mut estimator = Estimator {
+        root,
+        locals: Vec::new(),
+    };
+    estimator.node(node).0
 }
 
-struct Estimator {
+struct Estimator<'a> {
+    /// What the schema says about `self`. Kubernetes looks every path up below it, also
+    /// those that begin with something that was made.
+    root: Option<&'a Arc<Declared>>,
     locals: Vec<Known>,
 }
 
@@ -97,28 +161,23 @@ fn is_scalar(r#type: &Type) -> bool {
         Type::Bool | Type::Double | Type::Duration | Type::Int | Type::Timestamp | Type::Uint => {
             true
         }
-        // Types are names, and values of libraries take a few bytes.
-        Type::Type(_) | Type::Opaque(_) => true,
         Type::Optional(inner) => is_scalar(inner),
         _ => false,
     }
 }
 
-/// The size of a value of a type: what is known, then what the schema says.
-fn sized(known: &Known, r#type: &Type) -> Option<Size> {
-    if known.size.is_some() && known.declared.is_none() {
-        return known.size;
+impl Estimator<'_> {
+    fn root(&self) -> Path {
+        Path::In(self.root.cloned())
     }
-    if let Some(declared) = &known.declared {
-        return Some(Size {
-            min: 0,
-            max: declared.elements_max,
-        });
-    }
-    is_scalar(r#type).then_some(fixed(1))
-}
 
-impl Estimator {
+    fn below(&self, path: &Path, step: impl FnOnce(&Declared) -> Option<&Arc<Declared>>) -> Path {
+        match path {
+            Path::Made => self.root(),
+            Path::In(declared) => Path::In(declared.as_deref().and_then(step).cloned()),
+        }
+    }
+
     fn node(&mut self, node: &Node) -> (Cost, Known) {
         match &node.kind {
             NodeKind::Literal(literal) => {
@@ -127,23 +186,18 @@ impl Estimator {
                     Literal::Bytes(bytes) => bytes.len(),
                     _ => 1,
                 };
-                let size = Some(fixed(crate::budget::size(size)));
+                (NONE, Known::sized(fixed(crate::budget::size(size))))
+            }
+            NodeKind::Type(_) | NodeKind::Variable(..) => {
+                let path = self.root();
                 (
-                    NONE,
+                    fixed(1),
                     Known {
-                        size,
+                        path,
                         ..Known::default()
                     },
                 )
             }
-            NodeKind::Type(_) => (fixed(1), Known::default()),
-            NodeKind::Variable(_, declared) => (
-                fixed(1),
-                Known {
-                    declared: declared.clone(),
-                    ..Known::default()
-                },
-            ),
             NodeKind::Local(index) => {
                 let known = self.locals.get(*index).cloned().unwrap_or_default();
                 (fixed(1), known)
@@ -166,56 +220,71 @@ impl Estimator {
                 let (condition, _) = self.node(&nodes[0]);
                 let (yes, first) = self.node(&nodes[1]);
                 let (no, second) = self.node(&nodes[2]);
-                let size =
-                    |known: &Known, node: &Node| sized(known, &node.r#type).unwrap_or(UNKNOWN);
+                let size = |known: &Known, node: &Node| known.of(&node.r#type).unwrap_or(UNKNOWN);
                 let known = Known {
                     size: Some(size(&first, &nodes[1]).union(size(&second, &nodes[2]))),
                     entries: both(first.entries, second.entries),
-                    declared: None,
+                    ..Known::default()
                 };
                 (condition.add(yes.union(no)), known)
             }
             NodeKind::List(items) => {
                 let mut cost = fixed(charge::LIST);
-                let mut element = (!items.is_empty()).then_some(Size {
-                    min: u64::MAX,
-                    max: 0,
-                });
+                let mut element = Seen::default();
                 for (item, _) in items {
                     let (one, known) = self.node(item);
                     cost = cost.add(one);
-                    let size = sized(&known, &item.r#type).unwrap_or(UNKNOWN);
-                    element = element.map(|element| element.union(size));
+                    element.see(&known, item);
                 }
                 let known = Known {
                     size: Some(fixed(crate::budget::size(items.len()))),
-                    entries: Some((fixed(1), element.unwrap_or(NONE))),
-                    declared: None,
+                    entries: Some(Entries {
+                        is_list: true,
+                        key: fixed(1),
+                        value: element.size(),
+                    }),
+                    ..Known::default()
                 };
                 (cost, known)
             }
             NodeKind::Map(entries) => {
                 let mut cost = fixed(charge::MAP);
+                let (mut keys, mut values) = (Seen::default(), Seen::default());
                 for (key, value, _) in entries {
-                    cost = cost.add(self.node(key).0).add(self.node(value).0);
+                    let (one, known) = self.node(key);
+                    keys.see(&known, key);
+                    let (other, known) = self.node(value);
+                    values.see(&known, value);
+                    cost = cost.add(one).add(other);
                 }
                 let known = Known {
                     size: Some(fixed(crate::budget::size(entries.len()))),
+                    entries: Some(Entries {
+                        is_list: false,
+                        key: keys.size(),
+                        value: values.size(),
+                    }),
                     ..Known::default()
                 };
                 (cost, known)
             }
             NodeKind::Fold(fold) => self.fold(fold),
             NodeKind::OptMap(inner) => {
-                let (target, known) = self.node(&inner.target);
-                self.locals.push(known);
+                let (target, _) = self.node(&inner.target);
+                let (value, _) = self.node(&inner.target);
+                self.locals.push(Known::default());
                 let (body, _) = self.node(&inner.body);
                 self.locals.pop();
-                let cost = Cost {
-                    min: 1,
-                    max: charge::OPT_MAP.saturating_add(body.max),
+                // The value is bound to the variable, and the result wrapped again.
+                let wrapped = fixed(u64::from(!inner.flat));
+                let yes = fixed(charge::LIST + 1).add(value).add(body).add(wrapped);
+                let cost = target.add(fixed(1)).add(yes.union(fixed(1)));
+                let size = if is_scalar(&node.r#type) {
+                    fixed(1)
+                } else {
+                    UNKNOWN
                 };
-                (target.add(cost), Known::default())
+                (cost, Known::sized(size))
             }
             NodeKind::Call {
                 function,
@@ -223,61 +292,76 @@ impl Estimator {
                 overloads,
                 args,
                 ..
-            } => self.call(node, function.name, *member, overloads, args),
+            } => self.call(&node.r#type, function.name, *member, overloads, args),
         }
     }
 
     fn select(&mut self, operand: &Node, field: &str, how: Access) -> (Cost, Known) {
         let (cost, known) = self.node(operand);
-        if how == Access::Test {
-            return (cost, Known::default());
+        match how {
+            Access::Test => return (cost, Known::default()),
+            // A call like others, about which nothing is known.
+            Access::Optional => return (cost.add(fixed(1)), Known::default()),
+            Access::Read => {}
         }
-        let counts = matches!(
-            operand.r#type,
-            Type::Map(..) | Type::Object(_) | Type::Param(_)
-        ) || how == Access::Optional;
+        let counts = matches!(operand.r#type, Type::Map(..) | Type::Object(_));
         let cost = if counts { cost.add(fixed(1)) } else { cost };
-        let declared = known.declared.and_then(|declared| match &declared.r#type {
+        let path = self.below(&known.path, |declared| match &declared.r#type {
             Type::Object(object) => object
                 .fields
                 .values()
                 .find(|one| one.name == field)
-                .map(|field| Arc::clone(&field.declared)),
-            Type::Map(..) if how == Access::Optional => declared.item.clone(),
+                .map(|field| &field.declared),
             _ => None,
         });
         let known = Known {
-            declared,
+            path,
             ..Known::default()
         };
         (cost, known)
     }
 
-    fn fold(&mut self, fold: &FoldNode) -> (Cost, Known) {
-        let (range, known) = self.node(&fold.range);
-        let count = sized(&known, &fold.range.r#type).unwrap_or(UNKNOWN);
-        let is_list = matches!(fold.range.r#type, Type::List(_));
-        let declared = known.declared.as_ref();
-        let key = Known {
-            size: known.entries.map(|(key, _)| key),
-            declared: declared.and_then(|one| one.key.clone()),
-            entries: None,
-        };
-        let value = Known {
-            size: known.entries.map(|(_, value)| value),
-            declared: declared.and_then(|one| one.item.clone()),
-            entries: None,
-        };
-        let depth = self.locals.len();
-        let element = if fold.pairs || is_list {
-            value
-        } else {
-            key.clone()
-        };
-        if fold.pairs {
-            self.locals.push(key);
+    /// A key of the range that a macro walks over.
+    fn key_of(&self, range: &Known, is_list: bool) -> Known {
+        Known {
+            path: self.below(&range.path, |declared| {
+                declared.key.as_ref().filter(|_| !is_list)
+            }),
+            fallback: range.entries.map(|entries| entries.key),
+            ..Known::default()
         }
-        self.locals.push(element.clone());
+    }
+
+    fn value_of(&self, range: &Known) -> Known {
+        Known {
+            path: self.below(&range.path, |declared| declared.item.as_ref()),
+            fallback: range.entries.map(|entries| entries.value),
+            ..Known::default()
+        }
+    }
+
+    fn fold(&mut self, fold: &FoldNode) -> (Cost, Known) {
+        let (range, mut known) = self.node(&fold.range);
+        let count = known.of(&fold.range.r#type).unwrap_or(UNKNOWN);
+        if fold.kind == FoldKind::SortBy {
+            // The range is bound to a variable first.
+            known.fallback = known.of(&fold.range.r#type);
+            known.size = None;
+        }
+        let is_list = known
+            .entries
+            .map_or(matches!(fold.range.r#type, Type::List(_)), |entries| {
+                entries.is_list
+            });
+        let depth = self.locals.len();
+        if fold.pairs {
+            self.locals.push(self.key_of(&known, is_list));
+            self.locals.push(self.value_of(&known));
+        } else if is_list {
+            self.locals.push(self.value_of(&known));
+        } else {
+            self.locals.push(self.key_of(&known, is_list));
+        }
         let filter = fold.filter.as_ref().map(|filter| self.node(filter).0);
         let (body, body_known) = self.node(&fold.body);
         self.locals.truncate(depth);
@@ -291,35 +375,45 @@ impl Estimator {
                 max: body.max.saturating_add(4),
             },
             FoldKind::ExistsOne => body.add(Cost { min: 1, max: 2 }),
-            kind => body.add(fixed(charge::fold_step(kind))),
+            FoldKind::List | FoldKind::SortBy => body.add(fixed(2 + charge::LIST)),
+            FoldKind::Map => body.add(fixed(3)),
+            FoldKind::MapEntry => body.add(fixed(2)),
         };
         if let Some(filter) = filter {
             step = filter.add(fixed(1).union(step));
         }
         let start = fixed(charge::fold_start(fold.kind));
         let cost = range.add(start).add(count.multiply(step));
-        let collects = matches!(
-            fold.kind,
-            FoldKind::List | FoldKind::Map | FoldKind::MapEntry | FoldKind::SortBy
-        );
-        let size = if collects { count } else { fixed(1) };
-        let inner = if fold.kind == FoldKind::SortBy {
-            element
-        } else {
-            body_known
-        };
-        let inner = sized(&inner, &fold.body.r#type).unwrap_or(UNKNOWN);
-        let known = Known {
-            size: Some(size),
-            entries: collects.then_some((fixed(1), inner)),
-            declared: None,
-        };
-        (cost, known)
+        let mut made = Known::default();
+        match fold.kind {
+            FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => made.size = Some(fixed(1)),
+            FoldKind::List => {
+                let inner = body_known.of(&fold.body.r#type).unwrap_or(UNKNOWN);
+                made.size = Some(count);
+                made.entries = Some(Entries {
+                    is_list: true,
+                    key: fixed(1),
+                    value: inner.union(NONE),
+                });
+            }
+            FoldKind::Map | FoldKind::MapEntry => made.size = Some(count),
+            FoldKind::SortBy => {
+                let texts = match &fold.body.r#type {
+                    Type::String | Type::Bytes | Type::Dyn | Type::Error => 2.0 + TRAVERSAL,
+                    _ => 2.0,
+                };
+                let (sorting, size) = allocating(texts, count.multiply(count));
+                // Binding, and naming the variable twice.
+                let cost = cost.add(fixed(charge::LIST + 2)).add(sorting);
+                return (cost, Known::sized(size));
+            }
+        }
+        (cost, made)
     }
 
     fn call(
         &mut self,
-        node: &Node,
+        r#type: &Type,
         name: &str,
         member: bool,
         overloads: &[&'static Overload],
@@ -332,9 +426,13 @@ impl Estimator {
             sum = sum.add(cost);
             known.push(one);
         }
-        if name == "dyn" {
-            let inner = known.into_iter().next().unwrap_or_default();
-            return (sum.add(fixed(1)), inner);
+        if let ("dyn", [inner], [arg]) = (name, known.as_slice(), args) {
+            let known = Known {
+                size: inner.of(&arg.r#type),
+                entries: inner.entries,
+                ..Known::default()
+            };
+            return (sum.add(fixed(1)), known);
         }
         let call = Call {
             name,
@@ -345,38 +443,53 @@ impl Estimator {
         let mut cost: Option<Cost> = None;
         let mut result = Known::default();
         for overload in overloads {
-            let (one, size) = call.one(overload.id);
+            let (one, size) = call.one(overload);
             cost = Some(cost.map_or(one, |cost| cost.union(one)));
             if let Some(size) = size {
                 result.size = Some(result.size.map_or(size, |before| before.union(size)));
             }
-        }
-        if matches!(name, "_[_]" | "_[?_]")
-            && let Some(range) = known.first()
-        {
-            result.declared = range.declared.as_ref().and_then(|one| one.item.clone());
-            result.size = range.entries.map(|(_, value)| value);
-        }
-        if name == "_+_"
-            && let [left, right] = known.as_slice()
-        {
-            result.entries = both(left.entries, right.entries);
-        }
-        if matches!(name, "orValue" | "value" | "or")
-            && let Some(first) = known.first()
-        {
-            result.declared.clone_from(&first.declared);
-        }
-        if result.size.is_none() && result.declared.is_none() && is_scalar(&node.r#type) {
-            result.size = Some(fixed(1));
+            let range = known.first();
+            match (overload.id, range) {
+                ("index_list" | "index_map", Some(range)) => {
+                    result.size = range.entries.map(|entries| entries.value);
+                    result.path = self.below(&range.path, |declared| declared.item.as_ref());
+                }
+                ("add_string" | "add_bytes" | "add_list", _) => {
+                    if let [left, right] = known.as_slice() {
+                        result.entries = both(left.entries, right.entries).or(result.entries);
+                    }
+                }
+                _ => {}
+            }
+            if result.size.is_none() {
+                result.size = result.of(r#type);
+            }
         }
         (sum.add(cost.unwrap_or(NONE)), result)
     }
 }
 
-fn both(left: Option<(Size, Size)>, right: Option<(Size, Size)>) -> Option<(Size, Size)> {
-    let (left, right) = (left?, right?);
-    Some((left.0.union(right.0), left.1.union(right.1)))
+/// The sizes of elements so far.
+#[derive(Default)]
+struct Seen(Option<Size>);
+
+impl Seen {
+    fn see(&mut self, known: &Known, node: &Node) {
+        let size = known.of(&node.r#type).unwrap_or(UNKNOWN);
+        self.0 = Some(self.0.map_or(size, |before| before.union(size)));
+    }
+
+    fn size(&self) -> Size {
+        self.0.unwrap_or(NONE)
+    }
+}
+
+/// A call that makes a list of that size, by so much work for each item.
+fn allocating(factor: f64, size: Size) -> (Cost, Size) {
+    (
+        size.factor(factor).add(fixed(1)).add(fixed(charge::LIST)),
+        size,
+    )
 }
 
 /// A call whose arguments are estimated.
@@ -390,27 +503,44 @@ struct Call<'a> {
 impl Call<'_> {
     fn size(&self, index: usize) -> Size {
         match (self.known.get(index), self.args.get(index)) {
-            (Some(known), Some(node)) => sized(known, &node.r#type).unwrap_or(UNKNOWN),
+            (Some(known), Some(node)) => known.of(&node.r#type).unwrap_or(UNKNOWN),
             _ => UNKNOWN,
         }
     }
 
-    /// The size of an element of the receiver, and its type.
+    /// The first parameter of the receiver's type, and the size of such values where the
+    /// schema says it.
     fn element(&self) -> Option<(Size, &Type)> {
         let (known, node) = (self.known.first()?, self.args.first()?);
-        let Type::List(item) = &node.r#type else {
-            return None;
+        let item = match &node.r#type {
+            Type::List(item) | Type::Optional(item) => item,
+            Type::Map(key, _) => key,
+            _ => return None,
         };
-        let inner = Known {
-            size: None,
-            entries: None,
-            declared: known.declared.as_ref().and_then(|one| one.item.clone()),
+        let declared = match &known.path {
+            Path::In(Some(declared)) => declared.item.as_ref(),
+            _ => None,
         };
-        Some((sized(&inner, item).unwrap_or(UNKNOWN), item))
+        let size = declared.map_or(UNKNOWN, |declared| Size {
+            min: 0,
+            max: declared.elements_max,
+        });
+        Some((size, item))
+    }
+
+    /// A constant argument that is a number.
+    fn constant(&self, index: usize) -> Option<u64> {
+        match self.args.get(index).map(|arg| &arg.kind) {
+            Some(NodeKind::Literal(Literal::Int(value))) => {
+                Some(u64::try_from(*value).unwrap_or(0))
+            }
+            _ => None,
+        }
     }
 
     /// The cost of one overload and the size of its result, where that is known.
-    fn one(&self, id: &str) -> (Cost, Option<Size>) {
+    fn one(&self, overload: &Overload) -> (Cost, Option<Size>) {
+        let id = overload.id;
         let target = self.size(0);
         let once = |size: Size| size.factor(TRAVERSAL);
         let pattern = || {
@@ -419,7 +549,13 @@ impl Call<'_> {
         };
         match self.name {
             "check" => (fixed(350_000), None),
-            "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
+            "fieldSelector" | "labelSelector" => {
+                // A requirement takes two characters, and makes a list and an object.
+                let text = self.size(1);
+                let requirements = text.factor(0.5).factor(50.0);
+                (fixed(charge::LIST).add(once(text)).add(requirements), None)
+            }
+            "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" if self.member => {
                 let cost = match self.element() {
                     Some((size, Type::String | Type::Bytes)) => {
                         target.multiply(fixed(1).add(once(size)))
@@ -429,17 +565,23 @@ impl Call<'_> {
                 };
                 (cost, None)
             }
-            "url" | "quantity" | "isQuantity" | "semver" | "isSemver" => (once(target), None),
+            "url" | "jsonpatch.escapeKey" => (once(target), Some(target)),
+            "quantity" | "isQuantity" | "semver" | "isSemver" | "cidr" | "isIP" | "isCIDR" => {
+                (once(target), None)
+            }
+            "ip" if id != "cidr_ip" => (once(target), None),
+            "ip.isCanonical" => (target.factor(2.0 * TRAVERSAL), None),
             "lowerAscii" | "upperAscii" | "substring" | "trim" => (once(target), Some(target)),
             "replace" => (
                 target.factor(2.0 * TRAVERSAL),
                 Some(replaced(target, self.size(1), self.size(2))),
             ),
             "split" => {
-                let limit = self.args.get(2).and_then(|arg| match &arg.kind {
-                    NodeKind::Literal(Literal::Int(limit)) => u64::try_from(*limit).ok(),
+                let limit = match self.args.get(2).map(|arg| &arg.kind) {
+                    // As Go converts it: a negative limit is very large.
+                    Some(NodeKind::Literal(Literal::Int(limit))) => Some(limit.cast_unsigned()),
                     _ => None,
-                });
+                };
                 let size = Size {
                     min: 0,
                     max: limit.unwrap_or(target.max),
@@ -466,9 +608,6 @@ impl Call<'_> {
                 };
                 (pattern(), Some(size))
             }
-            "matches" => (pattern(), None),
-            "contains" => (once(target).multiply(once(self.size(1))), None),
-            "startsWith" | "endsWith" => (once(self.size(1)), None),
             "containsIP" | "containsCIDR" => {
                 let address = Size { min: 4, max: 16 };
                 let mut cost = once(address.add(address));
@@ -480,38 +619,60 @@ impl Call<'_> {
                 }
                 (cost, None)
             }
-            "format" if self.member => (once(target), Some(target.add(self.size(1)))),
-            "strings.quote" => {
-                let size = Size {
-                    min: target.min.saturating_add(2),
-                    max: target.max.saturating_mul(2).saturating_add(2),
-                };
-                (once(target), Some(size))
-            }
-            "validate" => (once(self.size(1)).multiply(fixed(16)), None),
+            "validate" => (once(self.size(1)).factor(128.0 * PATTERN), None),
             "sets.contains" | "sets.intersects" => {
                 (target.multiply(self.size(1)).add(fixed(1)), None)
             }
             "sets.equivalent" => (
-                target
-                    .multiply(self.size(1))
-                    .multiply(fixed(2))
-                    .add(fixed(1)),
+                target.multiply(self.size(1)).factor(2.0).add(fixed(1)),
                 None,
             ),
-            "distinct" | "sort" | "reverse" | "slice" => (target.add(fixed(1)), Some(target)),
-            "flatten" => (target.add(fixed(1)), None),
-            _ => self.standard(id, target),
+            "_==_" => self.equality(),
+            _ => self.standard(overload, target),
         }
     }
 
-    fn standard(&self, id: &str, target: Size) -> (Cost, Option<Size>) {
+    /// Equality of two values of one type of a library; the general case else.
+    fn equality(&self) -> (Cost, Option<Size>) {
+        let [left, right] = self.args else {
+            return (fixed(1), None);
+        };
+        if let (Type::Opaque(name), true) = (&left.r#type, left.r#type == right.r#type) {
+            let cost = match *name {
+                "kubernetes.NamedFormat" => Cost { min: 1, max: 64 }.factor(TRAVERSAL),
+                "kubernetes.URL" => {
+                    let size = self.known.get(1).and_then(|known| known.of(&right.r#type));
+                    Cost {
+                        min: 1,
+                        max: size.map_or(1, |size| size.max),
+                    }
+                    .factor(TRAVERSAL)
+                }
+                _ => fixed(1),
+            };
+            return (cost, None);
+        }
+        (self.compared(), None)
+    }
+
+    fn compared(&self) -> Cost {
+        let max = self.size(0).max.min(self.size(1).max);
+        let min = u64::from(max > 0);
+        Cost { min, max }.factor(TRAVERSAL)
+    }
+
+    fn standard(&self, overload: &Overload, target: Size) -> (Cost, Option<Size>) {
         let once = |size: Size| size.factor(TRAVERSAL);
-        match id {
+        let made = |factor: f64, size: Size| {
+            let (cost, size) = allocating(factor, size);
+            (cost, Some(size))
+        };
+        match overload.id {
+            "string_format" => (once(target), None),
             "string_to_bytes" => {
                 let size = Size {
                     min: target.min,
-                    max: target.max.saturating_mul(4),
+                    max: target.max.wrapping_mul(4),
                 };
                 (once(target), Some(size))
             }
@@ -521,6 +682,19 @@ impl Call<'_> {
                     max: target.max,
                 };
                 (once(target), Some(size))
+            }
+            "strings_quote" => {
+                let size = Size {
+                    min: target.min.wrapping_add(2),
+                    max: target.max.wrapping_mul(2).wrapping_add(2),
+                };
+                (once(target), Some(size))
+            }
+            "starts_with_string" | "ends_with_string" => (once(self.size(1)), None),
+            "contains_string" => (once(target).multiply(once(self.size(1))), None),
+            "matches_string" => {
+                let text = once(target.add(fixed(1)));
+                (text.multiply(self.size(1).factor(PATTERN)), None)
             }
             "in_list" => (self.size(1), None),
             "add_string" | "add_bytes" => {
@@ -536,12 +710,25 @@ impl Call<'_> {
             | "less_equals_bytes"
             | "greater_bytes"
             | "greater_equals_bytes"
-            | "equals"
-            | "not_equals" => {
-                let max = target.max.min(self.size(1).max);
-                let min = u64::from(max > 0);
-                (once(Cost { min, max }), None)
+            | "not_equals" => (self.compared(), None),
+            "list_slice" => {
+                let start = self.constant(1).unwrap_or(0);
+                let end = self.constant(2).unwrap_or(target.max);
+                made(1.0, fixed(end.wrapping_sub(start)))
             }
+            "list_flatten" => made(1.0, target),
+            "list_flatten_int" => made(
+                self.constant(1)
+                    .map_or(u64::MAX as f64, |depth| depth as f64),
+                target,
+            ),
+            "lists_range" => made(1.0, fixed(self.constant(0).unwrap_or(u64::MAX))),
+            "list_reverse" => made(1.0, target),
+            "list_distinct" => made(2.0, target.multiply(target)),
+            "list_string_sort" | "list_bytes_sort" => {
+                made(2.0 + TRAVERSAL, target.multiply(target))
+            }
+            id if id.ends_with("_sort") => made(2.0, target.multiply(target)),
             _ => (fixed(1), None),
         }
     }

@@ -1,15 +1,15 @@
 //! Runs a checked tree. Every step is paid for before it is taken.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     budget::{Budget, Error, Result},
     charge,
     checker::{FoldNode, Node, NodeKind, OptMapNode},
     environment::Resolve,
-    library::{self, regex},
-    syntax::{Access, FoldKind, Literal},
-    value::{Key, Text, Value},
+    library::{self, collections, regex, standard::not_in_list},
+    syntax::{Access, FoldKind},
+    value::{Key, Value},
 };
 
 /// The value of a tree.
@@ -34,24 +34,12 @@ struct Machine<'a, 'b> {
     patterns: regex::Recent,
 }
 
-fn literal<'a>(literal: &Literal) -> Value<'a> {
-    match literal {
-        Literal::Null => Value::Null,
-        Literal::Bool(value) => Value::Bool(*value),
-        Literal::Int(value) => Value::Int(*value),
-        Literal::Uint(value) => Value::Uint(*value),
-        Literal::Double(value) => Value::Double(*value),
-        Literal::String(text) => Value::String(Text::Shared(Arc::clone(text))),
-        Literal::Bytes(bytes) => Value::Bytes(Arc::clone(bytes)),
-    }
-}
-
 impl<'a> Machine<'a, '_> {
     fn node(&mut self, node: &'a Node) -> Result<Value<'a>> {
         match &node.kind {
-            NodeKind::Literal(one) => Ok(literal(one)),
+            NodeKind::Literal(one) => Ok(Value::of_literal(one)),
             NodeKind::Type(name) => Ok(Value::Type(Arc::clone(name))),
-            NodeKind::Variable(name, _) => {
+            NodeKind::Variable(name) => {
                 self.budget.spend(1)?;
                 self.bindings
                     .resolve(name, self.budget)?
@@ -147,8 +135,15 @@ impl<'a> Machine<'a, '_> {
             Value::Optional(Some(inner)) => ((*inner).clone(), true),
             other => (other, false),
         };
-        let Value::Map(map) = holder else {
-            return Err(Error::overload());
+        let map = match (holder, how) {
+            (Value::Map(map), _) => map,
+            (Value::List(_), _) => return Err(not_in_list("string")),
+            // Nothing else has fields.
+            (_, Access::Test) => return Ok(Value::Bool(false)),
+            (_, Access::Read) if !optional => {
+                return Err(Error::new(format!("no such key: {field}")));
+            }
+            _ => return Ok(Value::Optional(None)),
         };
         if how == Access::Test {
             return Ok(Value::Bool(map.has(field)));
@@ -184,15 +179,22 @@ impl<'a> Machine<'a, '_> {
         self.budget.spend(charge::call(function.name, &values))?;
         if matches!(function.name, "matches" | "find" | "findAll") {
             let known = pattern.as_deref();
-            return regex::call(
+            let found = regex::call(
                 function.name,
                 &values,
                 known,
                 &mut self.patterns,
                 self.budget,
             );
+            return found.map_err(|error| {
+                if error == Error::overload() {
+                    function.refusal(&values)
+                } else {
+                    error
+                }
+            });
         }
-        let value = (function.run)(function.name, &values, self.budget)?;
+        let value = function.call(&values, self.budget)?;
         if function.name == "_[_]" {
             self.budget.spend(charge::reached(&value))?;
         }
@@ -239,7 +241,14 @@ impl<'a> Machine<'a, '_> {
                     }
                 }
             }
-            _ => return Err(Error::overload()),
+            other => {
+                let name = other.go_type();
+                return Err(Error::new(if fold.pairs {
+                    format!("unsupported comprehension range type: {name}")
+                } else {
+                    format!("got '{name}', expected iterable type")
+                }));
+            }
         }
         if fold.kind == FoldKind::SortBy {
             self.budget.spend(charge::sorting(&result.sorted))?;
@@ -369,18 +378,7 @@ impl<'a> Folded<'a> {
             FoldKind::ExistsOne => Ok(Value::Bool(self.count == 1)),
             FoldKind::List => Ok(self.items.into()),
             FoldKind::SortBy => {
-                let mut sorted = self.sorted;
-                let mut comparable = true;
-                sorted.sort_by(|(left, _), (right, _)| {
-                    library::standard::order(left, right).unwrap_or_else(|| {
-                        comparable = false;
-                        Ordering::Equal
-                    })
-                });
-                if !comparable {
-                    return Err(Error::overload());
-                }
-                let items: Vec<Value<'a>> = sorted.into_iter().map(|(_, item)| item).collect();
+                let items = collections::sorted(self.sorted)?;
                 Ok(items.into())
             }
             FoldKind::Map | FoldKind::MapEntry => Ok(self.entries.into()),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    budget::{Budget, Result},
+    budget::{Budget, Error, Result},
     library,
     types::Type,
     value::Value,
@@ -18,9 +18,55 @@ pub(crate) type Run = for<'a> fn(&str, &[Value<'a>], &mut Budget) -> Result<Valu
 /// All functions of one name.
 pub(crate) struct Function {
     pub(crate) name: &'static str,
-    pub(crate) run: Run,
+    run: Run,
     pub(crate) overloads: Vec<Overload>,
 }
+
+impl Function {
+    /// Calls it; a refusal of the arguments names the function as cel-go does.
+    pub(crate) fn call<'a>(&self, args: &[Value<'a>], budget: &mut Budget) -> Result<Value<'a>> {
+        (self.run)(self.name, args, budget).map_err(|error| {
+            if error == Error::overload() {
+                self.refusal(args)
+            } else {
+                error
+            }
+        })
+    }
+
+    pub(crate) fn refusal(&self, args: &[Value<'_>]) -> Error {
+        let name = self.name;
+        let types: Vec<&str> = args.iter().map(Value::type_name).collect();
+        // Operators ask the left side first whether it knows the operation at all.
+        let knows = |kinds: &[&str]| types.first().is_some_and(|left| kinds.contains(left));
+        let shown = match name {
+            "size" | "sort" | "matches" => name.to_owned(),
+            "flatten" => {
+                let (receiver, rest) = types.split_first().unwrap_or((&"", &[]));
+                format!("{receiver}.flatten({})", rest.join(", "))
+            }
+            "_+_" if knows(&["list", "string", "bytes"]) => return Error::overload(),
+            "_+_" | "_-_" if knows(&TIMES) || knows(&NUMBERS) => return Error::overload(),
+            "_*_" | "_/_" if knows(&NUMBERS) => return Error::overload(),
+            "_%_" if knows(&NUMBERS[..2]) => return Error::overload(),
+            "_<_" | "_<=_" | "_>_" | "_>=_"
+                if knows(&NUMBERS) || knows(&TIMES) || knows(&["bool", "string", "bytes"]) =>
+            {
+                return Error::overload();
+            }
+            "@in" | "_==_" | "_!=_" | "_[_]" | "_[?_]" | "!_" | "containsIP" => {
+                return Error::overload();
+            }
+            _ if name.starts_with(['_', '-']) => name.to_owned(),
+            _ => format!("{name}({})", types.join(", ")),
+        };
+        Error::new(format!("no such overload: {shown}"))
+    }
+}
+
+const NUMBERS: [&str; 3] = ["int", "uint", "double"];
+
+const TIMES: [&str; 2] = ["google.protobuf.Timestamp", "google.protobuf.Duration"];
 
 /// A function of one name with the types that it takes.
 pub(crate) struct Overload {

@@ -5,6 +5,8 @@ use crate::functions::Run;
 pub(crate) mod authorizer;
 pub(crate) mod collections;
 pub(crate) mod formats;
+pub(crate) mod go_regex;
+pub(crate) mod instant;
 pub(crate) mod network;
 pub(crate) mod optional;
 pub(crate) mod quantity;
@@ -12,6 +14,7 @@ pub(crate) mod regex;
 pub(crate) mod semver;
 pub(crate) mod standard;
 pub(crate) mod strings;
+pub(crate) mod template;
 pub(crate) mod time;
 pub(crate) mod url;
 

@@ -531,6 +531,17 @@ fn method(at: usize, target: Expr, name: String, args: Vec<Expr>) -> Parsed<Expr
         };
         return node(at, depth, ExprKind::OptMap(Box::new(inner)));
     }
+    if name == "sortBy"
+        && count == 2
+        && matches!(target.kind, ExprKind::Literal(_) | ExprKind::Map(_))
+    {
+        return Err(Problem {
+            at: target.at,
+            text: "sortBy can only be applied to a list, identifier, comprehension, call or \
+                   select expression"
+                .to_owned(),
+        });
+    }
     // Name, arguments, and which of them are variables, filter and body.
     let (kind, variables, filter) = match (name.as_str(), count) {
         ("all", 2) => (FoldKind::All, 1, false),
@@ -538,7 +549,7 @@ fn method(at: usize, target: Expr, name: String, args: Vec<Expr>) -> Parsed<Expr
         ("exists", 2) => (FoldKind::Exists, 1, false),
         ("exists", 3) => (FoldKind::Exists, 2, false),
         ("exists_one" | "existsOne", 2) => (FoldKind::ExistsOne, 1, false),
-        ("existsOne", 3) => (FoldKind::ExistsOne, 2, false),
+        ("exists_one" | "existsOne", 3) => (FoldKind::ExistsOne, 2, false),
         ("map", 2) | ("filter", 2) => (FoldKind::List, 1, false),
         ("map", 3) => (FoldKind::List, 1, true),
         ("sortBy", 2) => (FoldKind::SortBy, 1, false),

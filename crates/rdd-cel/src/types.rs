@@ -93,6 +93,21 @@ impl Type {
         Self::Map(Arc::new(Self::String), Arc::new(value))
     }
 
+    /// The name that values carry, where it differs from how errors of the checker show it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Null => "null_type".to_owned(),
+            Self::Timestamp => "google.protobuf.Timestamp".to_owned(),
+            Self::Duration => "google.protobuf.Duration".to_owned(),
+            Self::List(item) => format!("list({})", item.name()),
+            Self::Map(key, value) => format!("map({}, {})", key.name(), value.name()),
+            Self::Optional(inner) => format!("optional_type({})", inner.name()),
+            Self::Type(inner) => format!("type({})", inner.name()),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn is_dyn(&self) -> bool {
         matches!(self, Self::Dyn | Self::Error)
     }
@@ -101,7 +116,8 @@ impl Type {
 impl fmt::Display for Type {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dyn | Self::Param(_) => formatter.write_str("dyn"),
+            Self::Dyn => formatter.write_str("dyn"),
+            Self::Param(index) => write!(formatter, "_var{index}"),
             Self::Error => formatter.write_str("!error!"),
             Self::Null => formatter.write_str("null"),
             Self::Bool => formatter.write_str("bool"),
@@ -110,8 +126,8 @@ impl fmt::Display for Type {
             Self::Double => formatter.write_str("double"),
             Self::String => formatter.write_str("string"),
             Self::Bytes => formatter.write_str("bytes"),
-            Self::Timestamp => formatter.write_str("google.protobuf.Timestamp"),
-            Self::Duration => formatter.write_str("google.protobuf.Duration"),
+            Self::Timestamp => formatter.write_str("timestamp"),
+            Self::Duration => formatter.write_str("duration"),
             Self::List(item) => write!(formatter, "list({item})"),
             Self::Map(key, value) => write!(formatter, "map({key}, {value})"),
             Self::Object(object) => formatter.write_str(&object.name),
@@ -158,7 +174,11 @@ impl Declared {
     pub fn of_schema(schema: &Schema, root: bool, name: &str) -> Option<Arc<Self>> {
         use rdd_schema::Type as Kind;
         if schema.int_or_string {
-            return Some(Self::simple(Type::Dyn, 1, REQUEST_MAX - 2));
+            let checks = schema.checks.as_deref();
+            let length = checks.and_then(|checks| checks.max_length);
+            // A character takes up to four bytes.
+            let most = length.map_or(REQUEST_MAX - 2, |length| length.saturating_mul(4));
+            return Some(Self::simple(Type::Dyn, 1, most));
         }
         let checks = schema.checks.as_deref();
         match schema.r#type? {

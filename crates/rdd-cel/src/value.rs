@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
 use rdd_schema::{ListType, Schema};
 use serde_json::Value as Json;
 
 use crate::{
     budget::{Budget, Error, Result, size},
-    library::{quantity::Quantity, semver::Version, time, url::Url},
+    library::{instant::Instant, quantity::Quantity, semver::Version, time, url::Url},
+    syntax::Literal,
 };
 
 /// A value.
@@ -37,7 +37,7 @@ pub enum Value<'a> {
     /// A map, or an object.
     Map(Map<'a>),
     /// A point in time.
-    Timestamp(Timestamp),
+    Timestamp(Instant),
     /// Nanoseconds.
     Duration(i64),
     /// A type, by its name.
@@ -332,6 +332,19 @@ impl From<&str> for Value<'_> {
 }
 
 impl<'a> Value<'a> {
+    /// A constant of an expression.
+    pub(crate) fn of_literal(literal: &Literal) -> Self {
+        match literal {
+            Literal::Null => Self::Null,
+            Literal::Bool(value) => Self::Bool(*value),
+            Literal::Int(value) => Self::Int(*value),
+            Literal::Uint(value) => Self::Uint(*value),
+            Literal::Double(value) => Self::Double(*value),
+            Literal::String(text) => Self::String(Text::Shared(Arc::clone(text))),
+            Literal::Bytes(bytes) => Self::Bytes(Arc::clone(bytes)),
+        }
+    }
+
     /// JSON as a value. Without a schema, numbers without fraction are `int`.
     #[must_use]
     pub fn json(json: &'a Json, schema: Option<&'a Schema>) -> Self {
@@ -351,9 +364,9 @@ impl<'a> Value<'a> {
                 let format = checks.and_then(|checks| checks.format.as_deref());
                 let typed = match format {
                     Some("byte") => time::base64(text).map(|bytes| Self::Bytes(bytes.into())),
-                    Some("date") => time::date(text).map(Self::Timestamp),
-                    Some("date-time") => time::timestamp(text).map(Self::Timestamp),
-                    Some("duration") => time::duration(text).map(Self::Duration),
+                    Some("date") => Instant::of_date(text).map(Self::Timestamp),
+                    Some("date-time") => time::date_time(text).map(Self::Timestamp),
+                    Some("duration") => time::long_duration(text).map(Self::Duration),
                     _ => None,
                 };
                 typed.unwrap_or(Self::String(Text::Json(text)))
@@ -408,6 +421,48 @@ impl<'a> Value<'a> {
             Self::Semver(_) => "kubernetes.Semver",
             Self::Format(_) => "kubernetes.NamedFormat",
         }
+    }
+
+    /// The name of its type in Go, which some errors of cel-go show.
+    pub(crate) fn go_type(&self) -> &'static str {
+        match self {
+            Self::Null => "types.Null",
+            Self::Bool(_) => "types.Bool",
+            Self::Int(_) => "types.Int",
+            Self::Uint(_) => "types.Uint",
+            Self::Double(_) => "types.Double",
+            Self::String(_) => "types.String",
+            Self::Bytes(_) => "types.Bytes",
+            Self::List(_) | Self::Map(_) => "traits.Iterable",
+            Self::Timestamp(_) => "types.Timestamp",
+            Self::Duration(_) => "types.Duration",
+            Self::Type(_) => "*types.Type",
+            Self::Optional(_) => "*types.Optional",
+            Self::Url(_) => "cel.URL",
+            Self::Ip(_) => "cel.IP",
+            Self::Cidr(..) => "cel.CIDR",
+            Self::Quantity(_) => "cel.Quantity",
+            Self::Semver(_) => "cel.Semver",
+            Self::Format(_) => "*cel.Format",
+        }
+    }
+
+    /// Whether it can be compared with its own kind only.
+    pub(crate) fn insists(&self) -> bool {
+        matches!(
+            self,
+            Self::Url(_)
+                | Self::Ip(_)
+                | Self::Cidr(..)
+                | Self::Quantity(_)
+                | Self::Semver(_)
+                | Self::Format(_)
+        )
+    }
+
+    /// Whether both are of one type.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
     /// Characters, bytes, items or entries; one for everything else. This is what costs

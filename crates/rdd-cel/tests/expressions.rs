@@ -86,7 +86,7 @@ b""" == 'a\nb'"#,
         "self.?i.optMap(x, x + 1).value() == 6 && !self.?zz.optMap(x, x + 1).hasValue()",
         "self.?i.optFlatMap(x, optional.of(x)).value() == 5",
         "!optional.ofNonZeroValue('').hasValue() && optional.ofNonZeroValue(1).hasValue()",
-        "[?self.?zz, ?self.?i] == [5] && {?'a': self.?zz, 'b': 1} == {'b': 1}",
+        "[?self.?zz, ?self.?i] == [5] && {?'a': self.?zz, 'b': dyn(1)} == {'b': dyn(1)}",
         "optional.of(1) == optional.of(1) && optional.none() == optional.none()",
         // Strings.
         "'abc'.charAt(1) == 'b' && 'abc'.charAt(3) == '' && 'abcabc'.indexOf('c') == 2",
@@ -97,8 +97,8 @@ b""" == 'a\nb'"#,
         "'abc'.split('') == ['a', 'b', 'c'] && 'abcd'.substring(1, 3) == 'bc' && 'abc'.substring(2) == 'c'",
         "['a', 'b'].join() == 'ab' && ['a', 'b'].join(', ') == 'a, b'",
         "strings.quote('a\"b\\n') == '\"a\\\\\"b\\\\n\"'",
-        "'%s %d %.2f %x %X %o %b %e %%'.format(['a', 5, 1.5, 255, 255, 8, 5, 1200.0]) == 'a 5 1.50 ff FF 10 101 1.200000e+03 %'",
-        "'%s'.format([[1, 'a']]) == '[1, a]' && '%s'.format([null]) == 'null'",
+        "'%s %d %.2f %x %X %o %b %e %%'.format(['a', 5, 1.5, 255, 255, 8, 5, 1200.0]) == 'a 5 1.50 ff FF 10 101 1.200000×10⁰³ %'",
+        r#"'%s'.format([[1, 'a']]) == '[1, "a"]' && '%s'.format([null]) == 'null'"#,
         // Patterns.
         r"'abc'.matches('^[a-c]+$') && matches('abc', 'b') && !'ä'.matches(r'^\w$')",
         r"'a1b22'.find(r'\d+') == '1' && 'a1b22'.findAll(r'\d+') == ['1', '22'] && 'a1b2'.findAll(r'\d', 1) == ['1']",
@@ -137,6 +137,11 @@ b""" == 'a\nb'"#,
         "quantity('1e3').asInteger() == 1000 && quantity('250m').asApproximateFloat() == 0.25",
         "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.0.0-a').isLessThan(semver('1.0.0'))",
         "isSemver('1.2.3') && !isSemver('v1.2') && isSemver('v1.2', true) && semver('1.2.3').minor() == 2",
+        "timestamp('9999-12-31T23:59:59Z').getFullYear() == 9999 && string(timestamp('2020-01-01T00:00:00+01:00')) == '2020-01-01T00:00:00+01:00'",
+        "timestamp('2020-07-01T12:00:00Z').getHours('Europe/Berlin') == 14 && timestamp('2020-01-01T00:00:00Z').getDate('-24:00') == 31",
+        "string(1000000.0) == '1e+06' && string(123456.0) == '123456' && '%f'.format([1234567.5]) == '1,234,567.500000'",
+        "'abc'.indexOf('a', 99) == -1 && ''.lastIndexOf('', 2) == 2 && !has(self.i.x) && !self.?i.?x.hasValue()",
+        r"'a.b{,2}'.matches(r'^a\Q.\Eb{,2}$') && optional.of({'a': 1})['a'].value() == 1",
         "!format.dns1123Label().validate('abc').hasValue() && format.dns1123Label().validate('A').hasValue()",
         "format.named('uuid').hasValue() && !format.named('nope').hasValue()",
     ] {
@@ -161,7 +166,52 @@ fn evaluation_fails_with_the_words_of_kubernetes() {
         ),
         ("self.s.substring(9) == ''", "index out of range: 9"),
         ("self.s < 1", "no such overload"),
-        ("self.s.size", "no such overload"),
+        ("self.s.size", "no such key: size"),
+        ("self.l.size", "unsupported index type 'string' in list"),
+        (
+            "self.l['a'] == 1",
+            "unsupported index type 'string' in list",
+        ),
+        ("self.m - 1 == 0", "no such overload: _-_"),
+        ("self.s - 1 == 0", "no such overload: _-_"),
+        (
+            "self.l.lowerAscii() == ''",
+            "no such overload: lowerAscii(list)",
+        ),
+        ("self.l.matches('a')", "no such overload: matches"),
+        ("int(self.l) == 1", "no such overload: int(list)"),
+        ("quantity('1') == self.s", "no such overload"),
+        ("1.0 < double('NaN')", "NaN values cannot be ordered"),
+        (
+            "self.s.all(x, true)",
+            "got 'types.String', expected iterable type",
+        ),
+        (
+            "self.s.all(k, v, true)",
+            "unsupported comprehension range type: types.String",
+        ),
+        ("[self.l].sort() == []", "list elements must be comparable"),
+        (
+            "[dyn(1), self.s].sort() == []",
+            "list elements must have the same type",
+        ),
+        (
+            "self.s.matches(self.s + '(')",
+            "error parsing regexp: missing closing ): `x(`",
+        ),
+        (
+            "semver(self.s + '.1').major() == 1",
+            "No Major.Minor.Patch elements found",
+        ),
+        (
+            "ip('1.2.' + self.s) == ip('::1')",
+            "IP Address \"1.2.x\" parse error during \
+          conversion from string: ParseAddr(\"1.2.x\"): unexpected character (at \"x\")",
+        ),
+        (
+            "'%d'.format([self.s]) == ''",
+            "error during formatting: decimal clause can only be used on integers, was given string",
+        ),
         (
             "optional.none().value() == 1",
             "optional.none() dereference",
@@ -233,6 +283,41 @@ fn problems_are_printed_with_their_places() {
             "ERROR: <input>:1:8: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', \
              '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, \
              IDENTIFIER}\n | self ==\n | .......^",
+        ),
+        (
+            "1 && true",
+            "ERROR: <input>:1:1: expected type 'bool' but found 'int'\n | 1 && true\n | ^",
+        ),
+        (
+            "[1].all(x, x) && dyn([1, 'a']) == 1",
+            "ERROR: <input>:1:12: expected type 'bool' but found 'int'\n | [1].all(x, x) && dyn([1, \
+             'a']) == 1\n | ...........^",
+        ),
+        (
+            "[1, dyn(1)] == []",
+            "ERROR: <input>:1:8: expected type 'int' but found 'dyn'\n | [1, dyn(1)] == []\n | \
+             .......^",
+        ),
+        (
+            "duration('1h') + 1 == 1",
+            "ERROR: <input>:1:16: found no matching overload for '_+_' applied to '(duration, \
+             int)'\n | duration('1h') + 1 == 1\n | ...............^",
+        ),
+        (
+            "quantity('1').k == 1",
+            "ERROR: <input>:1:14: unexpected failed resolution of 'kubernetes.Quantity'\n | \
+             quantity('1').k == 1\n | .............^",
+        ),
+        (
+            "'%d'.format(['a']) == ''",
+            "ERROR: <input>:1:14: error during formatting: decimal clause can only be used on \
+             integers, was given string\n | '%d'.format(['a']) == ''\n | .............^",
+        ),
+        (
+            "1.optMap(e, e)",
+            "ERROR: <input>:1:9: found no matching overload for 'hasValue' applied to 'int.()'\n | \
+             1.optMap(e, e)\n | ........^\nERROR: <input>:1:9: found no matching overload for \
+             'value' applied to 'int.()'\n | 1.optMap(e, e)\n | ........^",
         ),
         (
             "foo",

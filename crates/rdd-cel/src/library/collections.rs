@@ -93,6 +93,11 @@ fn of_list<'a>(
     budget: &mut Budget,
 ) -> Result<Value<'a>> {
     match (name, rest) {
+        ("isSorted" | "min" | "max", [])
+            if list.get(0).is_some_and(|first| !is_comparable(&first)) =>
+        {
+            Err(Error::overload())
+        }
         ("isSorted", []) => {
             for index in 1..list.len() {
                 if let (Some(left), Some(right)) = (list.get(index - 1), list.get(index))
@@ -134,20 +139,10 @@ fn of_list<'a>(
             Ok(Value::Int(-1))
         }
         ("sort", []) => {
-            let mut items: Vec<Value<'a>> = list.iter().collect();
+            let items: Vec<(Value<'a>, Value<'a>)> =
+                list.iter().map(|item| (item.clone(), item)).collect();
             budget.spend(size(items.len()).saturating_mul(20))?;
-            let mut comparable = true;
-            items.sort_by(|left, right| {
-                order(left, right).unwrap_or_else(|| {
-                    comparable = false;
-                    Ordering::Equal
-                })
-            });
-            if comparable {
-                Ok(items.into())
-            } else {
-                Err(Error::overload())
-            }
+            Ok(sorted(items)?.into())
         }
         ("distinct", []) => {
             let mut found: Vec<Value<'a>> = Vec::new();
@@ -184,6 +179,24 @@ fn of_list<'a>(
         }
         _ => Err(Error::overload()),
     }
+}
+
+/// The second of each pair, in the order of the first.
+pub(crate) fn sorted<'a>(mut pairs: Vec<(Value<'a>, Value<'a>)>) -> Result<Vec<Value<'a>>> {
+    if let Some((first, _)) = pairs.first() {
+        if !is_comparable(first) {
+            return Err(Error::new("list elements must be comparable"));
+        }
+        if pairs.iter().any(|(by, _)| !by.is_like(first)) {
+            return Err(Error::new("list elements must have the same type"));
+        }
+    }
+    pairs.sort_by(|(left, _), (right, _)| order(left, right).unwrap_or(Ordering::Equal));
+    Ok(pairs.into_iter().map(|(_, item)| item).collect())
+}
+
+fn is_comparable(value: &Value<'_>) -> bool {
+    order(value, value).is_some() || matches!(value, Value::Double(_))
 }
 
 fn position<'a>(list: &List<'a>, item: &Value<'a>, budget: &mut Budget) -> Result<Option<usize>> {

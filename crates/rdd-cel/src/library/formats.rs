@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use rdd_schema::names;
 
-use super::{regex::Pattern, time, url};
+use super::{instant::Instant, regex::Pattern, time, url};
 use crate::{
     budget::{Budget, Error, Result},
     value::Value,
@@ -112,8 +112,8 @@ fn problems(format: &str, text: &str, budget: &mut Budget) -> Result<Vec<String>
             time::base64(text).is_some() && text.len().is_multiple_of(4),
             "invalid base64",
         ),
-        "date" => unless(time::date(text).is_some(), "invalid date"),
-        "datetime" => unless(time::timestamp(text).is_some(), "invalid datetime"),
+        "date" => unless(Instant::of_date(text).is_some(), "invalid date"),
+        "datetime" => unless(time::date_time(text).is_some(), "invalid datetime"),
         _ => return Err(Error::overload()),
     })
 }

@@ -29,37 +29,96 @@ prefixLength cidr_prefix_length cidr . : int
 ";
 
 fn ip(text: &str) -> Result<IpAddr> {
-    let failed = |why: &str| {
+    if let Some((address, zone)) = text.split_once('%')
+        && address.contains(':')
+        && !zone.is_empty()
+    {
+        return Err(Error::new(format!(
+            "IP address {text:?} with zone value is not allowed"
+        )));
+    }
+    let address: IpAddr = text.parse().map_err(|_| {
+        let why = unread(text);
         Error::new(format!(
-            "IP Address {text:?} parse error during conversion from string: {why}"
+            "IP Address {text:?} parse error during conversion from string: \
+             ParseAddr({text:?}): {why}"
         ))
-    };
-    let address: IpAddr = text
-        .parse()
-        .map_err(|_| failed(&format!("ParseAddr({text:?}): unable to parse IP")))?;
-    if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
-        return Err(Error::new("IPv4-mapped IPv6 address is not allowed"));
+    })?;
+    if mapped(address) {
+        return Err(Error::new(format!(
+            "IPv4-mapped IPv6 address {text:?} is not allowed"
+        )));
     }
     Ok(address)
 }
 
+fn mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
+}
+
+/// Why a text is no address, as Go tells it for the common cases.
+fn unread(text: &str) -> String {
+    if text.contains('%') && text.contains(':') {
+        return "zone must be a non-empty string".to_owned();
+    }
+    if !text.contains('.') || text.contains(':') {
+        return "unable to parse IP".to_owned();
+    }
+    if let Some(at) = text.find(|one: char| !one.is_ascii_digit() && one != '.') {
+        return format!("unexpected character (at {:?})", &text[at..]);
+    }
+    let fields: Vec<&str> = text.split('.').collect();
+    for (index, field) in fields.iter().enumerate() {
+        if field.is_empty() {
+            return format!(
+                "IPv4 field must have at least one digit (at {:?})",
+                fields[index..].join(".")
+            );
+        }
+        if field.len() > 1 && field.starts_with('0') {
+            return "IPv4 field has octet with leading zero".to_owned();
+        }
+        if field.parse::<u8>().is_err() {
+            return "IPv4 field has value >255".to_owned();
+        }
+    }
+    if fields.len() < 4 {
+        "IPv4 address too short".to_owned()
+    } else {
+        "IPv4 address too long".to_owned()
+    }
+}
+
 fn cidr(text: &str) -> Result<(IpAddr, u8)> {
+    const FAILED: &str = "network address parse error during conversion from string: ";
     let failed = |why: &str| {
         Error::new(format!(
-            "network address parse error during conversion from string: \
-             netip.ParsePrefix({text:?}): {why}"
+            "{FAILED}{FAILED}netip.ParsePrefix({text:?}): {why}"
         ))
     };
-    let (address, bits) = text.split_once('/').ok_or_else(|| failed("no '/'"))?;
-    let address = ip(address).map_err(|_| failed("unable to parse IP"))?;
+    let (address, bits) = text.rsplit_once('/').ok_or_else(|| failed("no '/'"))?;
+    if address.contains('%') && address.contains(':') {
+        return Err(failed("IPv6 zones cannot be present in a prefix"));
+    }
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| failed(&format!("ParseAddr({address:?}): {}", unread(address))))?;
     let plain = !bits.is_empty()
         && bits.bytes().all(|one| one.is_ascii_digit())
         && (bits == "0" || !bits.starts_with('0'));
+    if !plain {
+        return Err(failed(&format!("bad bits after slash: {bits:?}")));
+    }
     let bits: u8 = bits
         .parse()
         .ok()
-        .filter(|bits| plain && *bits <= length(address))
+        .filter(|bits| *bits <= length(address))
         .ok_or_else(|| failed("prefix length out of range"))?;
+    if mapped(address) {
+        return Err(Error::new(format!(
+            "{FAILED}IPv4-mapped IPv6 address {text:?} is not allowed"
+        )));
+    }
     Ok((address, bits))
 }
 

@@ -44,6 +44,8 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], _budget: &mut Budget) -> 
         ("or", [Value::Optional(None), other]) => Ok(other.clone()),
         ("orValue", [Value::Optional(Some(inner)), _]) => Ok((**inner).clone()),
         ("orValue", [Value::Optional(None), other]) => Ok(other.clone()),
+        // As cel-go does: what is no optional is there.
+        ("orValue", [other, _]) => Ok(other.clone()),
         _ => Err(Error::overload()),
     }
 }

@@ -105,18 +105,34 @@ fn suffix_of(suffix: &str) -> Option<(i128, i32)> {
     })
 }
 
+/// Why a text is no quantity.
+fn refusal(text: &str) -> Error {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let end = unsigned
+        .find(|one: char| !one.is_ascii_digit() && one != '.')
+        .unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let letters = suffix.trim_end_matches(|one: char| one.is_ascii_digit());
+    let letters = letters.strip_suffix(['+', '-']).unwrap_or(letters);
+    let known = letters.chars().all(|one| "eEinumkKMGTP".contains(one));
+    let signs = text.len() - unsigned.len();
+    Error::new(
+        if signs < 2 && known && !number.is_empty() && number.matches('.').count() < 2 {
+            "unable to parse quantity's suffix"
+        } else {
+            "quantities must match the regular expression \
+             '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+        },
+    )
+}
+
 pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> Result<Value<'a>> {
     let overflow = || Error::new("quantity overflow");
     let order = |order: std::cmp::Ordering| Value::Int(order as i64);
     match (name, args) {
         ("quantity", [Value::String(text)]) => Quantity::parse(text.as_str())
             .map(Value::Quantity)
-            .ok_or_else(|| {
-                Error::new(
-                    "quantities must match the regular expression \
-                     '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-                )
-            }),
+            .ok_or_else(|| refusal(text.as_str())),
         ("isQuantity", [Value::String(text)]) => {
             Ok(Value::Bool(Quantity::parse(text.as_str()).is_some()))
         }

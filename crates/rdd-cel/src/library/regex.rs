@@ -1,10 +1,11 @@
 //! Patterns. They are RE2's: matching takes time linear in text and pattern, and both
 //! are paid for.
 
-use regex::{Regex, RegexBuilder};
+use ::regex::{Regex, RegexBuilder};
 
 use crate::{
     budget::{Budget, Error, Result, size, traversal},
+    library::go_regex,
     value::Value,
 };
 
@@ -34,6 +35,9 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// Compiles a pattern within bounds.
     pub(crate) fn compile(text: &str) -> Result<Self> {
+        if let Some(problem) = go_regex::problem(text) {
+            return Err(Error::new(format!("error parsing regexp: {problem}")));
+        }
         let translated = translate(text);
         let mut problem = String::new();
         for (bytes, weight) in BYTES {
@@ -46,11 +50,17 @@ impl Pattern {
                         weight,
                     });
                 }
-                Err(regex::Error::CompiledTooBig(_)) => {
+                Err(::regex::Error::CompiledTooBig(_)) => {
                     "expression too large".clone_into(&mut problem)
                 }
                 Err(_) => {
-                    "invalid expression".clone_into(&mut problem);
+                    // Go tells most causes apart; classes are what is left.
+                    let cause = if text.contains('[') && !text.contains(']') {
+                        "missing closing ]"
+                    } else {
+                        "invalid expression"
+                    };
+                    cause.clone_into(&mut problem);
                     break;
                 }
             }
@@ -73,6 +83,12 @@ impl Pattern {
     }
 }
 
+/// A brace that was taken, and what follows it; no repetition is longer.
+fn rest(characters: &std::iter::Peekable<std::str::Chars<'_>>) -> String {
+    let following = characters.clone().take(32);
+    std::iter::once('{').chain(following).collect()
+}
+
 /// From Go's dialect: classes are those of ASCII, and brackets within brackets are
 /// characters.
 fn translate(text: &str) -> String {
@@ -81,8 +97,21 @@ fn translate(text: &str) -> String {
     let mut class = 0;
     while let Some(one) = characters.next() {
         match one {
+            '{' if class == 0 && go_regex::is_plain_brace(&rest(&characters)) => {
+                translated.push_str("\\{");
+            }
             '\\' => {
                 let next = characters.next().unwrap_or('\\');
+                if next == 'Q' && class == 0 {
+                    let quoted = characters.clone().collect::<String>();
+                    let end = quoted.find("\\E");
+                    let inner = &quoted[..end.unwrap_or(quoted.len())];
+                    translated.push_str(&::regex::escape(inner));
+                    for _ in 0..inner.chars().count() + 2 {
+                        characters.next();
+                    }
+                    continue;
+                }
                 let plain = match next {
                     'd' => "0-9",
                     'w' => "0-9A-Za-z_",

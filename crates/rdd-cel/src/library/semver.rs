@@ -28,56 +28,91 @@ pub struct Version {
 }
 
 impl Version {
-    fn parse(text: &str, normalise: bool) -> Option<Self> {
+    fn parse(text: &str, normalise: bool) -> std::result::Result<Self, String> {
         if text.len() > LENGTH_MAX {
-            return None;
+            return Err(format!("a version is at most {LENGTH_MAX} characters long"));
+        }
+        if text.is_empty() {
+            return Err("Version string empty".to_owned());
         }
         let text = if normalise {
             text.trim_start_matches('v')
         } else {
             text
         };
-        let (text, build) = match text.split_once('+') {
-            Some((text, build)) => (text, Some(build)),
-            None => (text, None),
-        };
-        let (core, pre) = match text.split_once('-') {
-            Some((core, pre)) => (core, Some(pre)),
-            None => (text, None),
-        };
-        let mut parts: Vec<&str> = core.split('.').collect();
-        if normalise {
+        let mut parts: Vec<&str> = text.splitn(3, '.').collect();
+        if normalise && !text.contains(['-', '+']) {
             while parts.len() < 3 {
                 parts.push("0");
             }
         }
-        let [major, minor, patch] = parts.as_slice() else {
-            return None;
+        let [major, minor, rest] = parts.as_slice() else {
+            return Err("No Major.Minor.Patch elements found".to_owned());
         };
-        let number = |text: &str| -> Option<i64> {
-            let digits = !text.is_empty() && text.bytes().all(|one| one.is_ascii_digit());
-            let leads = text.len() > 1 && text.starts_with('0');
-            (digits && (normalise || !leads)).then(|| text.parse().ok())?
+        let (rest, build) = match rest.split_once('+') {
+            Some((rest, build)) => (rest, Some(build)),
+            None => (*rest, None),
         };
+        let (patch, pre) = match rest.split_once('-') {
+            Some((patch, pre)) => (patch, Some(pre)),
+            None => (rest, None),
+        };
+        let number = |name: &str, text: &str| -> std::result::Result<i64, String> {
+            if !text.bytes().all(|one| one.is_ascii_digit()) {
+                return Err(format!(
+                    "Invalid character(s) found in {name} number {text:?}"
+                ));
+            }
+            if text.len() > 1 && text.starts_with('0') && !normalise {
+                let name = name[..1].to_uppercase() + &name[1..];
+                return Err(format!(
+                    "{name} number must not contain leading zeroes {text:?}"
+                ));
+            }
+            let parse = |why: &str| format!("strconv.ParseUint: parsing {text:?}: {why}");
+            if text.is_empty() {
+                return Err(parse("invalid syntax"));
+            }
+            let number: u64 = text.parse().map_err(|_| parse("value out of range"))?;
+            Ok(number.cast_signed())
+        };
+        let numbers = [
+            number("major", major)?,
+            number("minor", minor)?,
+            number("patch", patch)?,
+        ];
         let word = |text: &str| {
-            !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|one| one.is_ascii_alphanumeric() || one == b'-')
+            text.bytes()
+                .all(|one| one.is_ascii_alphanumeric() || one == b'-')
         };
         let pre: Vec<String> = pre
             .map(|pre| pre.split('.').map(str::to_owned).collect())
             .unwrap_or_default();
-        let padded = |text: &str| {
-            text.len() > 1 && text.starts_with('0') && text.bytes().all(|one| one.is_ascii_digit())
-        };
-        let fine = pre.iter().all(|one| word(one) && !padded(one))
-            && build.is_none_or(|build| build.split('.').all(word));
-        fine.then_some(())?;
-        Some(Self {
-            numbers: [number(major)?, number(minor)?, number(patch)?],
-            pre,
-        })
+        for part in &pre {
+            if part.is_empty() {
+                return Err("Prerelease is empty".to_owned());
+            }
+            let digits = part.bytes().all(|one| one.is_ascii_digit());
+            if digits && part.len() > 1 && part.starts_with('0') {
+                return Err(format!(
+                    "Numeric PreRelease version must not contain leading zeroes {part:?}"
+                ));
+            }
+            if !word(part) {
+                return Err(format!("Invalid character(s) found in prerelease {part:?}"));
+            }
+        }
+        for part in build.iter().flat_map(|build| build.split('.')) {
+            if part.is_empty() {
+                return Err("Build meta data is empty".to_owned());
+            }
+            if !word(part) {
+                return Err(format!(
+                    "Invalid character(s) found in build meta data {part:?}"
+                ));
+            }
+        }
+        Ok(Self { numbers, pre })
     }
 
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
@@ -112,9 +147,9 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], _budget: &mut Budget) -> 
     match (name, args) {
         ("semver", [Value::String(text), ..]) => Version::parse(text.as_str(), flag)
             .map(|version| Value::Semver(Arc::new(version)))
-            .ok_or_else(|| Error::new(format!("failed to parse version {:?}", text.as_str()))),
+            .map_err(Error::new),
         ("isSemver", [Value::String(text), ..]) => {
-            Ok(Value::Bool(Version::parse(text.as_str(), flag).is_some()))
+            Ok(Value::Bool(Version::parse(text.as_str(), flag).is_ok()))
         }
         ("major", [Value::Semver(version)]) => Ok(Value::Int(version.numbers[0])),
         ("minor", [Value::Semver(version)]) => Ok(Value::Int(version.numbers[1])),

@@ -101,9 +101,11 @@ _>=_ greater_equals_duration duration duration : bool
 _[_] index_list list<A> int : A
 _[_] index_map map<A,B> A : B
 _[_] optional_list_index optional<list<A>> int : optional<A>
+_[_] optional_map_index optional<map<A,B>> A : optional<B>
 _[?_] list_optindex list<A> int : optional<A>
-_[?_] map_optindex map<A,B> A : optional<B>
 _[?_] optional_list_optindex optional<list<A>> int : optional<A>
+_[?_] map_optindex map<A,B> A : optional<B>
+_[?_] optional_map_optindex optional<map<A,B>> A : optional<B>
 size size_string string : int
 size size_bytes bytes : int
 size size_list list<A> : int
@@ -149,6 +151,9 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> R
         ("!_", [Value::Bool(value)]) => Ok(Value::Bool(!value)),
         ("-_", [Value::Int(value)]) => value.checked_neg().map(Value::Int).ok_or_else(overflow),
         ("-_", [Value::Double(value)]) => Ok(Value::Double(-value)),
+        ("_==_" | "_!=_", [left, right]) if left.insists() && !left.is_like(right) => {
+            Err(Error::overload())
+        }
         ("_==_", [left, right]) => Ok(Value::Bool(left.equals(right, budget)?)),
         ("_!=_", [left, right]) => Ok(Value::Bool(!left.equals(right, budget)?)),
         ("_<_" | "_<=_" | "_>_" | "_>=_", [left, right]) => compare(name, left, right),
@@ -204,14 +209,11 @@ pub(crate) fn order(left: &Value<'_>, right: &Value<'_>) -> Option<Ordering> {
 fn compare<'a>(name: &str, left: &Value<'a>, right: &Value<'a>) -> Result<Value<'a>> {
     let is_number =
         |value: &Value<'_>| matches!(value, Value::Int(_) | Value::Uint(_) | Value::Double(_));
-    let Some(order) = order(left, right) else {
-        // Only not-a-number has no order among numbers.
-        return if is_number(left) && is_number(right) {
-            Ok(Value::Bool(false))
-        } else {
-            Err(Error::overload())
-        };
-    };
+    let unordered = |value: &Value<'_>| matches!(value, Value::Double(one) if one.is_nan());
+    if unordered(left) || (is_number(left) && unordered(right)) {
+        return Err(Error::new("NaN values cannot be ordered"));
+    }
+    let order = order(left, right).ok_or_else(Error::overload)?;
     Ok(Value::Bool(match name {
         "_<_" => order.is_lt(),
         "_<=_" => order.is_le(),
@@ -223,27 +225,34 @@ fn compare<'a>(name: &str, left: &Value<'a>, right: &Value<'a>) -> Result<Value<
 fn optional_index<'a>(range: &Value<'a>, index: &Value<'a>) -> Result<Value<'a>> {
     let found = match (range, index) {
         (Value::Map(map), key) => Key::of(key).and_then(|key| map.get(&key)),
-        (Value::List(list), index) => position(index).and_then(|index| list.get(index)),
-        _ => return Err(Error::overload()),
+        (Value::List(list), index) => position(index)?.and_then(|index| list.get(index)),
+        // Nothing else has elements.
+        _ => None,
     };
     Ok(Value::Optional(found.map(std::sync::Arc::new)))
 }
 
-fn position(index: &Value<'_>) -> Option<usize> {
-    match Key::of(index)? {
-        Key::Int(index) => usize::try_from(index).ok(),
-        _ => None,
+fn position(index: &Value<'_>) -> Result<Option<usize>> {
+    match index {
+        Value::Int(_) | Value::Uint(_) | Value::Double(_) => Ok(match Key::of(index) {
+            Some(Key::Int(index)) => usize::try_from(index).ok(),
+            _ => None,
+        }),
+        other => Err(not_in_list(other.type_name())),
     }
 }
 
+pub(crate) fn not_in_list(type_name: &str) -> Error {
+    Error::new(format!("unsupported index type '{type_name}' in list"))
+}
+
 fn at<'a>(range: &Value<'a>, index: &Value<'a>) -> Result<Value<'a>> {
-    let missing = match range {
-        Value::Map(_) => format!("no such key: {}", shown(index)),
-        _ => format!("index out of bounds: {}", shown(index)),
-    };
     match optional_index(range, index)? {
         Value::Optional(Some(found)) => Ok((*found).clone()),
-        _ => Err(Error::new(missing)),
+        _ => Err(Error::new(match range {
+            Value::List(_) => format!("index out of bounds: {}", shown(index)),
+            _ => format!("no such key: {}", shown(index)),
+        })),
     }
 }
 
@@ -338,14 +347,14 @@ fn convert<'a>(to: &str, value: &Value<'a>) -> Result<Value<'a>> {
         ("int", Value::Uint(number)) => i64::try_from(*number).map(Value::Int).map_err(|_| range()),
         ("int", Value::Double(number)) => {
             // Doubles next to the ends of the range lie outside of it.
-            if number.abs() < 9.223_372_036_854_775e18 {
+            if number.abs() < 9_223_372_036_854_775_807.0 {
                 Ok(Value::Int(*number as i64))
             } else {
                 Err(range())
             }
         }
         ("int", Value::String(text)) => text.as_str().parse().map(Value::Int).map_err(|_| failed()),
-        ("int", Value::Timestamp(time)) => Ok(Value::Int(time.as_second())),
+        ("int", Value::Timestamp(time)) => Ok(Value::Int(time.second())),
         ("int", Value::Duration(nanos)) => Ok(Value::Int(*nanos)),
         ("uint", Value::Int(number)) => {
             u64::try_from(*number).map(Value::Uint).map_err(|_| range())
@@ -357,16 +366,23 @@ fn convert<'a>(to: &str, value: &Value<'a>) -> Result<Value<'a>> {
                 Err(range())
             }
         }
-        ("uint", Value::String(text)) => {
-            text.as_str().parse().map(Value::Uint).map_err(|_| failed())
-        }
+        ("uint", Value::String(text)) => match text.as_str() {
+            text if text.starts_with('+') => Err(failed()),
+            text => text.parse().map(Value::Uint).map_err(|_| failed()),
+        },
         ("double", Value::Int(number)) => Ok(Value::Double(*number as f64)),
         ("double", Value::Uint(number)) => Ok(Value::Double(*number as f64)),
-        ("double", Value::String(text)) => text
-            .as_str()
-            .parse()
-            .map(Value::Double)
-            .map_err(|_| failed()),
+        ("double", Value::String(text)) => match text.as_str().parse::<f64>() {
+            // A number of digits is not infinite.
+            Ok(number)
+                if number.is_infinite()
+                    && text.as_str().contains(|one: char| one.is_ascii_digit()) =>
+            {
+                Err(failed())
+            }
+            Ok(number) => Ok(Value::Double(number)),
+            Err(_) => Err(failed()),
+        },
         ("string", Value::Bool(value)) => Ok(value.to_string().into()),
         ("string", Value::Int(number)) => Ok(number.to_string().into()),
         ("string", Value::Uint(number)) => Ok(number.to_string().into()),
@@ -377,11 +393,11 @@ fn convert<'a>(to: &str, value: &Value<'a>) -> Result<Value<'a>> {
                 "invalid UTF-8 in bytes, cannot convert to string",
             )),
         },
-        ("string", Value::Timestamp(time)) => Ok(time::shown(*time).into()),
+        ("string", Value::Timestamp(time)) => Ok(time.to_string().into()),
         ("string", Value::Duration(nanos)) => Ok(time::duration_shown(*nanos).into()),
         ("string", Value::Ip(address)) => Ok(address.to_string().into()),
         ("string", Value::Cidr(address, bits)) => Ok(format!("{address}/{bits}").into()),
         ("bytes", Value::String(text)) => Ok(Value::Bytes(text.as_str().as_bytes().into())),
-        _ => Err(failed()),
+        _ => Err(Error::overload()),
     }
 }

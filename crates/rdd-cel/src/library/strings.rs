@@ -2,11 +2,8 @@
 
 use crate::{
     budget::{Budget, Error, Result, size, traversal},
-    library::{
-        standard::{count, shown},
-        time,
-    },
-    value::{List, Value},
+    library::{standard::count, template},
+    value::Value,
 };
 
 pub(crate) const DECLARATIONS: &str = "
@@ -32,9 +29,6 @@ join list_join_string list<string> . string : string
 format string_format string . list<dyn> : string
 strings.quote strings_quote string : string
 ";
-
-/// The most digits after the point that `format` prints.
-const PRECISION_MAX: usize = 1000;
 
 pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> Result<Value<'a>> {
     if matches!(name, "indexOf" | "lastIndexOf") && matches!(args.first(), Some(Value::List(_))) {
@@ -64,8 +58,11 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> R
         ("indexOf", [Value::String(part), Value::Int(from)]) => {
             let length = text.chars().count();
             match usize::try_from(*from) {
-                Ok(from) if from <= length => Ok(index_of(text, part.as_str(), from)),
-                _ => Err(out_of_range(*from)),
+                // An empty text is found anywhere.
+                _ if part.as_str().is_empty() => Ok(Value::Int(*from)),
+                Ok(from) if from < length => Ok(index_of(text, part.as_str(), from)),
+                Ok(_) => Ok(Value::Int(-1)),
+                Err(_) => Err(out_of_range(*from)),
             }
         }
         ("lastIndexOf", [Value::String(part)]) => {
@@ -74,8 +71,10 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> R
         ("lastIndexOf", [Value::String(part), Value::Int(from)]) => {
             let length = text.chars().count();
             match usize::try_from(*from) {
-                Ok(from) if from <= length => Ok(last_index_of(text, part.as_str(), from)),
-                _ => Err(out_of_range(*from)),
+                _ if part.as_str().is_empty() => Ok(Value::Int(*from)),
+                Ok(from) if from < length => Ok(last_index_of(text, part.as_str(), from)),
+                Ok(_) => Ok(Value::Int(-1)),
+                Err(_) => Err(out_of_range(*from)),
             }
         }
         ("lowerAscii", []) => Ok(text.to_ascii_lowercase().into()),
@@ -110,7 +109,7 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> R
         }
         ("substring", [Value::Int(from)]) => substring(text, *from, None),
         ("substring", [Value::Int(from), Value::Int(to)]) => substring(text, *from, Some(*to)),
-        ("format", [Value::List(list)]) => format(text, list, budget),
+        ("format", [Value::List(list)]) => template::format(text, list, budget),
         ("strings.quote", []) => Ok(quote(text).into()),
         _ => Err(Error::overload()),
     }
@@ -237,7 +236,7 @@ pub(crate) fn double(number: f64) -> String {
         "NaN".to_owned()
     } else if number.is_infinite() {
         if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
-    } else if number != 0.0 && !(1e-4..1e21).contains(&number.abs()) {
+    } else if number != 0.0 && !(1e-4..1e6).contains(&number.abs()) {
         exponent(&format!("{number:e}"))
     } else {
         number.to_string()
@@ -254,142 +253,4 @@ fn exponent(text: &str) -> String {
         None => ('+', power),
     };
     format!("{digits}e{sign}{power:0>2}")
-}
-
-fn format<'a>(template: &str, args: &List<'a>, budget: &mut Budget) -> Result<Value<'a>> {
-    let mut printed = String::new();
-    let mut next = 0;
-    let mut rest = template;
-    while let Some(at) = rest.find('%') {
-        printed.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('%') {
-            printed.push('%');
-            rest = after;
-            continue;
-        }
-        let mut precision = 6;
-        if let Some(after) = rest.strip_prefix('.') {
-            let end = after
-                .find(|one: char| !one.is_ascii_digit())
-                .unwrap_or(after.len());
-            precision = after[..end]
-                .parse()
-                .ok()
-                .filter(|precision| *precision <= PRECISION_MAX)
-                .ok_or_else(|| Error::new("could not parse formatting clause"))?;
-            rest = &after[end..];
-        }
-        let Some(clause) = rest.chars().next() else {
-            return Err(Error::new("unexpected end of format string"));
-        };
-        rest = &rest[clause.len_utf8()..];
-        let Some(value) = args.get(next) else {
-            return Err(Error::new(format!("index {next} out of range")));
-        };
-        next += 1;
-        let from = printed.len();
-        clause_of(clause, precision, &value, &mut printed, budget)?;
-        budget.spend(traversal(size(printed.len() - from)))?;
-    }
-    printed.push_str(rest);
-    Ok(printed.into())
-}
-
-fn clause_of(
-    clause: char,
-    precision: usize,
-    value: &Value<'_>,
-    printed: &mut String,
-    budget: &mut Budget,
-) -> Result<()> {
-    let wrong = || {
-        Error::new(format!(
-            "error during formatting: unsupported value for %{clause}: {}",
-            value.type_name()
-        ))
-    };
-    let text = match (clause, value) {
-        ('s', value) => return plain(value, printed, budget),
-        ('d', Value::Int(_) | Value::Uint(_)) => shown(value),
-        ('f', Value::Double(number)) => format!("{number:.precision$}"),
-        ('f', Value::Int(number)) => format!("{:.precision$}", *number as f64),
-        ('f', Value::Uint(number)) => format!("{:.precision$}", *number as f64),
-        ('e', Value::Double(number)) => exponent(&format!("{number:.precision$e}")),
-        ('e', Value::Int(number)) => exponent(&format!("{:.precision$e}", *number as f64)),
-        ('b', Value::Bool(value)) => u8::from(*value).to_string(),
-        ('b', Value::Int(number)) => signed(*number, |number| format!("{number:b}")),
-        ('b', Value::Uint(number)) => format!("{number:b}"),
-        ('o', Value::Int(number)) => signed(*number, |number| format!("{number:o}")),
-        ('o', Value::Uint(number)) => format!("{number:o}"),
-        ('x', Value::Int(number)) => signed(*number, |number| format!("{number:x}")),
-        ('X', Value::Int(number)) => signed(*number, |number| format!("{number:X}")),
-        ('x', Value::Uint(number)) => format!("{number:x}"),
-        ('X', Value::Uint(number)) => format!("{number:X}"),
-        ('x' | 'X', Value::String(_) | Value::Bytes(_)) => {
-            let bytes: &[u8] = match value {
-                Value::String(text) => text.as_str().as_bytes(),
-                Value::Bytes(bytes) => bytes,
-                _ => return Err(wrong()),
-            };
-            budget.spend(traversal(size(bytes.len())))?;
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            if clause == 'X' {
-                digits.to_uppercase()
-            } else {
-                digits
-            }
-        }
-        ('d' | 'f' | 'e' | 'b' | 'o' | 'x' | 'X', _) => return Err(wrong()),
-        _ => {
-            return Err(Error::new(format!(
-                "could not parse formatting clause: unrecognized formatting clause \"{clause}\""
-            )));
-        }
-    };
-    printed.push_str(&text);
-    Ok(())
-}
-
-fn signed(number: i64, digits: impl Fn(u64) -> String) -> String {
-    let sign = if number < 0 { "-" } else { "" };
-    format!("{sign}{}", digits(number.unsigned_abs()))
-}
-
-/// What `%s` prints.
-fn plain(value: &Value<'_>, printed: &mut String, budget: &mut Budget) -> Result<()> {
-    budget.spend(1)?;
-    match value {
-        Value::Null => printed.push_str("null"),
-        Value::List(list) => {
-            printed.push('[');
-            for (index, item) in list.iter().enumerate() {
-                if index > 0 {
-                    printed.push_str(", ");
-                }
-                plain(&item, printed, budget)?;
-            }
-            printed.push(']');
-        }
-        Value::Map(map) => {
-            printed.push('{');
-            for (index, (key, value)) in map.entries().into_iter().enumerate() {
-                if index > 0 {
-                    printed.push_str(", ");
-                }
-                plain(&key, printed, budget)?;
-                printed.push_str(": ");
-                plain(&value, printed, budget)?;
-            }
-            printed.push('}');
-        }
-        Value::Type(name) => printed.push_str(name),
-        Value::Duration(nanos) => printed.push_str(&time::duration_shown(*nanos)),
-        Value::String(text) => {
-            budget.spend(traversal(size(text.as_str().len())))?;
-            printed.push_str(text.as_str());
-        }
-        other => printed.push_str(&shown(other)),
-    }
-    Ok(())
 }

@@ -1,13 +1,10 @@
 //! Points in time and durations.
 
-use jiff::{
-    SignedDuration, Timestamp,
-    civil::Date,
-    tz::{Offset, TimeZone},
-};
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     budget::{Budget, Error, Result},
+    library::instant::{Instant, Wrong},
     value::Value,
 };
 
@@ -47,25 +44,23 @@ getMilliseconds duration_to_milliseconds duration . : int
 /// No time or duration is longer: reading one takes no time to speak of.
 const LENGTH_MAX: usize = 256;
 
-/// Times lie between the years 1 and 9999.
-const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-
 pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], _budget: &mut Budget) -> Result<Value<'a>> {
     match (name, args) {
-        ("timestamp", [Value::String(text)]) => timestamp(text.as_str())
-            .map(Value::Timestamp)
-            .ok_or_else(|| conversion("google.protobuf.Timestamp")),
-        ("timestamp", [Value::Int(seconds)]) => within(Timestamp::from_second(*seconds).ok()),
+        ("timestamp", [Value::String(text)]) => match Instant::parse(text.as_str()) {
+            Ok(time) => Ok(Value::Timestamp(time)),
+            Err(Wrong::Range) => Err(overflow()),
+            Err(Wrong::Form) => Err(conversion("google.protobuf.Timestamp")),
+        },
+        ("timestamp", [Value::Int(seconds)]) => within(Instant::from_second(*seconds)),
         ("timestamp", [Value::Timestamp(_)]) | ("duration", [Value::Duration(_)]) => {
             Ok(args[0].clone())
         }
         ("duration", [Value::String(text)]) => duration(text.as_str())
             .map(Value::Duration)
             .ok_or_else(|| conversion("google.protobuf.Duration")),
-        ("duration", [Value::Int(nanos)]) => Ok(Value::Duration(*nanos)),
-        (_, [Value::Timestamp(time)]) => part(name, *time, &TimeZone::UTC),
+        (_, [Value::Timestamp(time)]) => part(name, *time, 0),
         (_, [Value::Timestamp(time), Value::String(zone)]) => {
-            part(name, *time, &zone_of(zone.as_str())?)
+            part(name, *time, offset(*time, zone.as_str())?)
         }
         (_, [Value::Duration(nanos)]) => Ok(Value::Int(match name {
             "getHours" => nanos / 3_600_000_000_000,
@@ -82,60 +77,68 @@ fn conversion(to: &str) -> Error {
     Error::new(format!("type conversion error from 'string' to '{to}'"))
 }
 
-fn within<'a>(time: Option<Timestamp>) -> Result<Value<'a>> {
-    time.filter(|time| SECONDS.contains(&time.as_second()))
-        .map(Value::Timestamp)
-        .ok_or_else(|| Error::new("timestamp overflow"))
+fn overflow() -> Error {
+    Error::new("timestamp overflow")
 }
 
-fn zone_of(name: &str) -> Result<TimeZone> {
-    let unknown = || Error::new(format!("unknown time zone {name}"));
-    if matches!(name, "" | "UTC") {
-        return Ok(TimeZone::UTC);
+fn within<'a>(time: Option<Instant>) -> Result<Value<'a>> {
+    time.map(Value::Timestamp).ok_or_else(overflow)
+}
+
+/// Seconds east of Greenwich, in a named zone at that time or as `+01:30` says.
+fn offset(time: Instant, zone: &str) -> Result<i32> {
+    if matches!(zone, "" | "UTC" | "Local") {
+        return Ok(0);
     }
-    let Some((hours, minutes)) = name.split_once(':') else {
-        return TimeZone::get(name).map_err(|_| unknown());
+    let Some((hours, minutes)) = zone.split_once(':') else {
+        // Zones change their rules within the range that the library has.
+        let seconds = time.second();
+        let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        let time = Timestamp::from_second(seconds.clamp(least, most)).unwrap_or_default();
+        let zone =
+            TimeZone::get(zone).map_err(|_| Error::new(format!("unknown time zone {zone}")))?;
+        return Ok(zone.to_offset(time).seconds());
     };
-    let negative = hours.starts_with('-');
-    let hours: i32 = hours.parse().map_err(|_| unknown())?;
-    let minutes: i32 = minutes.parse().map_err(|_| unknown())?;
-    if !(-23..=23).contains(&hours) || !(0..60).contains(&minutes) {
-        return Err(unknown());
-    }
-    let minutes = if negative { -minutes } else { minutes };
-    let offset = Offset::from_seconds(hours * 3600 + minutes * 60).map_err(|_| unknown())?;
-    Ok(TimeZone::fixed(offset))
+    let number = |digits: &str| {
+        digits
+            .parse::<i32>()
+            .ok()
+            .filter(|number| number.abs() < 10_000)
+            .ok_or_else(|| Error::new(format!("strconv.Atoi: parsing {digits:?}: invalid syntax")))
+    };
+    let sign = if hours.starts_with('-') { -1 } else { 1 };
+    Ok(number(hours)? * 3600 + sign * number(minutes)? * 60)
 }
 
-fn part<'a>(name: &str, time: Timestamp, zone: &TimeZone) -> Result<Value<'a>> {
-    let there = zone.to_datetime(time);
+fn part<'a>(name: &str, time: Instant, offset: i32) -> Result<Value<'a>> {
+    let there = time.parts(offset);
     Ok(Value::Int(match name {
-        "getFullYear" => i64::from(there.year()),
-        "getMonth" => i64::from(there.month()) - 1,
-        "getDayOfYear" => i64::from(there.day_of_year()) - 1,
-        "getDayOfMonth" => i64::from(there.day()) - 1,
-        "getDate" => i64::from(there.day()),
-        "getDayOfWeek" => i64::from(there.weekday().to_sunday_zero_offset()),
-        "getHours" => i64::from(there.hour()),
-        "getMinutes" => i64::from(there.minute()),
-        "getSeconds" => i64::from(there.second()),
-        "getMilliseconds" => i64::from(there.millisecond()),
+        "getFullYear" => there.year,
+        "getMonth" => there.month - 1,
+        "getDayOfYear" => there.day_of_year,
+        "getDayOfMonth" => there.day - 1,
+        "getDate" => there.day,
+        "getDayOfWeek" => there.weekday,
+        "getHours" => there.hour,
+        "getMinutes" => there.minute,
+        "getSeconds" => there.second,
+        "getMilliseconds" => there.nanos / 1_000_000,
         _ => return Err(Error::overload()),
     }))
 }
 
 pub(crate) fn arithmetic<'a>(name: &str, left: &Value<'a>, right: &Value<'a>) -> Result<Value<'a>> {
-    let overflow = || Error::new("duration overflow");
+    let overflow = || Error::new("integer overflow");
     match (name, left, right) {
         ("_+_", Value::Timestamp(time), Value::Duration(nanos))
         | ("_+_", Value::Duration(nanos), Value::Timestamp(time)) => {
-            within(time.checked_add(SignedDuration::from_nanos(*nanos)).ok())
+            within(time.plus(i128::from(*nanos)))
         }
         ("_-_", Value::Timestamp(time), Value::Duration(nanos)) => {
-            within(time.checked_sub(SignedDuration::from_nanos(*nanos)).ok())
+            within(time.plus(-i128::from(*nanos)))
         }
         ("_-_", Value::Timestamp(left), Value::Timestamp(right)) => {
-            i64::try_from(left.as_nanosecond() - right.as_nanosecond())
+            i64::try_from(left.since(*right))
                 .map(Value::Duration)
                 .map_err(|_| overflow())
         }
@@ -151,30 +154,28 @@ pub(crate) fn arithmetic<'a>(name: &str, left: &Value<'a>, right: &Value<'a>) ->
     }
 }
 
-/// A time as RFC 3339 writes it.
-pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
+/// What `format: date-time` holds: RFC 3339, and what else validation lets pass.
+pub(crate) fn date_time(text: &str) -> Option<Instant> {
     if text.len() > LENGTH_MAX {
         return None;
     }
-    let separated = text
-        .as_bytes()
-        .get(10)
-        .is_some_and(|one| matches!(one, b'T' | b't' | b' '));
-    let time: Timestamp = text.parse().ok()?;
-    (separated && SECONDS.contains(&time.as_second())).then_some(time)
+    Instant::parse(text).ok().or_else(|| {
+        let time: Timestamp = text.parse().ok()?;
+        Instant::from_second(time.as_second())?.plus(i128::from(time.subsec_nanosecond()))
+    })
 }
 
-/// Midnight of a day.
-pub(crate) fn date(text: &str) -> Option<Timestamp> {
-    if text.len() > LENGTH_MAX {
-        return None;
-    }
-    let date: Date = text.parse().ok()?;
-    Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
+/// What `format: duration` holds: as Go writes it, with days and weeks besides.
+pub(crate) fn long_duration(text: &str) -> Option<i64> {
+    read_duration(text, true)
 }
 
-/// A duration as Go writes it (`1h30m`), with days and weeks besides.
+/// A duration as Go writes it (`1h30m`).
 pub(crate) fn duration(text: &str) -> Option<i64> {
+    read_duration(text, false)
+}
+
+fn read_duration(text: &str, days: bool) -> Option<i64> {
     if text.len() > LENGTH_MAX {
         return None;
     }
@@ -202,8 +203,8 @@ pub(crate) fn duration(text: &str) -> Option<i64> {
             "s" => 1_000_000_000,
             "m" => 60_000_000_000,
             "h" => 3_600_000_000_000,
-            "d" => 86_400_000_000_000,
-            "w" => 604_800_000_000_000,
+            "d" if days => 86_400_000_000_000,
+            "w" if days => 604_800_000_000_000,
             _ => return None,
         };
         if number.is_empty() || number.len() > 40 {
@@ -221,19 +222,7 @@ pub(crate) fn duration(text: &str) -> Option<i64> {
 
 /// `90.5s`.
 pub(crate) fn duration_shown(nanos: i64) -> String {
-    let sign = if nanos < 0 { "-" } else { "" };
-    let nanos = nanos.unsigned_abs();
-    let (seconds, fraction) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-    if fraction == 0 {
-        return format!("{sign}{seconds}s");
-    }
-    let fraction = format!("{fraction:09}");
-    format!("{sign}{seconds}.{}s", fraction.trim_end_matches('0'))
-}
-
-/// As RFC 3339 writes it, in UTC.
-pub(crate) fn shown(time: Timestamp) -> String {
-    time.to_string()
+    format!("{}s", nanos as f64 / 1e9)
 }
 
 /// What `format: byte` holds.

@@ -6,7 +6,10 @@ use rdd_schema::{AdditionalProperties, FieldError, FieldErrorKind, ListType, Sch
 use serde_json::Value as Json;
 
 use super::{OLD_SELF, Written, environment, field_path, has_rules};
-use crate::types::{Declared, REQUEST_MAX, Type};
+use crate::{
+    environment::{Environment, Program},
+    types::{Declared, REQUEST_MAX, Type},
+};
 
 /// The most that one rule may cost, for all values together.
 const RULE_MAX: u64 = 10_000_000;
@@ -16,6 +19,9 @@ const SCHEMA_MAX: u64 = 100_000_000;
 
 /// How many rules are blamed for a total that is too high.
 const BLAMED_MAX: usize = 4;
+
+/// What contributes less is not blamed.
+const BLAMED_MIN: u64 = SCHEMA_MAX / 100;
 
 const MESSAGE_MAX: usize = 2048;
 
@@ -202,37 +208,25 @@ impl Judge {
 
     fn compile(&mut self, rule: &Written, declared: &Arc<Declared>, place: &Place, path: &str) {
         let environment = environment(declared, rule.optional_old_self == Some(true));
-        let field = format!("{path}.rule");
         let mut uses_old_self = false;
-        match environment.compile(&rule.rule) {
-            Err(error) => self.refuse(&field, rule, &format!("compilation failed: {error}")),
-            Ok(program) if !matches!(program.result(), Type::Bool) => {
-                self.refuse(&field, rule, "cel expression must evaluate to a bool");
-            }
+        match Self::rule(rule, &environment) {
+            Err(problem) => self.refuse(&format!("{path}.rule"), rule, &problem),
             Ok(program) => {
                 uses_old_self = program.uses(OLD_SELF);
-                let fits = REQUEST_MAX / declared.bytes_min.saturating_add(1);
-                let cost = program
-                    .cost_max()
-                    .saturating_mul(place.count.unwrap_or(fits));
-                self.cost(&field, "rule", cost);
+                if let Some(error) = program.failure() {
+                    let problem = format!("program instantiation failed: {error}");
+                    self.refuse(&format!("{path}.rule"), rule, &problem);
+                } else {
+                    let fits = REQUEST_MAX / declared.bytes_min.saturating_add(1);
+                    let cost = program
+                        .cost_max()
+                        .saturating_mul(place.count.unwrap_or(fits));
+                    self.cost(&format!("{path}.rule"), "rule", cost);
+                    self.message(rule, &environment, path);
+                }
             }
         }
-        let expression = rule.message_expression.trim();
-        if !expression.is_empty() {
-            let field = format!("{path}.messageExpression");
-            match environment.compile(&rule.message_expression) {
-                Err(error) => {
-                    let problem = format!("messageExpression compilation failed: {error}");
-                    self.refuse(&field, rule, &problem);
-                }
-                Ok(program) if !matches!(program.result(), Type::String) => {
-                    let problem = "messageExpression must evaluate to a string";
-                    self.refuse(&field, rule, problem);
-                }
-                Ok(program) => self.cost(&field, "messageExpression", program.cost_max()),
-            }
-        }
+        let field = format!("{path}.rule");
         if uses_old_self {
             if let Some(list) = &place.uncorrelatable {
                 let problem = format!(
@@ -251,9 +245,46 @@ impl Judge {
         }
     }
 
+    fn rule(rule: &Written, environment: &Environment) -> Result<Program, String> {
+        match environment.compile(&rule.rule) {
+            Err(error) => Err(format!("compilation failed: {error}")),
+            Ok(program) if !matches!(program.result(), Type::Bool) => {
+                Err("cel expression must evaluate to a bool".to_owned())
+            }
+            Ok(program) => Ok(program),
+        }
+    }
+
+    fn message(&mut self, rule: &Written, environment: &Environment, path: &str) {
+        if rule.message_expression.trim().is_empty() {
+            return;
+        }
+        let field = format!("{path}.messageExpression");
+        let problem = match environment.compile(&rule.message_expression) {
+            Err(error) => format!("messageExpression compilation failed: {error}"),
+            Ok(program) if !matches!(program.result(), Type::String) => {
+                "messageExpression must evaluate to a string".to_owned()
+            }
+            Ok(program) => match program.failure() {
+                Some(error) => format!("messageExpression instantiation failed: {error}"),
+                None => return self.cost(&field, "messageExpression", program.cost_max()),
+            },
+        };
+        self.refuse(&field, rule, &problem);
+    }
+
     /// The rule is shown as Go prints the whole of it, fields in their order.
     fn refuse(&mut self, field: &str, rule: &Written, problem: &str) {
-        let text = |text: &str| Json::from(text).to_string();
+        let text = |text: &str| {
+            let quoted = Json::from(text).to_string();
+            // As Go escapes text for HTML.
+            quoted
+                .replace('<', "\\u003c")
+                .replace('>', "\\u003e")
+                .replace('&', "\\u0026")
+                .replace('\u{2028}', "\\u2028")
+                .replace('\u{2029}', "\\u2029")
+        };
         let or_null = |text: Option<String>| text.unwrap_or_else(|| "null".to_owned());
         let shown = format!(
             "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\
@@ -279,7 +310,7 @@ impl Judge {
             self.errors.push(FieldError::forbidden(field, problem));
         }
         self.total = self.total.saturating_add(cost);
-        if cost > 0 {
+        if cost >= BLAMED_MIN {
             self.costs.push((cost, field.to_owned()));
         }
     }
