@@ -108,7 +108,9 @@ fn the_page_quotes_what_is_in_the_files() {
     let page = fs::read_to_string(root().join("docs/writing-a-controller.md")).expect("the page");
     let mut quoted = 0;
     for part in page.split("\nFrom `").skip(1) {
-        let (file, rest) = part.split_once("`:\n\n```").expect("a fenced block follows");
+        let (file, rest) = part
+            .split_once("`:\n\n```")
+            .expect("a fenced block follows");
         let (_, rest) = rest.split_once('\n').expect("its language ends the line");
         let (block, _) = rest.split_once("\n```").expect("the block ends");
         let text = fs::read_to_string(root().join(file)).expect("the page names a file");

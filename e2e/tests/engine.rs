@@ -351,3 +351,40 @@ fn settings_that_are_not_the_users_to_decide_are_refused_by_name() {
     assert_ne!(text.code, 0, "{text:?}");
     assert!(text.stderr.contains("is decided by rdd"), "{text:?}");
 }
+
+#[test]
+fn another_engine_takes_the_place_of_the_first_before_set_returns() {
+    let lab = Lab::new("switch");
+    lab.rdd("start").ok();
+    lab.import_image();
+    start(&lab, "kept");
+    let first = lab.engine_pid().expect("dockerd lives");
+    let ready = || {
+        field(
+            &lab,
+            "app/app",
+            ".status.conditions[?(@.type==\"ContainerEngineReady\")].reason",
+        )
+    };
+    let fresh = || {
+        let generation = field(&lab, "app/app", ".metadata.generation");
+        let seen = field(&lab, "app/app", ".status.conditions[*].observedGeneration");
+        seen.split(' ').all(|seen| seen == generation)
+    };
+    lab.rdd("set containerEngine.name=containerd").ok();
+    assert!(!rdd_e2e::is_alive(first), "dockerd is gone");
+    assert!(!lab.path("docker_socket").exists());
+    shell(&format!(
+        "ctr --address {}/containerd.sock version",
+        lab.path("short_dir").display()
+    ));
+    assert_eq!(ready(), "NotApplicable");
+    assert!(fresh());
+    assert_eq!(names(&lab, "containers", ".metadata.name"), [""; 0]);
+    lab.rdd("set containerEngine.name=moby").ok();
+    assert_ne!(lab.engine_pid().expect("dockerd lives"), first);
+    assert_eq!(ready(), "Connected");
+    assert!(fresh());
+    assert_eq!(names(&lab, "containers", ".status.name"), ["kept"]);
+    assert!(!lab.path("short_dir").join("containerd.sock").exists());
+}

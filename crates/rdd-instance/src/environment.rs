@@ -107,6 +107,13 @@ pub struct Environment {
     pub editor: Option<String>,
 }
 
+/// The home directory of this user's account, for a process that was given none.
+fn account_home() -> Option<PathBuf> {
+    // An account that cannot be looked up has no home directory that is known.
+    let account = nix::unistd::User::from_uid(nix::unistd::Uid::current());
+    account.ok().flatten().map(|account| account.dir)
+}
+
 impl Environment {
     /// Reads this process's environment.
     #[must_use]
@@ -120,7 +127,7 @@ impl Environment {
         };
         let text = |name: &str| os(name).and_then(|value| value.into_string().ok());
         Self {
-            home: os("HOME").map(PathBuf::from),
+            home: os("HOME").map(PathBuf::from).or_else(account_home),
             instance: text("RDD_INSTANCE"),
             developer_mode: text("RDD_DEVELOPER_MODE"),
             log_level: text("RDD_LOG_LEVEL").map(|level| level.trim().to_owned()),

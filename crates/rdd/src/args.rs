@@ -79,6 +79,21 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether the command is about files of the user. Help and the like are not.
+    fn needs_home(&self) -> bool {
+        match self {
+            Self::Version | Self::Completion { .. } => false,
+            Self::Run(Words { words })
+            | Self::Ctl(Words { words })
+            | Self::Kubectl(Words { words }) => {
+                !words.iter().any(|word| word == "--help" || word == "-h")
+            }
+            _ => true,
+        }
+    }
+}
+
 /// Words that are passed on as they are.
 #[derive(Args, Debug)]
 pub(crate) struct Words {
@@ -267,11 +282,15 @@ pub(crate) fn parse(words: Vec<OsString>, environment: &Environment) -> Outcome<
         .try_get_matches_from(words)
         .map_err(|error| usage(&error))?;
     let raw = Raw::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+    let mut environment = environment.clone();
+    if !raw.command.needs_home() {
+        environment.home.get_or_insert_with(Default::default);
+    }
     let settings = Settings::new(
         suffix.as_deref(),
         raw.log_level.as_deref(),
         raw.log_format.as_deref(),
-        environment,
+        &environment,
     )?;
     Ok(Request {
         command: raw.command,

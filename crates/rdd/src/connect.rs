@@ -10,7 +10,7 @@ use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rdd_api::names;
 use rdd_instance::{Arguments, Daemon, PathKey, open_log, process};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::args::Session;
 use crate::duration::Limit;
@@ -28,6 +28,9 @@ const LOOK_MIN: Duration = Duration::from_millis(2);
 
 /// The longest pause between two looks.
 const LOOK_MAX: Duration = Duration::from_millis(100);
+
+/// How long one look may wait for the API's answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How much of a dead daemon's log an error shows.
 const TAIL_LINES: usize = 15;
@@ -178,7 +181,12 @@ pub(crate) async fn wait_ready(
     let mut pause = LOOK_MIN;
     let mut phase = Phase::default();
     loop {
-        match look(settings).await? {
+        // A daemon that is frozen accepts a connection and never answers.
+        let left = limit.map_or(ANSWER, |limit| {
+            limit.saturating_sub(begin.elapsed()).min(ANSWER)
+        });
+        let look = timeout(left, look(settings));
+        match look.await.unwrap_or(Ok(Look::Waiting(Stage::ApiServer)))? {
             Look::Ready(client) => return Ok(client),
             Look::Waiting(next) => phase.enter(next),
             Look::Dead => {}

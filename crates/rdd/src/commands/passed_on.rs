@@ -9,7 +9,7 @@ use rdd_instance::{PathKey, process};
 use tokio::process::Command;
 
 use crate::args::{Deadline, Wait};
-use crate::commands::app;
+use crate::commands::{app, cancellable};
 use crate::connect;
 use crate::exit::{Failure, Outcome};
 use crate::settings::Settings;
@@ -78,7 +78,8 @@ pub(crate) async fn run(settings: &Settings, mut words: Vec<OsString>) -> Outcom
         wait: true,
         timeout: Deadline(settle::DEFAULT_LIMIT),
     };
-    app::start(settings, wait).await?;
+    // The command itself hears a Ctrl-C of its own.
+    cancellable(app::start(settings, wait)).await?;
     let instance = &settings.instance;
     let short = instance.path(PathKey::ShortDir);
     let mut path = OsString::from(short.join("bin"));
