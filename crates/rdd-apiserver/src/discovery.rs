@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::catalog::{ApiGroup, Catalog, Resource, Subresource, Verb};
+use crate::encoding::negotiate::Format;
 use crate::http::body::Body;
 use crate::http::request_info::Query;
 use crate::http::response;
@@ -131,7 +132,10 @@ impl Discovery {
             _ => return None,
         };
         if request.method != Method::GET && segments != ["apis"] && segments != ["api"] {
-            return Some(response::error(&ApiError::method_not_allowed(), false));
+            return Some(response::error(
+                &ApiError::method_not_allowed(),
+                Format::Json,
+            ));
         }
         let asked = wanted(request);
         match (asked, aggregated) {
@@ -346,7 +350,7 @@ fn wanted(request: &Parts) -> Option<&'static str> {
 impl Aggregated {
     fn answer(&self, version: &'static str, request: &Parts) -> Response<Body> {
         if request.method != Method::GET {
-            return response::error(&ApiError::method_not_allowed(), false);
+            return response::error(&ApiError::method_not_allowed(), Format::Json);
         }
         let tagged = if version == "v2" {
             &self.v2

@@ -64,6 +64,28 @@ pub fn parse_revision(text: &str) -> Result<Option<Revision>, String> {
     }
 }
 
+/// What Go calls a value of another type.
+pub(crate) fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Why a document that is no object has no type, in Go's words.
+pub(crate) fn typeless(document: &Value) -> String {
+    format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of \
+         type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+         \"json:\\\"kind,omitempty\\\"\" }}",
+        go_kind(document)
+    )
+}
+
 /// Go's `strconv.ParseUint` with its error texts.
 pub(crate) fn parse_uint(text: &str) -> Result<u64, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -211,7 +211,12 @@ fn answer(request: &Parts, rendered: &Rendered) -> Response<Body> {
     let mut answer = if is_known(&request.headers, &etag) {
         not_modified(&etag)
     } else {
-        response::compressible(200, &request.headers, rendered.bytes.clone())
+        response::compressible(
+            200,
+            "application/json",
+            &request.headers,
+            rendered.bytes.clone(),
+        )
     };
     set(answer.headers_mut(), header::ETAG, &etag);
     set(answer.headers_mut(), header::VARY, "Accept");

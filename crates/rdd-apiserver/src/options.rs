@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     admission::Given,
     http::request_info::{Query, is_true},
-    object::quote,
+    object::{self, quote},
     status::{ApiError, ApiResult},
 };
 
@@ -215,9 +215,7 @@ impl DeleteOptions {
             }
         };
         let Value::Object(members) = options else {
-            return Err(ApiError::bad_request(
-                "json: cannot unmarshal value into Go value of type v1.DeleteOptions",
-            ));
+            return Err(ApiError::bad_request(object::typeless(options)));
         };
         check_shape(options)?;
         if let Some(kind) = members.get("kind").and_then(Value::as_str)
@@ -309,6 +307,11 @@ fn query_options(query: &Query) -> ApiResult<Value> {
     if let Some(policy) = query.get("propagationPolicy") {
         options["propagationPolicy"] = json!(policy);
     }
+    for name in ["uid", "resourceVersion"] {
+        if let Some(value) = query.get(name).filter(|value| !value.is_empty()) {
+            options["preconditions"][name] = json!(value);
+        }
+    }
     Ok(options)
 }
 
@@ -316,12 +319,8 @@ fn query_options(query: &Query) -> ApiResult<Value> {
 fn check_shape(options: &Value) -> ApiResult<()> {
     let wrong = |value: &Value, field: &str, go_type: &str| {
         let found = match value {
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-            Value::Null => "null",
+            Value::Number(number) if go_type == "int64" => format!("number {number}"),
+            value => object::go_kind(value).to_owned(),
         };
         ApiError::bad_request(format!(
             "json: cannot unmarshal {found} into Go struct field DeleteOptions.{field} of type {go_type}"

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::Catalog;
 use crate::discovery::Discovery;
-use crate::encoding::negotiate::{Format, Offer, negotiate, prefers_yaml};
+use crate::encoding::negotiate::{Format, Offer, Protobuf, error_format, negotiate};
 use crate::encoding::{json, yaml};
 use crate::health::Health;
 use crate::http::body::{self, Body};
@@ -116,8 +116,8 @@ impl Pages for Site {
                 if takes_json(&request.headers) {
                     document(request, query, &self.version.document(), false)
                 } else {
-                    let yaml = prefers_yaml(&request.headers);
-                    response::error(&ApiError::no_representation("application/json"), yaml)
+                    let format = error_format(&request.headers);
+                    response::error(&ApiError::no_representation("application/json"), format)
                 }
             })),
             ["openapi", "v2"] => Some(self.rendered(catalog).openapi.v2(request)),
@@ -214,17 +214,18 @@ pub(crate) fn rendered(
         watch: false,
         collection: false,
         transforms: false,
+        protobuf: Protobuf::Nothing,
     };
     match negotiate(&request.headers, query, offer) {
         Ok(accepted) if accepted.format == Format::Yaml => match json::parse_trusted(document) {
             Ok(document) => response::bytes(200, "application/yaml", yaml::write(&document)),
-            Err(error) => response::error(&ApiError::internal(error), true),
+            Err(error) => response::error(&ApiError::internal(error), Format::Yaml),
         },
         Ok(accepted) if accepted.pretty => {
             response::bytes(200, "application/json", response::pretty(document))
         }
         Ok(_) => response::bytes(200, "application/json", document.clone()),
-        Err(error) => response::error(&error, prefers_yaml(&request.headers)),
+        Err(error) => response::error(&error, error_format(&request.headers)),
     }
 }
 
@@ -232,7 +233,7 @@ fn only_get(request: &Parts, answer: impl FnOnce() -> Response<Body>) -> Respons
     if request.method == Method::GET {
         answer()
     } else {
-        response::error(&ApiError::method_not_allowed(), false)
+        response::error(&ApiError::method_not_allowed(), Format::Json)
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) async fn run(mut call: Call, verb: Verb, body: Body) -> ApiResult<Res
     let answer = match answer {
         // What was noticed on the way to a refusal is told with it.
         Err(error) if call.has_warnings() => {
-            response::error(&error, negotiate::prefers_yaml(&call.headers))
+            response::error(&error, negotiate::error_format(&call.headers))
         }
         answer => answer?,
     };

@@ -7,13 +7,15 @@ use crate::{
     status::{ApiError, ApiResult},
 };
 
-/// The text form of an answer.
+/// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `application/json`.
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// Versions of `meta.k8s.io` in which transformed answers exist.
@@ -52,7 +54,7 @@ pub enum View {
 /// The chosen representation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The text form.
+    /// The form.
     pub format: Format,
     /// What is shown.
     pub view: View,
@@ -71,6 +73,19 @@ pub struct Offer {
     pub collection: bool,
     /// Tables and partial metadata can be had.
     pub transforms: bool,
+    /// What can be had in protobuf.
+    pub protobuf: Protobuf,
+}
+
+/// What an endpoint has in protobuf. Tables never are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protobuf {
+    /// Nothing.
+    Nothing,
+    /// Partial metadata.
+    Metadata,
+    /// Objects as well.
+    Objects,
 }
 
 const TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -128,18 +143,8 @@ impl<'a> Clause<'a> {
 /// # Errors
 /// 406 when nothing fits.
 pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<Accepted> {
-    let accept = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect::<Vec<_>>()
-        .join(",");
-    let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
-    clauses.sort_by(|a, b| {
-        b.quality
-            .total_cmp(&a.quality)
-            .then_with(|| a.wildness().cmp(&b.wildness()))
-    });
+    let accept = accept(headers);
+    let clauses = clauses(&accept);
     let pretty = wants_pretty(headers, query);
     if clauses.is_empty() {
         return Ok(Accepted {
@@ -154,14 +159,16 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
             ("*", "*" | "") | ("application", "json") => Format::Json,
             ("application", "*") if offer.custom => Format::Json,
             ("application", "yaml") if !offer.watch => Format::Yaml,
-            ("application", "yaml" | "vnd.kubernetes.protobuf") => {
+            ("application", "vnd.kubernetes.protobuf") => Format::Protobuf,
+            ("application", "yaml") => {
                 known = true;
                 continue;
             }
             _ => continue,
         };
         known = true;
-        if let Some(view) = view(clause, offer) {
+        let view = view(clause, offer);
+        if let Some(view) = view.filter(|view| format != Format::Protobuf || offer.has(*view)) {
             let pretty = pretty || clause.get("pretty").is_some_and(|value| value == "1");
             return Ok(Accepted {
                 format,
@@ -170,7 +177,37 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
             });
         }
     }
-    Err(not_acceptable(offer, known))
+    let asked = |clause: &Clause<'_>| clause.subtype == "vnd.kubernetes.protobuf";
+    let watch = offer.watch && !(offer.custom && clauses.iter().any(asked));
+    Err(not_acceptable(Offer { watch, ..offer }, known))
+}
+
+impl Offer {
+    /// Whether a view can be had in protobuf.
+    fn has(self, view: View) -> bool {
+        match view {
+            View::Object => self.protobuf == Protobuf::Objects,
+            View::Partial(_) | View::PartialList(_) => self.protobuf != Protobuf::Nothing,
+            View::Table(_) => false,
+        }
+    }
+}
+
+fn accept(headers: &HeaderMap) -> String {
+    let values = headers.get_all(header::ACCEPT).iter();
+    let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
+}
+
+/// What is accepted, the best first.
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
+    clauses.sort_by(|a, b| {
+        b.quality
+            .total_cmp(&a.quality)
+            .then_with(|| a.wildness().cmp(&b.wildness()))
+    });
+    clauses
 }
 
 fn not_acceptable(offer: Offer, known: bool) -> ApiError {
@@ -188,13 +225,20 @@ fn not_acceptable(offer: Offer, known: bool) -> ApiError {
     ApiError::no_representation(&format!("{TYPES}{more}"))
 }
 
-/// Whether an answer in YAML would be understood; for errors, which have no other 406.
+/// The form of an error, which is always shown whole and has no other 406.
 #[must_use]
-pub fn prefers_yaml(headers: &HeaderMap) -> bool {
-    let first = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    first.is_some_and(|accept| accept.trim_start().starts_with("application/yaml"))
+pub fn error_format(headers: &HeaderMap) -> Format {
+    let accept = accept(headers);
+    let format = clauses(&accept)
+        .into_iter()
+        .filter(|clause| ["as", "g", "v"].iter().all(|key| clause.get(key).is_none()))
+        .find_map(|clause| match (clause.media, clause.subtype) {
+            ("*", "*" | "") | ("application", "json") => Some(Format::Json),
+            ("application", "yaml") => Some(Format::Yaml),
+            ("application", "vnd.kubernetes.protobuf") => Some(Format::Protobuf),
+            _ => None,
+        });
+    format.unwrap_or(Format::Json)
 }
 
 fn view(clause: &Clause<'_>, offer: Offer) -> Option<View> {
@@ -297,11 +341,28 @@ mod tests {
         watch: false,
         collection: false,
         transforms: true,
+        protobuf: Protobuf::Objects,
     };
     const CUSTOM: Offer = Offer {
         custom: true,
+        protobuf: Protobuf::Metadata,
         ..BUILTIN
     };
+
+    #[test]
+    fn an_error_takes_the_form_of_the_best_clause_without_a_view() {
+        let check = |accept: &str, wanted: Format| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().expect("a header"));
+            assert_eq!(error_format(&headers), wanted, "{accept}");
+        };
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        check("application/yaml", Format::Yaml);
+        check("text/html", Format::Json);
+        check(&format!("{protobuf},*/*"), Format::Protobuf);
+        let partial = format!("{protobuf};as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+        check(&format!("{partial},application/json"), Format::Json);
+    }
 
     #[test]
     fn the_best_clause_that_fits_wins() {
@@ -319,8 +380,15 @@ mod tests {
         );
         check("application/json;q=0", BUILTIN, json);
         check("text/html, */*;q=0.1", BUILTIN, json);
-        check("application/vnd.kubernetes.protobuf, */*", BUILTIN, json);
-        check("application/vnd.kubernetes.protobuf", BUILTIN, Err(406));
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        let message = Ok((Format::Protobuf, View::Object));
+        check(&format!("{protobuf}, */*"), BUILTIN, message);
+        check(&format!("{protobuf}, application/json"), CUSTOM, json);
+        check(protobuf, CUSTOM, Err(406));
+        let of_meta = |kind: &str| format!("{protobuf};as={kind};g=meta.k8s.io;v=v1");
+        let partial = Ok((Format::Protobuf, View::Partial(MetaVersion::V1)));
+        check(&of_meta("PartialObjectMetadata"), CUSTOM, partial);
+        check(&of_meta("Table"), BUILTIN, Err(406));
         check("APPLICATION/YAML", CUSTOM, Err(406));
         check(
             "application/json;as=Table;v=v2;g=meta.k8s.io,application/json",

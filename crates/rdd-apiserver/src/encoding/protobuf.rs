@@ -1,11 +1,13 @@
-//! Kubernetes' protobuf: bodies of built-in types, read by their schema documents.
+//! Kubernetes' protobuf: bodies and answers of built-in types, by their schema documents.
 //!
 //! A body is the magic `k8s\0` and a `runtime.Unknown` that names the type and holds the
 //! object. client-go's typed clients send this form for every built-in type. The numbers
 //! of the fields stand in the schema documents; see `catalog::builtin::document`.
 
+pub mod answer;
 mod message;
 mod wire;
+mod write;
 
 pub use message::Message;
 

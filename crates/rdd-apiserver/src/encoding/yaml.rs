@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.map(|tag| tag.suffix.clone());
-                let value = scalar(&text, style, tag.as_deref());
+                let value = scalar(&text, style, tag.as_deref())?;
                 self.anchor(anchor, &value);
                 Ok(value)
             }
@@ -133,9 +133,15 @@ impl<'a> Reader<'a> {
                 &event,
                 Event::Scalar(text, ScalarStyle::Plain, _, _) if text == "<<"
             );
-            let key = key(&self.node(event, line)?)?;
+            let key = self.node(event, line)?;
             let (event, value_line) = self.next()?;
             let value = self.node(event, value_line)?;
+            if key.is_null() {
+                return Err(SyntaxError(format!(
+                    "unsupported map key of type: %!s(<nil>), key: <nil>, value: {value}"
+                )));
+            }
+            let key = self::key(&key)?;
             if merge {
                 merged.push(value);
                 continue;
@@ -193,22 +199,30 @@ fn count(value: &Value) -> usize {
 fn key(value: &Value) -> Read<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        Value::Null => Ok("null".to_owned()),
+        Value::Number(_) | Value::Bool(_) | Value::Null => Ok(value.to_string()),
         Value::Array(_) | Value::Object(_) => Err(SyntaxError("yaml: invalid map key".to_owned())),
     }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&str>) -> Value {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&str>) -> Read<Value> {
     match tag {
-        Some("str") => return Value::String(text.to_owned()),
-        Some("binary") => return Value::String(text.to_owned()),
+        Some("str" | "binary") => return Ok(Value::String(text.to_owned())),
         _ if style != ScalarStyle::Plain && tag.is_none() => {
-            return Value::String(text.to_owned());
+            return Ok(Value::String(text.to_owned()));
         }
         _ => {}
     }
-    resolve(text).unwrap_or_else(|| Value::String(text.to_owned()))
+    // Numbers that JSON does not have.
+    let odd = match text {
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Some("+Inf"),
+        "-.inf" | "-.Inf" | "-.INF" => Some("-Inf"),
+        ".nan" | ".NaN" | ".NAN" => Some("NaN"),
+        _ => None,
+    };
+    if let Some(number) = odd {
+        return Err(SyntaxError(format!("json: unsupported value: {number}")));
+    }
+    Ok(resolve(text).unwrap_or_else(|| Value::String(text.to_owned())))
 }
 
 /// What a plain scalar means in YAML 1.1; `None` for a string.
@@ -272,10 +286,22 @@ fn float(text: &str) -> Option<Value> {
     if !numeric || !shape.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    text.parse::<f64>()
-        .ok()
-        .and_then(Number::from_f64)
-        .map(Value::Number)
+    let number = text.parse::<f64>().ok().and_then(Number::from_f64)?;
+    Some(Value::Number(whole(number)))
+}
+
+/// As JSON spells it: a number without a fraction is an integer.
+pub(crate) fn whole(number: Number) -> Number {
+    // Beyond this not every integer is a float.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.trunc() == float && float.abs() <= EXACT => {
+            #[expect(clippy::cast_possible_truncation, reason = "it is a small integer")]
+            let integer = float as i64;
+            integer.into()
+        }
+        _ => number,
+    }
 }
 
 /// A document in block style.

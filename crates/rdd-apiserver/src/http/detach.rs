@@ -9,6 +9,7 @@ use http::Response;
 use tracing::Instrument;
 
 use crate::{
+    encoding::negotiate::Format,
     http::{body::Body, response},
     status::ApiError,
 };
@@ -22,7 +23,10 @@ pub async fn detach(
         Err(error) => {
             // The panic hook has logged the message and the place.
             tracing::error!(%error, "request handler ended without an answer");
-            response::error(&ApiError::internal("the request handler failed"), false)
+            response::error(
+                &ApiError::internal("the request handler failed"),
+                Format::Json,
+            )
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Answers: JSON or YAML bytes with the headers that all of them share.
+//! Answers: JSON, YAML or protobuf bytes with the headers that all of them share.
 
 use std::io::Write as _;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
 use crate::{
-    encoding::{json, yaml},
+    encoding::{json, negotiate::Format, protobuf, yaml},
     http::body::{self, Body},
     object::to_json,
     status::ApiError,
@@ -29,19 +29,24 @@ pub fn bytes(code: u16, content_type: &'static str, bytes: impl Into<Bytes>) -> 
 /// Above this size an answer is compressed for who can read that.
 const COMPRESS_FROM: usize = 128 * 1024;
 
-/// Finished JSON, compressed when it is large and the client takes gzip.
+/// A finished body, compressed when it is large and the client takes gzip.
 #[must_use]
-pub fn compressible(code: u16, request: &HeaderMap, body: Bytes) -> Response<Body> {
+pub fn compressible(
+    code: u16,
+    content_type: &'static str,
+    request: &HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
     if body.len() <= COMPRESS_FROM || !takes_gzip(request) {
-        return bytes(code, "application/json", body);
+        return bytes(code, content_type, body);
     }
     let level = flate2::Compression::fast();
     let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), level);
     let compressed = encoder.write_all(&body).and_then(|()| encoder.finish());
     let Ok(compressed) = compressed else {
-        return bytes(code, "application/json", body);
+        return bytes(code, content_type, body);
     };
-    let mut answer = bytes(code, "application/json", compressed);
+    let mut answer = bytes(code, content_type, compressed);
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -57,7 +62,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
 
 /// A refusal: a Status, or plain text for paths that no API owns.
 #[must_use]
-pub fn error(error: &ApiError, as_yaml: bool) -> Response<Body> {
+pub fn error(error: &ApiError, format: Format) -> Response<Body> {
     let mut answer = if error.is_plain() {
         let text = format!("{}\n", error.message());
         let mut answer = bytes(error.code(), "text/plain; charset=utf-8", text);
@@ -66,14 +71,13 @@ pub fn error(error: &ApiError, as_yaml: bool) -> Response<Body> {
             HeaderValue::from_static("nosniff"),
         );
         answer
-    } else if as_yaml {
-        bytes(
-            error.code(),
-            "application/yaml",
-            yaml::write(&error.to_status()),
-        )
     } else {
-        value(error.code(), &error.to_status())
+        let status = error.to_status();
+        match (format, protobuf::answer::status(&status)) {
+            (Format::Yaml, _) => bytes(error.code(), "application/yaml", yaml::write(&status)),
+            (Format::Protobuf, Ok(body)) => bytes(error.code(), protobuf::answer::MEDIA, body),
+            _ => value(error.code(), &status),
+        }
     };
     if let Some(seconds) = error.retry_after_seconds() {
         answer

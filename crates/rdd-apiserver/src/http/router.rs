@@ -19,7 +19,7 @@ use crate::{
     api_server::Inner,
     auth::{self, Attributes, Decision, Identity, Issuer, certificate::Presented},
     catalog::{Catalog, Resource, Subresource, Verb},
-    encoding::negotiate::{self, Offer},
+    encoding::negotiate::{self, Offer, Protobuf},
     http::{
         body::{self, Body, BoxError},
         detach::detach,
@@ -131,7 +131,7 @@ async fn handle(
     parts: Parts,
     body: Body,
 ) -> Response<Body> {
-    let as_yaml = negotiate::prefers_yaml(&parts.headers);
+    let format = negotiate::error_format(&parts.headers);
     let audit_id = parts.headers.get("audit-id").cloned();
     let head = parts.method == Method::HEAD;
     let audit_id = audit_id.unwrap_or_else(new_audit_id);
@@ -150,7 +150,7 @@ async fn handle(
     .await;
     let mut answer = answer.unwrap_or_else(|error| {
         record.refused(&error);
-        response::error(&error, as_yaml)
+        response::error(&error, format)
     });
     if head {
         *answer.body_mut() = body::empty();
@@ -279,6 +279,13 @@ async fn route(
             watch: verb == Verb::Watch,
             collection: matches!(verb, Verb::List | Verb::Watch),
             transforms: true,
+            protobuf: if websocket::Upgrade::wanted(&parts).is_some() {
+                Protobuf::Nothing
+            } else if resource.is_custom() {
+                Protobuf::Metadata
+            } else {
+                Protobuf::Objects
+            },
         },
     )?;
     let is_write = matches!(

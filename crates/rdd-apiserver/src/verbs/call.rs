@@ -16,6 +16,7 @@ use crate::{
     catalog::{Resource, Subresource, WriteContext},
     encoding::{
         negotiate::{Accepted, Format, View},
+        protobuf::answer,
         table, yaml,
     },
     http::{
@@ -199,6 +200,10 @@ impl Call {
                 self.json(code, out.into())
             }
             Format::Yaml => response::bytes(code, "application/yaml", yaml::write(document)),
+            Format::Protobuf => match answer::encode(&self.resource, document) {
+                Ok(body) => response::compressible(code, answer::MEDIA, &self.headers, body.into()),
+                Err(error) => response::error(&ApiError::internal(error), Format::Json),
+            },
         }
     }
 
@@ -209,7 +214,7 @@ impl Call {
         } else {
             body
         };
-        response::compressible(code, &self.headers, body)
+        response::compressible(code, "application/json", &self.headers, body)
     }
 
     /// Adds the Warning headers.

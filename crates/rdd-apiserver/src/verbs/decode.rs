@@ -12,7 +12,7 @@ use crate::{
         protobuf::Envelope,
         yaml,
     },
-    object::{metadata, quote},
+    object::{go_kind, metadata, quote, typeless},
     options::FieldValidation,
     status::{ApiError, ApiResult},
     verbs::call::Call,
@@ -187,18 +187,10 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
         return Err(missing_kind(resource, body));
     }
     let Value::Object(members) = value else {
-        let found = match value {
-            Value::Array(_) => "array",
-            Value::String(_) => "string",
-            Value::Bool(_) => "bool",
-            _ => "number",
-        };
         return Err(ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; \
-             json parse error: json: cannot unmarshal {found} into Go value of type struct {{ \
-             APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
-             \"json:\\\"kind,omitempty\\\"\" }} ({})",
+            "the object provided is unrecognized (must be of type {}): {} ({})",
             resource.kind,
+            typeless(value),
             echo(body)
         )));
     };
@@ -212,6 +204,14 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
     let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
     let expected = resource.api_version();
+    if api_version.matches('/').count() > 1 {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): unexpected GroupVersion \
+             string: {api_version} ({})",
+            resource.kind,
+            echo(body)
+        )));
+    }
     if resource.is_custom() {
         if kind.is_empty() {
             return Err(missing_kind(resource, body));
@@ -274,12 +274,9 @@ pub(crate) fn untyped(object: &Value) -> Option<String> {
 
 fn untyped_members(members: &serde_json::Map<String, Value>) -> Option<String> {
     ["kind", "apiVersion"].iter().find_map(|key| {
-        let found = match members.get(*key) {
-            None | Some(Value::Null | Value::String(_)) => return None,
-            Some(Value::Array(_)) => "array",
-            Some(Value::Object(_)) => "object",
-            Some(Value::Bool(_)) => "bool",
-            Some(Value::Number(_)) => "number",
+        let found = match members.get(*key)? {
+            Value::Null | Value::String(_) => return None,
+            value => go_kind(value),
         };
         Some(format!(
             "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go \
@@ -303,7 +300,7 @@ pub(crate) fn type_mismatch(resource: &Resource, kind: &str, api_version: &str) 
     if kind == resource.kind {
         return (api_version != resource.api_version()).then(|| unregistered(kind, api_version));
     }
-    if is_builtin_kind(kind) {
+    if is_builtin(kind, api_version) {
         let version = api_version.rsplit('/').next().unwrap_or_default();
         return Some(unknown_conversion(kind, version, resource));
     }
@@ -326,29 +323,39 @@ fn is_former_version(api_version: &str) -> bool {
     VERSIONS.contains(&api_version)
 }
 
-/// Kinds that kube-apiserver's scheme knows; others are told apart in the message only.
-fn is_builtin_kind(kind: &str) -> bool {
-    const KINDS: &[&str] = &[
-        "ConfigMap",
-        "CustomResourceDefinition",
-        "DeleteOptions",
-        "Deployment",
-        "Event",
-        "Lease",
-        "List",
-        "Namespace",
-        "Node",
-        "Pod",
-        "Role",
-        "RoleBinding",
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "Secret",
-        "Service",
-        "ServiceAccount",
-        "Status",
-    ];
-    KINDS.contains(&kind)
+/// Types that kube-apiserver's scheme knows, if only some of those that are not served
+/// here; others are told apart in the message only.
+fn is_builtin(kind: &str, api_version: &str) -> bool {
+    const OF_ALL: &[&str] = &["DeleteOptions", "Status", "WatchEvent"];
+    let kinds: &[&str] = match api_version {
+        "v1" => &[
+            "ConfigMap",
+            "Event",
+            "Namespace",
+            "Node",
+            "Pod",
+            "Secret",
+            "Service",
+            "ServiceAccount",
+        ],
+        "apps/v1" => &["DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"],
+        "batch/v1" => &["CronJob", "Job"],
+        "coordination.k8s.io/v1" => &["Lease"],
+        "events.k8s.io/v1" => &["Event"],
+        "rbac.authorization.k8s.io/v1" => {
+            &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
+        }
+        "admissionregistration.k8s.io/v1" => &[
+            "MutatingWebhookConfiguration",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+            "ValidatingWebhookConfiguration",
+        ],
+        "apiextensions.k8s.io/v1" => &["CustomResourceDefinition"],
+        _ => &[],
+    };
+    let one = kind.strip_suffix("List").unwrap_or(kind);
+    OF_ALL.contains(&kind) || kinds.contains(&one) || (kind, api_version) == ("List", "v1")
 }
 
 fn unknown_conversion(kind: &str, version: &str, resource: &Resource) -> String {
@@ -379,6 +386,9 @@ fn cannot_handle(resource: &Resource, detail: &str) -> ApiError {
 /// # Errors
 /// What does not fit, in Go's words.
 pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String> {
+    if resource.is_custom() {
+        whole_numbers(value);
+    }
     let mut unknown = metadata::decode(value, !resource.is_custom(), &resource.kind)?;
     if !resource.is_custom() {
         rdd_schema::decode(value, &resource.schema, &resource.kind)?;
@@ -388,6 +398,16 @@ pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<S
         unknown.extend(metadata::decode_embedded(value, &resource.schema)?);
     }
     Ok(unknown)
+}
+
+/// Custom resources are kept as Go prints what it read, where 1.0 is 1.
+pub(crate) fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => *number = yaml::whole(number.clone()),
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
 }
 
 /// Prunes and fills by the schema; answers the paths that were dropped.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::Response;
 use rdd_admission::{Operation, Phase};
-use rdd_store::{Entry, Expect, ReadAt};
+use rdd_store::{Entry, Expect};
 use serde_json::{Value, json};
 
 use crate::{
@@ -17,8 +17,7 @@ use crate::{
     },
     http::body::{self, Body},
     object::{self, is_deleting},
-    options::{self, DeleteOptions, Propagation},
-    selector::Selector,
+    options::{DeleteOptions, Propagation},
     status::{self, ApiError, ApiResult},
     verbs::{
         call::Call,
@@ -263,41 +262,13 @@ fn set_policy(object: &mut Value, policy: Option<Propagation>) {
 }
 
 pub(crate) async fn delete_collection(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
-    let selector = Selector::parse(
-        &call.resource,
-        call.query.get("labelSelector"),
-        call.query.get("fieldSelector"),
-    )?;
-    let limit = match call.query.get("limit") {
-        Some(text) => usize::try_from(options::parse_int(text)?)
-            .ok()
-            .filter(|limit| *limit > 0),
-        None => None,
-    };
+    let request = list::parse(call)?;
     let options = read_options(call, body).await?;
     let resource = Arc::clone(&call.resource);
-    let range = resource.range(call.namespace());
-    let mut page = call
-        .server
-        .store
-        .list(&range, ReadAt::Latest, None)
-        .await
-        .map_err(store_error)?;
-    convert::entries(&call.server, &resource, &mut page.entries, call.deadline).await?;
-    let prefix = resource.storage.prefix();
+    let listed = list::chosen(call, &request).await?;
     let mut items = Vec::new();
-    for entry in &page.entries {
-        if limit.is_some_and(|limit| items.len() >= limit) {
-            break;
-        }
-        let place = entry.key.as_str().get(prefix.len()..).unwrap_or_default();
-        if !selector.accepts_place(place) {
-            continue;
-        }
+    for entry in &listed.entries {
         let object = served::value(&resource, entry)?;
-        if !selector.accepts_object(&resource, &object) {
-            continue;
-        }
         let name = object::meta(&object, "name").to_owned();
         let namespace = object::meta(&object, "namespace").to_owned();
         let outer = std::mem::replace(&mut call.info.namespace, namespace);
@@ -309,6 +280,5 @@ pub(crate) async fn delete_collection(call: &mut Call, body: Body) -> ApiResult<
             Err(error) => return Err(error),
         }
     }
-    let revision = call.server.store.revision();
-    Ok(call.document(200, &list::document(&resource, items, revision)))
+    Ok(call.document(200, &list::document(&resource, &listed, items)))
 }

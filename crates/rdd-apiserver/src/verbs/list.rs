@@ -26,7 +26,7 @@ use crate::{
 const SCAN_STEP: usize = 1_000;
 
 /// What a list asks for, checked.
-struct Request {
+pub(crate) struct Request {
     selector: Selector,
     limit: Option<usize>,
     at: ReadAt,
@@ -45,14 +45,20 @@ pub(crate) async fn list(call: &Call) -> ApiResult<Response<Body>> {
             .saturating_duration_since(tokio::time::Instant::now()),
     )?;
     let request = parse(call)?;
-    if let Some(revision) = request.not_older_than {
-        wait_for(call, revision).await?;
-    }
-    let listed = read(call, &request).await?;
+    let listed = chosen(call, &request).await?;
     answer(call, &listed)
 }
 
-fn parse(call: &Call) -> ApiResult<Request> {
+/// The entries that a request asks for.
+pub(crate) async fn chosen(call: &Call, request: &Request) -> ApiResult<Listed> {
+    if let Some(revision) = request.not_older_than {
+        wait_for(call, revision).await?;
+    }
+    read(call, request).await
+}
+
+/// Reads and checks the options of a list.
+pub(crate) fn parse(call: &Call) -> ApiResult<Request> {
     let query = &call.query;
     if let Some(text) = query.get("timeoutSeconds") {
         options::parse_int(text)?;
@@ -215,8 +221,9 @@ fn decode_token(token: &str) -> ApiResult<(Option<Revision>, String)> {
 
 // === reading ===
 
-struct Listed {
-    entries: Vec<Entry>,
+/// What was found.
+pub(crate) struct Listed {
+    pub(crate) entries: Vec<Entry>,
     revision: Revision,
     /// The place of the last entry looked at, when there is more.
     more: Option<String>,
@@ -455,14 +462,15 @@ fn typed_list(resource: &Resource, metadata: Value, items: Vec<Value>) -> Value 
 }
 
 /// A list of parsed objects, as deletecollection answers it.
-pub(crate) fn document(resource: &Resource, mut items: Vec<Value>, revision: Revision) -> Value {
-    let mut metadata = json!({"resourceVersion": revision.to_string()});
-    if resource.is_custom() {
-        metadata["continue"] = json!("");
-    } else {
+pub(crate) fn document(resource: &Resource, listed: &Listed, mut items: Vec<Value>) -> Value {
+    if !resource.is_custom() {
         items.iter_mut().for_each(drop_type);
     }
-    typed_list(resource, metadata, items)
+    typed_list(
+        resource,
+        list_metadata(resource, View::Object, listed),
+        items,
+    )
 }
 
 #[cfg(test)]

@@ -224,8 +224,8 @@ impl Compute for Patch {
             object["kind"] = Value::String(resource.kind.clone());
             object["apiVersion"] = Value::String(resource.api_version());
         }
-        if let Some(detail) = array_document(&object) {
-            return Err(invalid_patch(&object, &detail));
+        if object.is_array() {
+            return Err(invalid_patch(&object, &object::typeless(&object)));
         }
         self.check_type(call, &mut object)?;
         let mut unknown = decode::typed_text(&resource, &mut object)
@@ -372,16 +372,6 @@ fn misread(call: &Call, object: &Value, kind: &str, api_version: &str) -> Option
     decode::typed_text(other, &mut object.clone()).err()
 }
 
-/// Why a list is no object, in Go's words.
-fn array_document(document: &Value) -> Option<String> {
-    document.is_array().then(|| {
-        "couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value \
-         of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
-         \"json:\\\"kind,omitempty\\\"\" }"
-            .to_owned()
-    })
-}
-
 /// A patch whose result does not decode; kind and name stay empty, as upstream.
 fn invalid_patch(patched: &Value, text: &str) -> ApiError {
     invalid_patch_text(patched.to_string(), text)
@@ -510,6 +500,13 @@ impl Compute for Applied {
 /// here: what does not fit was refused by the type check or is refused by validation.
 fn merged_types(resource: &Resource, config: &Value, object: &mut Value) -> ApiResult<()> {
     if resource.is_custom() {
+        decode::whole_numbers(object);
+        // The server knows when the object was made, whatever is applied.
+        if config.pointer("/metadata/creationTimestamp").is_some()
+            && let Some(metadata) = object::metadata_mut(object)
+        {
+            metadata.remove("creationTimestamp");
+        }
         metadata::decode(object, false, &resource.kind).map_err(ApiError::bad_request)?;
         rdd_schema::default(object, &resource.schema);
         return Ok(());

@@ -29,7 +29,8 @@ use crate::{
     api_server::Inner,
     catalog::Resource,
     encoding::{
-        negotiate::View,
+        negotiate::{Format, View},
+        protobuf::answer,
         table::{self, IncludeObject},
     },
     http::{
@@ -77,9 +78,15 @@ pub(crate) async fn watch(call: &Call) -> ApiResult<Response<Body>> {
         resource: Arc::clone(&call.resource),
         selector: request.selector.clone(),
         view: call.accepted.view,
+        format: call.accepted.format,
         include,
         titled: false,
     };
+    let content_type = match shape.format {
+        Format::Protobuf => answer::STREAM,
+        _ => "application/json",
+    };
+    let refusal = shape.form();
     let opened = open(call, &request, shape).await;
     let mut answer = match opened {
         Ok(stream) => {
@@ -88,13 +95,12 @@ pub(crate) async fn watch(call: &Call) -> ApiResult<Response<Body>> {
         }
         Err(error) => {
             // What went wrong with the position is told inside the stream.
-            response::bytes(200, "application/json", error_line(&error))
+            response::bytes(200, content_type, refusal.error(&error))
         }
     };
-    answer.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(answer)
 }
 
@@ -320,7 +326,7 @@ impl Stream {
                 .unwrap_or_else(|error| {
                     self.queue.clear();
                     self.ended = true;
-                    error_line(&error)
+                    self.shape.form().error(&error)
                 }),
         }
     }
@@ -384,7 +390,8 @@ impl Stream {
                 Ok(Some(line)) => self.queue.push_back(Pending::Line(line)),
                 Ok(None) => {}
                 Err(error) => {
-                    self.queue.push_back(Pending::Line(error_line(&error)));
+                    let line = self.shape.form().error(&error);
+                    self.queue.push_back(Pending::Line(line));
                     self.ended = true;
                     return;
                 }
@@ -414,6 +421,7 @@ struct Shape {
     resource: Arc<Resource>,
     selector: Selector,
     view: View,
+    format: Format,
     include: IncludeObject,
     /// The columns of a table were sent.
     titled: bool,
@@ -439,7 +447,7 @@ impl Shape {
         };
         let Some(entry) = entry else { return Ok(None) };
         let revision = change.revision();
-        let shared = self.view == View::Object;
+        let shared = self.plain();
         if shared {
             let resource = Arc::clone(&self.resource);
             let make = || object_line(&resource, event_type, entry, revision);
@@ -479,13 +487,25 @@ impl Shape {
         entry: &Entry,
         revision: Revision,
     ) -> ApiResult<Bytes> {
-        if self.view == View::Object {
+        if self.plain() {
             return object_line(&self.resource, event_type, entry, revision);
         }
         let mut object = served::value(&self.resource, entry)?;
         object::set_revision(&mut object, revision);
         let object = self.transform(object);
-        Ok(Self::finish(event_type.as_str(), &object))
+        self.form().event(event_type.as_str(), &object)
+    }
+
+    /// Whether events show objects as they are stored.
+    fn plain(&self) -> bool {
+        self.view == View::Object && self.format == Format::Json
+    }
+
+    fn form(&self) -> Form {
+        match self.format {
+            Format::Protobuf => Form::Protobuf(Arc::clone(&self.resource)),
+            _ => Form::Json,
+        }
     }
 
     fn transform(&mut self, object: Value) -> Value {
@@ -532,14 +552,43 @@ impl Shape {
                 object
             }
         };
-        Self::finish("BOOKMARK", &object)
+        let form = self.form();
+        let event = form.event("BOOKMARK", &object);
+        event.unwrap_or_else(|error| form.error(&error))
+    }
+}
+
+/// How events are written.
+enum Form {
+    Json,
+    /// Objects of this resource.
+    Protobuf(Arc<Resource>),
+}
+
+impl Form {
+    fn event(&self, event_type: &str, object: &Value) -> ApiResult<Bytes> {
+        match self {
+            Self::Json => Ok(json_event(event_type, object)),
+            Self::Protobuf(resource) => {
+                let body = answer::encode(resource, object).map_err(ApiError::internal)?;
+                Ok(answer::event(event_type, &body).into())
+            }
+        }
     }
 
-    fn finish(event_type: &str, object: &Value) -> Bytes {
-        let mut out = BytesMut::with_capacity(512);
-        put_line(event_type, &to_json(object), &mut out);
-        out.freeze()
+    fn error(&self, error: &ApiError) -> Bytes {
+        let status = error.to_status();
+        match (self, answer::status(&status)) {
+            (Self::Protobuf(_), Ok(body)) => answer::event("ERROR", &body).into(),
+            _ => json_event("ERROR", &status),
+        }
     }
+}
+
+fn json_event(event_type: &str, object: &Value) -> Bytes {
+    let mut out = BytesMut::with_capacity(512);
+    put_line(event_type, &to_json(object), &mut out);
+    out.freeze()
 }
 
 fn object_line(
@@ -564,10 +613,4 @@ fn put_line(event_type: &str, object: &[u8], out: &mut BytesMut) {
     out.put_slice(b"\",\"object\":");
     out.put_slice(object);
     out.put_slice(b"}\n");
-}
-
-fn error_line(error: &ApiError) -> Bytes {
-    let mut out = BytesMut::with_capacity(256);
-    put_line("ERROR", &to_json(&error.to_status()), &mut out);
-    out.freeze()
 }

@@ -28,7 +28,7 @@ pub struct Document {
     pub schema: Arc<Schema>,
     /// For writing.
     pub form: Arc<Form>,
-    /// For reading bodies in protobuf.
+    /// For bodies and answers in protobuf.
     pub message: Arc<Message>,
 }
 
@@ -49,6 +49,16 @@ impl Document {
             form: Arc::new(form),
             message: Arc::new(message),
         }
+    }
+
+    /// What all objects have in common: their metadata.
+    #[must_use]
+    pub fn partial_metadata() -> Self {
+        Self::read(
+            r#"{"type": "object", "properties": {"metadata": {
+                "$ref": "ObjectMeta", "x-rdd-zero": "fill", "x-rdd-fill": {}, "x-rdd-field": 1
+            }}}"#,
+        )
     }
 
     /// Namespace.

@@ -16,20 +16,25 @@ use crate::encoding::json;
 /// Messages within messages beyond this depth are refused.
 const DEPTH_MAX: usize = 64;
 
-/// How the messages of a type are read; made from its schema document.
+/// How the messages of a type are read and written; made from its schema document.
 #[derive(Debug, Default)]
-pub struct Message(BTreeMap<u32, Field>);
+pub struct Message(pub(super) BTreeMap<u32, Field>);
 
 #[derive(Debug)]
-enum Field {
+pub(super) enum Field {
     /// A field that JSON shows under this name.
-    Named(String, Shape),
+    Named {
+        name: String,
+        shape: Shape,
+        /// Written also when nothing was set: it is no pointer in Go.
+        always: bool,
+    },
     /// A message whose fields JSON shows among those around it.
     Inline(Message),
 }
 
 #[derive(Debug)]
-enum Shape {
+pub(super) enum Shape {
     Text,
     /// Bytes, which JSON spells in base64.
     Bytes,
@@ -76,12 +81,12 @@ impl Message {
                         .or_insert_with(|| Field::Inline(Self::default()));
                     place = match field {
                         Field::Inline(inner) => inner,
-                        Field::Named(..) => unreachable!("a number is inline for all or for none"),
+                        Field::Named { .. } => {
+                            unreachable!("a number is inline for all or for none")
+                        }
                     };
                 }
-                place
-                    .0
-                    .insert(*last, Field::Named(name.clone(), Shape::of(property)));
+                place.0.insert(*last, Field::of(name, property));
             }
         }
         message
@@ -109,12 +114,35 @@ impl Message {
                     Payload::Bytes(inner) => message.read_into(inner, object, depth + 1)?,
                     _ => return Err(wrong_type(&number.to_string())),
                 },
-                Some(Field::Named(name, shape)) => {
+                Some(Field::Named { name, shape, .. }) => {
                     shape.read_into(name, payload, object, depth + 1)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl Field {
+    fn of(name: &str, property: &Value) -> Self {
+        let zero = property.get("x-rdd-zero").and_then(Value::as_str);
+        let shape = Shape::of(property);
+        let always = match &shape {
+            Shape::Text | Shape::Integer | Shape::Bool | Shape::Double => zero != Some("keep"),
+            Shape::Message(_) => zero == Some("fill"),
+            // Left out of JSON when it is zero, and yet no pointer.
+            Shape::Time { .. } => zero == Some("fill") || name == "creationTimestamp",
+            _ => false,
+        };
+        Self::named(name, shape, always)
+    }
+
+    fn named(name: &str, shape: Shape, always: bool) -> Self {
+        Self::Named {
+            name: name.to_owned(),
+            shape,
+            always,
+        }
     }
 }
 
@@ -235,7 +263,7 @@ impl Shape {
         while let Some((number, payload)) = reader.next()? {
             match number {
                 1 => key = wire::text(bytes(name, payload)?)?,
-                2 => value = Some(self.read(name, payload, depth + 1)?),
+                2 => value = Some(self.read_value(name, payload, depth + 1)?),
                 _ => {}
             }
         }
@@ -244,6 +272,21 @@ impl Shape {
             None => self.empty(),
         };
         Ok((key, value))
+    }
+
+    /// A value of a map; a list is a message of its own, with the items as field 1.
+    fn read_value(&self, name: &str, payload: Payload<'_>, depth: usize) -> Result<Value> {
+        let Self::List(items) = self else {
+            return self.read(name, payload, depth);
+        };
+        let mut list = Vec::new();
+        let mut reader = Reader::new(bytes(name, payload)?);
+        while let Some((number, payload)) = reader.next()? {
+            if number == 1 {
+                list.push(items.read(name, payload, depth)?);
+            }
+        }
+        Ok(Value::Array(list))
     }
 
     fn empty(&self) -> Value {
@@ -321,18 +364,18 @@ fn raw_json(name: &str, bytes: &[u8]) -> Result<Value> {
 }
 
 /// `v1.JSONSchemaPropsOrBool` or `v1.JSONSchemaPropsOrArray`.
-fn json_schema_choice(or_bool: bool) -> &'static Message {
+pub(super) fn json_schema_choice(or_bool: bool) -> &'static Message {
     static CHOICES: OnceLock<[Message; 2]> = OnceLock::new();
     let choices = CHOICES.get_or_init(|| {
-        let named = |name: &str, shape| Field::Named(name.to_owned(), shape);
+        let schemas = Shape::List(Box::new(Shape::JsonSchema));
         [
             Message(BTreeMap::from([
-                (1, named("schema", Shape::JsonSchema)),
-                (2, named("other", Shape::List(Box::new(Shape::JsonSchema)))),
+                (1, Field::named("schema", Shape::JsonSchema, false)),
+                (2, Field::named("other", schemas, false)),
             ])),
             Message(BTreeMap::from([
-                (1, named("other", Shape::Bool)),
-                (2, named("schema", Shape::JsonSchema)),
+                (1, Field::named("other", Shape::Bool, true)),
+                (2, Field::named("schema", Shape::JsonSchema, false)),
             ])),
         ]
     });
@@ -340,7 +383,7 @@ fn json_schema_choice(or_bool: bool) -> &'static Message {
 }
 
 /// `v1.JSONSchemaProps` of `apiextensions.k8s.io`.
-fn json_schema() -> &'static Message {
+pub(super) fn json_schema() -> &'static Message {
     static MESSAGE: OnceLock<Message> = OnceLock::new();
     MESSAGE.get_or_init(|| {
         let list = |shape| Shape::List(Box::new(shape));
@@ -402,12 +445,26 @@ fn json_schema() -> &'static Message {
             (43, "x-kubernetes-map-type", Shape::Text),
             (44, "x-kubernetes-validations", list(Shape::of(&rule))),
         ];
-        Message(
-            fields
-                .into_iter()
-                .map(|(number, name, shape)| (number, Field::Named(name.to_owned(), shape)))
-                .collect(),
-        )
+        const PLAIN: &[&str] = &[
+            "id",
+            "$schema",
+            "description",
+            "type",
+            "format",
+            "title",
+            "pattern",
+            "exclusiveMaximum",
+            "exclusiveMinimum",
+            "uniqueItems",
+            "nullable",
+            "x-kubernetes-embedded-resource",
+            "x-kubernetes-int-or-string",
+        ];
+        let field = |(number, name, shape)| {
+            let always = PLAIN.contains(&name);
+            (number, Field::named(name, shape, always))
+        };
+        Message(fields.into_iter().map(field).collect())
     })
 }
 
