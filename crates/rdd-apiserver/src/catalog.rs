@@ -380,6 +380,12 @@ impl Resource {
         }
     }
 
+    /// Whether it has fields of its own to be selected by.
+    #[must_use]
+    pub fn selects_fields(&self) -> bool {
+        !self.selectable_fields.is_empty()
+    }
+
     /// Whether objects live in namespaces.
     #[must_use]
     pub fn is_namespaced(&self) -> bool {
@@ -474,6 +480,14 @@ pub struct WriteContext<'a> {
 /// On update: `default` → admission → `prepare_update` → metadata validation →
 /// `validate_update`.
 pub trait Strategy: Send + Sync + 'static {
+    /// Reads what the schema leaves open: answers the paths of unknown fields.
+    ///
+    /// # Errors
+    /// What Go's decoder says about a value of a wrong type.
+    fn decode_open(&self, _object: &Value) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+
     /// Fills defaults that the schema cannot express, after every decode.
     fn default(&self, _cx: &WriteContext<'_>, _object: &mut Value) {}
 

@@ -72,7 +72,11 @@ impl Selector {
                         value,
                     });
                 }
-                "metadata.namespace" if resource.is_namespaced() || !resource.is_custom() => {
+                // Of the built-ins of the cluster, only Namespaces know that they have none.
+                "metadata.namespace"
+                    if resource.is_namespaced()
+                        || !(resource.is_custom() || resource.selects_fields()) =>
+                {
                     selector.namespace.push(FieldRequirement {
                         field: (),
                         equal,
@@ -188,7 +192,7 @@ fn number(value: Option<&str>) -> Option<i64> {
 }
 
 fn unknown_field(resource: &Resource, field: &str) -> ApiError {
-    if resource.is_custom() || !resource.selectable_fields.is_empty() {
+    if resource.is_custom() || resource.selects_fields() {
         return ApiError::bad_request(format!("field label not supported: {field}"));
     }
     ApiError::bad_request(format!(
@@ -199,7 +203,9 @@ fn unknown_field(resource: &Resource, field: &str) -> ApiError {
 /// The requirements of a field selector: field, whether equal, value.
 fn parse_fields(text: &str) -> Result<Vec<(String, bool, String)>, String> {
     let mut requirements = Vec::new();
-    for term in split_unescaped(text) {
+    let mut terms = split_unescaped(text);
+    terms.sort_unstable();
+    for term in terms {
         if term.is_empty() {
             continue;
         }
@@ -263,7 +269,8 @@ fn unescape(text: &str) -> Result<String, String> {
             },
             ',' | '=' => {
                 return Err(format!(
-                    "invalid field selector: unescaped character in value: {character}"
+                    "invalid field selector: unescaped character in value: {}",
+                    u32::from(character)
                 ));
             }
             other => out.push(other),
@@ -410,8 +417,14 @@ fn parse_requirement(tokens: &mut Tokens<'_>) -> Result<LabelRequirement, String
         _ => BTreeSet::from([parse_exact_value(tokens)?]),
     };
     let operator = match operator {
-        "in" | "=" | "==" => Operator::In(values),
-        "notin" | "!=" => Operator::NotIn(values),
+        "in" | "=" | "==" => {
+            check_values(&key, &values)?;
+            Operator::In(values)
+        }
+        "notin" | "!=" => {
+            check_values(&key, &values)?;
+            Operator::NotIn(values)
+        }
         greater_or_less => {
             let text = values.iter().next().map(String::as_str).unwrap_or_default();
             let number = text.parse().map_err(|_| {
@@ -420,6 +433,7 @@ fn parse_requirement(tokens: &mut Tokens<'_>) -> Result<LabelRequirement, String
                     crate::object::quote(text)
                 )
             })?;
+            check_values(&key, &values)?;
             if greater_or_less == ">" {
                 Operator::GreaterThan(number)
             } else {
@@ -427,17 +441,19 @@ fn parse_requirement(tokens: &mut Tokens<'_>) -> Result<LabelRequirement, String
             }
         }
     };
-    if let Operator::In(values) | Operator::NotIn(values) = &operator {
-        for (index, value) in values.iter().enumerate() {
-            if let Some(wrong) = rdd_schema::names::label_value(value).first() {
-                return Err(format!(
-                    "values[{index}][{key}]: Invalid value: {}: {wrong}",
-                    crate::object::quote(value)
-                ));
-            }
+    Ok(LabelRequirement { key, operator })
+}
+
+fn check_values(key: &str, values: &BTreeSet<String>) -> Result<(), String> {
+    for (index, value) in values.iter().enumerate() {
+        if let Some(wrong) = rdd_schema::names::label_value(value).first() {
+            return Err(format!(
+                "values[{index}][{key}]: Invalid value: {}: {wrong}",
+                crate::object::quote(value)
+            ));
         }
     }
-    Ok(LabelRequirement { key, operator })
+    Ok(())
 }
 
 fn check_key(key: &str) -> Result<(), String> {

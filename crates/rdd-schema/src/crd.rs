@@ -5,39 +5,42 @@
 //! outside of them. And it must keep to the part of OpenAPI that Kubernetes supports.
 //! Defaults are judged once both are content.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{FieldError, Schema, parse, prune, validate};
 
 mod supported;
 
-use supported::supported;
+use supported::{Within, supported};
 
 /// Keywords that may stand at the root beside a status subresource, since the rest
-/// would not survive taking `properties.status` out.
-const ROOT_WITH_STATUS: &[&str] = &[
-    "description",
-    "type",
-    "format",
-    "title",
-    "maximum",
-    "exclusiveMaximum",
-    "minimum",
-    "exclusiveMinimum",
-    "maxLength",
-    "minLength",
-    "pattern",
-    "maxItems",
-    "minItems",
-    "uniqueItems",
-    "multipleOf",
-    "required",
-    "items",
-    "properties",
-    "externalDocs",
-    "example",
-    "x-kubernetes-preserve-unknown-fields",
-    "x-kubernetes-validations",
+/// would not survive taking `properties.status` out; with their names in Go.
+const ROOT_WITH_STATUS: &[(&str, &str)] = &[
+    ("description", "Description"),
+    ("type", "Type"),
+    ("format", "Format"),
+    ("title", "Title"),
+    ("maximum", "Maximum"),
+    ("exclusiveMaximum", "ExclusiveMaximum"),
+    ("minimum", "Minimum"),
+    ("exclusiveMinimum", "ExclusiveMinimum"),
+    ("maxLength", "MaxLength"),
+    ("minLength", "MinLength"),
+    ("pattern", "Pattern"),
+    ("maxItems", "MaxItems"),
+    ("minItems", "MinItems"),
+    ("uniqueItems", "UniqueItems"),
+    ("multipleOf", "MultipleOf"),
+    ("required", "Required"),
+    ("items", "Items"),
+    ("properties", "Properties"),
+    ("externalDocs", "ExternalDocs"),
+    ("example", "Example"),
+    (
+        "x-kubernetes-preserve-unknown-fields",
+        "XPreserveUnknownFields",
+    ),
+    ("x-kubernetes-validations", "XValidations"),
 ];
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
@@ -50,24 +53,40 @@ enum Level {
     Item,
 }
 
+/// Finds what is wrong with the types and the metadata of the whole objects in a value.
+pub type CheckObjects<'a> = &'a dyn Fn(&Value, &Schema) -> Vec<FieldError>;
+
 /// Everything that is wrong with a schema document at `path`. `has_status` says
-/// whether the resource has the status subresource.
+/// whether the resource has the status subresource; `objects` judges defaults that are,
+/// or hold, whole objects.
 #[must_use]
-pub fn validate_document(document: &Value, path: &str, has_status: bool) -> Vec<FieldError> {
+pub fn validate_document(
+    document: &Value,
+    path: &str,
+    has_status: bool,
+    objects: CheckObjects<'_>,
+) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let root = document.as_object();
-    if has_status
-        && let Some(root) = root
-        && let Some(keyword) = root
-            .keys()
-            .find(|key| !ROOT_WITH_STATUS.contains(&key.as_str()))
-    {
-        let problem = format!(
-            "only {ROOT_WITH_STATUS:?} fields are allowed at the root of the schema if the status \
-             subresource is enabled, found {keyword}"
-        );
-        errors.push(FieldError::invalid(path, document.clone(), problem));
-        return errors;
+    if has_status && let Some(root) = root {
+        let known = |key: &str| ROOT_WITH_STATUS.iter().any(|(name, _)| *name == key);
+        let kind = text(document, "type");
+        if !kind.is_empty() && kind != "object" {
+            errors.push(FieldError::invalid(
+                format!("{path}.type"),
+                kind,
+                "only \"object\" is allowed as the type at the root of the schema if the status \
+                 subresource is enabled",
+            ));
+        } else if root.keys().any(|key| !known(key)) {
+            let names: Vec<&str> = ROOT_WITH_STATUS.iter().map(|(_, name)| *name).collect();
+            let problem = format!(
+                "only [{}] fields are allowed at the root of the schema if the status \
+                 subresource is enabled",
+                names.join(" ")
+            );
+            errors.push(FieldError::invalid(path, document.clone(), problem));
+        }
     }
     if document["nullable"] == true {
         let field = format!("{path}.nullable");
@@ -84,15 +103,41 @@ pub fn validate_document(document: &Value, path: &str, has_status: bool) -> Vec<
         ));
         return errors;
     }
-    structural(document, Level::Root, path, &mut errors);
-    supported(document, path, &mut errors);
-    if errors.is_empty() {
-        match Schema::parse(document) {
-            Ok(schema) => defaults(document, &schema, path, &mut errors),
-            Err(error) => errors.push(FieldError::invalid(path, "", error.to_string())),
+    let before = errors.len();
+    // What has no structural form is told by the second book alone.
+    if can_be_structural(document) {
+        structural(document, Level::Root, path, &mut errors);
+        complete(document, document, path, path, &mut errors);
+        errors[before..].sort_by_cached_key(ToString::to_string);
+        if errors.len() == before {
+            match Schema::parse(document) {
+                Ok(schema) => defaults(document, &schema, path, Place::Root, objects, &mut errors),
+                Err(error) => errors.push(FieldError::invalid(path, "", error.to_string())),
+            }
         }
     }
+    supported(document, path, &Within::default(), true, &mut errors);
     errors
+}
+
+/// Whether a document has only what structural schemas are made of.
+fn can_be_structural(node: &Value) -> bool {
+    const FOREIGN: &[&str] = &[
+        "id",
+        "$schema",
+        "$ref",
+        "patternProperties",
+        "dependencies",
+        "additionalItems",
+        "definitions",
+    ];
+    FOREIGN.iter().all(|keyword| node.get(keyword).is_none())
+        && text(node, "type") != "null"
+        && !node.get("items").is_some_and(Value::is_array)
+        && node.get("x-kubernetes-preserve-unknown-fields") != Some(&Value::Bool(false))
+        && children(node)
+            .iter()
+            .all(|(_, child)| can_be_structural(child))
 }
 
 /// The formats in a schema document that the server does not check, each once.
@@ -100,7 +145,7 @@ pub fn validate_document(document: &Value, path: &str, has_status: bool) -> Vec<
 pub fn unknown_formats(document: &Value) -> Vec<String> {
     fn walk(node: &Value, found: &mut Vec<String>) {
         if let Some(format) = node.get("format").and_then(Value::as_str)
-            && !crate::format::is_known(format)
+            && !crate::format::belongs(format, text(node, "type"))
             && !found.iter().any(|known| known == format)
         {
             found.push(format.to_owned());
@@ -241,8 +286,6 @@ fn structural(node: &Value, level: Level, path: &str, errors: &mut Vec<FieldErro
             Level::Field => "must not be empty for specified object fields",
         };
         errors.push(FieldError::required(at("type"), problem));
-    } else if !kind.is_empty() && !TYPES.contains(&kind) {
-        errors.push(FieldError::not_supported(at("type"), kind, TYPES));
     }
     if level == Level::Root && !kind.is_empty() && kind != "object" {
         errors.push(FieldError::invalid(
@@ -307,10 +350,11 @@ fn object_meta(node: &Value, level: Level, path: &str, errors: &mut Vec<FieldErr
         return;
     };
     let is_name = |name: &str| matches!(name, "name" | "generateName");
+    // A default is another error.
     let only_names = metadata.as_object().is_none_or(|keywords| {
         keywords
             .keys()
-            .all(|keyword| matches!(keyword.as_str(), "type" | "properties"))
+            .all(|keyword| matches!(keyword.as_str(), "type" | "default" | "properties"))
     }) && members(metadata, "properties").all(|(name, _)| is_name(name));
     if !only_names {
         errors.push(FieldError::forbidden(
@@ -325,7 +369,7 @@ fn object_meta(node: &Value, level: Level, path: &str, errors: &mut Vec<FieldErr
 fn is_int_or_string_pattern(node: &Value) -> bool {
     let alternatives: Vec<&Value> = list(node, "anyOf").collect();
     matches!(alternatives.as_slice(), [first, second]
-        if text(first, "type") == "integer" && text(second, "type") == "string")
+        if **first == json!({"type": "integer"}) && **second == json!({"type": "string"}))
 }
 
 /// The schemas inside junctors. The pattern of int-or-string is left alone where it may stand.
@@ -350,6 +394,14 @@ fn junctors(
     }
     if let Some(child) = node.get("not") {
         nested(child, false, &format!("{path}.not"), errors);
+    }
+    if let Some(pattern) = node.get("pattern").and_then(Value::as_str)
+        && !pattern.is_empty()
+        && let Err(error) = parse::pattern(pattern)
+    {
+        let problem = format!("must be a valid regular expression, but isn't: {error}");
+        let field = format!("{path}.pattern");
+        errors.push(FieldError::invalid(field, pattern, problem));
     }
 }
 
@@ -382,6 +434,7 @@ fn nested(node: &Value, skip_any_of: bool, path: &str, errors: &mut Vec<FieldErr
         ("x-kubernetes-list-map-keys", EMPTY),
         ("x-kubernetes-list-type", UNDEFINED),
         ("x-kubernetes-map-type", UNDEFINED),
+        ("x-kubernetes-validations", EMPTY),
     ] {
         let set = match node.get(keyword) {
             None | Some(Value::Bool(false)) => false,
@@ -399,41 +452,131 @@ fn nested(node: &Value, skip_any_of: bool, path: &str, errors: &mut Vec<FieldErr
     }
 }
 
+/// What the junctors of the root speak of must stand outside of them. (Kubernetes looks
+/// at no other node.) `inner` is what lies in the junctors at `inner_path`.
+fn complete(
+    inner: &Value,
+    outer: &Value,
+    outer_path: &str,
+    inner_path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    let mut nested: Vec<(String, &Value)> = Vec::new();
+    if let Some(not) = inner.get("not").filter(|not| not.is_object()) {
+        nested.push((format!("{inner_path}.not"), not));
+    }
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        for (index, child) in list(inner, keyword).enumerate() {
+            nested.push((format!("{inner_path}.{keyword}[{index}]"), child));
+        }
+    }
+    for (path, child) in nested {
+        complete_nested(child, outer, outer_path, &path, errors);
+    }
+}
+
+fn complete_nested(
+    inner: &Value,
+    outer: &Value,
+    outer_path: &str,
+    inner_path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    complete(inner, outer, outer_path, inner_path, errors);
+    let mut parts: Vec<(String, &Value, Option<&Value>)> = Vec::new();
+    if let Some(items) = inner.get("items").filter(|items| items.is_object()) {
+        parts.push((".items".to_owned(), items, outer.get("items")));
+    }
+    for (name, property) in members(inner, "properties") {
+        let outer = outer["properties"].get(name);
+        parts.push((format!(".properties[{name}]"), property, outer));
+    }
+    for (step, inner, outer) in parts {
+        let (outer_path, inner_path) =
+            (format!("{outer_path}{step}"), format!("{inner_path}{step}"));
+        match outer {
+            Some(outer) => complete_nested(inner, outer, &outer_path, &inner_path, errors),
+            None => {
+                let problem = format!("because it is defined in {inner_path}");
+                errors.push(FieldError::required(outer_path, problem));
+            }
+        }
+    }
+}
+
 // === defaults ===
 
-fn defaults(document: &Value, schema: &Schema, path: &str, errors: &mut Vec<FieldError>) {
-    if let Some(default) = document.get("default") {
+/// Where a default stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// It is that of the whole object.
+    Root,
+    /// In the type or the metadata of an object, whose own rules hold there.
+    Meta,
+    /// Anywhere else.
+    Field,
+}
+
+fn defaults(
+    document: &Value,
+    schema: &Schema,
+    path: &str,
+    place: Place,
+    objects: CheckObjects<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    let whole = place == Place::Root || schema.embedded_resource;
+    if let Some(default) = document.get("default")
+        && place != Place::Meta
+    {
         let field = format!("{path}.default");
         let mut pruned = default.clone();
         if !prune::prune_part(&mut pruned, schema).is_empty() {
             errors.push(FieldError::invalid(
-                field,
+                field.clone(),
                 default.clone(),
                 "must not have unknown fields",
             ));
+        }
+        let mut found = Vec::new();
+        if place == Place::Root && !schema.embedded_resource {
+            let mut schema = schema.clone();
+            schema.embedded_resource = true;
+            found.extend(objects(default, &schema));
         } else {
-            let found = validate::validate_values(default, schema);
-            errors.extend(found.into_iter().map(|error| error.below(&field)));
+            found.extend(objects(default, schema));
         }
-    }
-    for (name, child) in members(document, "properties") {
-        if let Some(schema) = schema.properties.get(name) {
-            defaults(child, schema, &format!("{path}.properties[{name}]"), errors);
+        if found.is_empty() {
+            found = validate::validate_default(default, schema);
         }
+        errors.extend(found.into_iter().map(|error| error.below(&field)));
     }
     if let (Some(child), Some(schema)) = (document.get("items"), &schema.items) {
-        defaults(child, schema, &format!("{path}.items"), errors);
-    }
-    if let (Some(child), Some(crate::AdditionalProperties::Schema(schema))) = (
-        document.get("additionalProperties"),
-        &schema.additional_properties,
-    ) {
+        let place = if place == Place::Meta {
+            place
+        } else {
+            Place::Field
+        };
         defaults(
             child,
             schema,
-            &format!("{path}.additionalProperties"),
+            &format!("{path}.items"),
+            place,
+            objects,
             errors,
         );
+    }
+    for (name, child) in members(document, "properties") {
+        if let Some(schema) = schema.properties.get(name) {
+            let meta = whole && matches!(name.as_str(), "metadata" | "apiVersion" | "kind");
+            let place = if meta || (place == Place::Meta && !whole) {
+                Place::Meta
+            } else {
+                Place::Field
+            };
+            let path = format!("{path}.properties[{name}]");
+            defaults(child, schema, &path, place, objects, errors);
+        }
     }
 }
 
@@ -448,7 +591,7 @@ mod tests {
         let document = json!({"type": "object", "properties": {
             "spec": {"type": "object", "properties": {"x": x}},
         }});
-        let errors: Vec<String> = validate_document(&document, "S", false)
+        let errors: Vec<String> = validate_document(&document, "S", false, &|_, _| Vec::new())
             .iter()
             .map(|error| {
                 let error = error.to_string();
@@ -565,12 +708,15 @@ mod tests {
 
     #[test]
     fn the_root_is_an_object() {
-        let errors = validate_document(&json!({"type": "string"}), "S", false);
+        let errors = validate_document(&json!({"type": "string"}), "S", false, &|_, _| Vec::new());
         assert_eq!(
             errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["S.type: Invalid value: \"string\": must be object at the root"]
         );
         let deep = (0..2 * parse::DEPTH_MAX).fold(json!({}), |inner, _| json!({"items": inner}));
-        assert_eq!(validate_document(&deep, "S", false).len(), 1);
+        assert_eq!(
+            validate_document(&deep, "S", false, &|_, _| Vec::new()).len(),
+            1
+        );
     }
 }

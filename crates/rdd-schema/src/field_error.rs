@@ -149,7 +149,7 @@ impl FieldError {
     /// The same error of a field below another one.
     #[must_use]
     pub fn below(mut self, parent: &str) -> Self {
-        self.field = if self.field.is_empty() {
+        self.field = if matches!(self.field.as_str(), "" | "<nil>") {
             parent.to_owned()
         } else {
             format!("{parent}.{}", self.field)
@@ -220,7 +220,7 @@ impl FieldError {
 }
 
 /// Text in double quotes with the escapes of Go's `%q`.
-fn quote(text: &str, out: &mut String) {
+pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
     for letter in text.chars() {
         match letter {

@@ -4,8 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Number;
 
-use crate::structural::Type;
-
 /// Formats that are checked; others are accepted with a warning.
 const KNOWN: &[&str] = &[
     "int32",
@@ -52,7 +50,7 @@ pub(crate) fn fits(format: &str, text: &str) -> bool {
         "uri" => uri(text),
         "email" => email(text),
         "hostname" => hostname(text),
-        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
+        "ipv4" => ipv4(text),
         "ipv6" => text.contains(':') && text.parse::<std::net::Ipv6Addr>().is_ok(),
         "cidr" => cidr(text),
         "mac" => mac(text),
@@ -81,33 +79,51 @@ pub(crate) fn fits(format: &str, text: &str) -> bool {
     }
 }
 
-/// Why a number does not fit its format, without its place.
-pub(crate) fn number(
-    number: &Number,
-    r#type: Option<Type>,
-    format: Option<&str>,
-) -> Option<String> {
-    let float = number.as_f64()?;
-    match (r#type, format) {
-        (Some(Type::Integer), Some("int32")) => (!(f64::from(i32::MIN)..=f64::from(i32::MAX))
-            .contains(&float))
-        .then(|| "Checked value must be of type integer with format int32".to_owned()),
-        (Some(Type::Integer), Some("int64")) => (!fits_64_bits(number))
-            .then(|| "Checked value must be of type integer with format int64".to_owned()),
-        (Some(Type::Integer), None) => (!fits_64_bits(number))
-            .then(|| "Checked value must be of type integer (default format)".to_owned()),
-        (Some(Type::Number), Some("float")) => (float.abs() > f64::from(f32::MAX))
-            .then(|| "Checked value must be of type number with format float".to_owned()),
-        _ => None,
+/// Whether a type has a format; without a type, it is text.
+pub(crate) fn belongs(format: &str, kind: &str) -> bool {
+    match kind {
+        "" | "string" => is_text(format),
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => false,
     }
 }
 
-/// Whether the number, written without exponent, is an integer of 64 bits.
-fn fits_64_bits(number: &Number) -> bool {
-    number.is_i64()
-        || number
-            .as_f64()
-            .is_some_and(|float| float.fract() == 0.0 && float.abs() < 9_223_372_036_854_775_808.0)
+/// Whether texts are checked for a format.
+pub(crate) fn is_text(format: &str) -> bool {
+    is_known(format) && !matches!(format, "int32" | "int64" | "float" | "double")
+}
+
+/// Why a number is out of the range of a type, `what` being the number; without its place.
+pub(crate) fn range(
+    number: &Number,
+    kind: &str,
+    format: Option<&str>,
+    what: &str,
+) -> Option<String> {
+    let float = number.as_f64()?;
+    let whole = |low: f64, high: f64| float.fract() == 0.0 && (low..high).contains(&float);
+    let (fits, format) = match (kind, format) {
+        ("integer", Some("int32")) => (
+            whole(f64::from(i32::MIN), f64::from(i32::MAX) + 1.0),
+            format,
+        ),
+        ("integer", format) => (
+            number.is_i64() || whole(-9_223_372_036_854_775_808.0, 9_223_372_036_854_775_808.0),
+            format.filter(|format| *format == "int64"),
+        ),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "infinity is what is looked for"
+        )]
+        ("number", Some("float")) => ((float as f32).is_finite(), format),
+        _ => (true, None),
+    };
+    let format = match format {
+        Some(format) => format!("with format {format}"),
+        None => "(default format)".to_owned(),
+    };
+    (!fits).then(|| format!("{what} must be of type {kind} {format}"))
 }
 
 fn hexadecimal(text: &str) -> bool {
@@ -150,17 +166,52 @@ fn email(text: &str) -> bool {
         && !domain.ends_with('.')
 }
 
+/// A single label, or a domain whose last label is letters only, at least two.
 fn hostname(text: &str) -> bool {
+    let letter = |letter: char| letter.is_alphabetic() && !letter.is_numeric();
+    let plain = |one: char| one.is_ascii_digit() || letter(one) || is_symbol(one);
+    if text.len() > 255 || text.split('.').any(|label| label.len() > 63) {
+        return false;
+    }
+    let Some((domain, last)) = text.rsplit_once('.') else {
+        // At most one hyphen, behind the first letter.
+        let mut letters = text.chars();
+        let Some(first) = letters.next() else {
+            return false;
+        };
+        let rest = letters.as_str();
+        let rest = rest.strip_prefix('-').unwrap_or(rest);
+        return plain(first) && rest.chars().count() <= 62 && rest.chars().all(plain);
+    };
     let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        !label.is_empty()
+            && label.chars().all(|one| plain(one) || one == '-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let name = text.strip_suffix('.').unwrap_or(text);
-    (1..=255).contains(&name.len()) && name.split('.').all(label)
+    (2..=63).contains(&last.chars().count())
+        && last.chars().all(letter)
+        && domain.split('.').all(label)
+}
+
+/// Unicode's symbols, as far as names may hold them.
+fn is_symbol(one: char) -> bool {
+    matches!(one, '$' | '+' | '<' | '=' | '>' | '^' | '`' | '|' | '~')
+        || (!one.is_ascii() && !one.is_alphanumeric() && !one.is_whitespace() && !one.is_control())
+}
+
+/// An IPv4 address; zeros in front of its numbers mean nothing.
+fn ipv4(text: &str) -> bool {
+    let numbers: Vec<&str> = text.split('.').collect();
+    let number = |digits: &&str| {
+        !digits.is_empty()
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.trim_start_matches('0').len() <= 3
+            && (digits.trim_start_matches('0').is_empty()
+                || digits.trim_start_matches('0').parse::<u8>().is_ok())
+    };
+    numbers.len() == 4 && numbers.iter().all(number)
+        || (text.contains('.') && text.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 fn cidr(text: &str) -> bool {
@@ -169,10 +220,13 @@ fn cidr(text: &str) -> bool {
     };
     let plain = length.bytes().all(|byte| byte.is_ascii_digit())
         && (length == "0" || !length.starts_with('0'));
-    match (address.parse::<std::net::IpAddr>(), length.parse::<u8>()) {
-        (Ok(std::net::IpAddr::V4(_)), Ok(length)) => plain && length <= 32,
-        (Ok(std::net::IpAddr::V6(_)), Ok(length)) => plain && length <= 128,
-        _ => false,
+    let Ok(length) = length.parse::<u8>() else {
+        return false;
+    };
+    if address.contains(':') {
+        plain && length <= 128 && address.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        plain && length <= 32 && ipv4(address)
     }
 }
 
@@ -259,12 +313,13 @@ fn credit_card(text: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
+/// `123-45-6789` or `123 45 6789`; between its groups there must be something.
 fn ssn(text: &str) -> bool {
-    let plain: String = text
-        .chars()
-        .filter(|letter| !matches!(letter, ' ' | '-'))
-        .collect();
-    plain.len() == 9 && plain.bytes().all(|byte| byte.is_ascii_digit())
+    let groups: Vec<&str> = text.split(['-', ' ']).collect();
+    groups.iter().map(|group| group.len()).eq([3, 2, 4])
+        && groups
+            .iter()
+            .all(|group| group.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn rgb_color(text: &str) -> bool {
@@ -285,9 +340,54 @@ fn date_time(text: &str) -> bool {
         && text.to_ascii_uppercase().parse::<jiff::Timestamp>().is_ok()
 }
 
-/// Go durations, and the words that its OpenAPI library takes besides (`2 days`).
+/// Go durations; else a text with a number and the beginning of a unit's name in it
+/// (`2 days`, but `P1D` as well).
 fn duration(text: &str) -> bool {
-    let mut rest = text.trim().strip_prefix(['+', '-']).unwrap_or(text.trim());
+    if go_duration(text) {
+        return true;
+    }
+    const UNITS: &[(&str, &[&str])] = &[
+        ("nano", &["ns"]),
+        ("micro", &["us", "µs"]),
+        ("milli", &["ms"]),
+        ("sec", &["s"]),
+        ("min", &["m"]),
+        ("hour", &["h", "hr"]),
+        ("day", &["d"]),
+        ("week", &["w", "wk"]),
+    ];
+    let mut rest = text;
+    while let Some(start) = rest.find(|letter: char| letter.is_ascii_digit()) {
+        rest = &rest[start..];
+        let end = rest
+            .find(|letter: char| !letter.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(end);
+        let behind = behind.trim_start();
+        let end = behind
+            .find(|letter: char| !letter.is_ascii_alphabetic() && letter != 'µ')
+            .unwrap_or(behind.len());
+        let unit = behind[..end].to_lowercase();
+        rest = behind;
+        if unit.is_empty() {
+            continue;
+        }
+        if number.parse::<i64>().is_err() {
+            return false;
+        }
+        let known = UNITS
+            .iter()
+            .any(|(begin, names)| unit.starts_with(begin) || names.contains(&unit.as_str()));
+        if known {
+            return true;
+        }
+    }
+    false
+}
+
+/// What Go's `time.ParseDuration` reads.
+fn go_duration(text: &str) -> bool {
+    let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
     if rest == "0" {
         return true;
     }
@@ -298,55 +398,18 @@ fn duration(text: &str) -> bool {
         let number = rest
             .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
             .unwrap_or(rest.len());
-        if number == 0 || rest[..number].parse::<f64>().is_err() {
+        let digits = &rest[..number];
+        if !digits.bytes().any(|byte| byte.is_ascii_digit()) || digits.matches('.').count() > 1 {
             return false;
         }
-        rest = rest[number..].trim_start();
+        rest = &rest[number..];
         let unit = rest
-            .find(|letter: char| letter.is_ascii_digit() || letter == ' ')
+            .find(|letter: char| letter.is_ascii_digit() || letter == '.')
             .unwrap_or(rest.len());
-        let known = [
-            "ns",
-            "us",
-            "µs",
-            "μs",
-            "ms",
-            "s",
-            "m",
-            "h",
-            "d",
-            "w",
-            "nano",
-            "nanosecond",
-            "nanoseconds",
-            "micro",
-            "microsecond",
-            "microseconds",
-            "milli",
-            "millisecond",
-            "milliseconds",
-            "sec",
-            "secs",
-            "second",
-            "seconds",
-            "min",
-            "mins",
-            "minute",
-            "minutes",
-            "hr",
-            "hrs",
-            "hour",
-            "hours",
-            "day",
-            "days",
-            "week",
-            "weeks",
-            "wk",
-        ];
-        if !known.contains(&&rest[..unit]) {
+        if !["ns", "us", "µs", "μs", "ms", "s", "m", "h"].contains(&&rest[..unit]) {
             return false;
         }
-        rest = rest[unit..].trim_start();
+        rest = &rest[unit..];
     }
     true
 }

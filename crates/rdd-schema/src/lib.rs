@@ -9,6 +9,7 @@
 
 pub mod crd;
 pub mod field_error;
+pub mod go_regexp;
 pub mod names;
 pub mod structural;
 
@@ -31,4 +32,4 @@ pub use restore::restore;
 pub use structural::{
     AdditionalProperties, Checks, ListType, MapType, PatchStrategy, Pattern, Schema, Type,
 };
-pub use validate::{blocks_rules, validate, validate_update};
+pub use validate::{blocks_rules, duplicates, validate, validate_update};

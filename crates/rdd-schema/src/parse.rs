@@ -3,6 +3,7 @@
 use regex::RegexBuilder;
 use serde_json::{Map, Number, Value};
 
+use crate::go_regexp;
 use crate::structural::{
     AdditionalProperties, Checks, ListType, MapType, PatchStrategy, Pattern, Schema, Type,
 };
@@ -16,8 +17,8 @@ pub const DEPTH_MAX: usize = 512;
 /// Why a document is no schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// A `pattern` does not compile.
-    #[error("pattern {0:?} does not compile")]
+    /// A `pattern` does not compile, for this reason.
+    #[error("error parsing regexp: {0}")]
     Pattern(String),
     /// The document is nested too deeply.
     #[error("the schema is nested deeper than {DEPTH_MAX} levels")]
@@ -53,13 +54,21 @@ impl Schema {
 
 /// Compiles a pattern within bounds.
 pub(crate) fn pattern(text: &str) -> Result<Pattern, ParseError> {
-    let regex = RegexBuilder::new(text).size_limit(PATTERN_BYTES).build();
+    if let Some(problem) = go_regexp::problem(text) {
+        return Err(ParseError::Pattern(problem));
+    }
+    let translated = go_regexp::translate(text);
+    let regex = RegexBuilder::new(&translated)
+        .size_limit(PATTERN_BYTES)
+        .build();
     match regex {
         Ok(regex) => Ok(Pattern {
             text: text.to_owned(),
             regex,
         }),
-        Err(_) => Err(ParseError::Pattern(text.to_owned())),
+        Err(_) => Err(ParseError::Pattern(format!(
+            "expression too large: `{text}`"
+        ))),
     }
 }
 

@@ -38,13 +38,17 @@ fn node(
             unknown,
         ),
         Value::Array(items) => {
-            if let Some(item) = &schema.items {
-                for (index, value) in items.iter_mut().enumerate() {
-                    let length = path.len();
-                    path.push_str(&format!("[{index}]"));
-                    node(value, item, false, path, unknown);
-                    path.truncate(length);
-                }
+            let nothing = Schema::default();
+            let item = match &schema.items {
+                Some(item) => item,
+                None if schema.preserve_unknown_fields => return,
+                None => &nothing,
+            };
+            for (index, value) in items.iter_mut().enumerate() {
+                let length = path.len();
+                path.push_str(&format!("[{index}]"));
+                node(value, item, false, path, unknown);
+                path.truncate(length);
             }
         }
         _ => {}
@@ -58,12 +62,14 @@ fn object(
     path: &mut String,
     unknown: &mut Vec<String>,
 ) {
-    // An object below a node without any type is as free as the node.
-    let keep = schema.preserve_unknown_fields
-        || matches!(
-            schema.additional_properties,
-            Some(AdditionalProperties::Any)
-        );
+    // Of a map without a schema for its values, the keys stay; validation refuses them
+    // where none are allowed.
+    let keep = schema.preserve_unknown_fields;
+    let values_unknown = matches!(
+        schema.additional_properties,
+        Some(AdditionalProperties::Any | AdditionalProperties::None)
+    );
+    let nothing = Schema::default();
     let mut dropped = Vec::new();
     for (name, value) in fields.iter_mut() {
         let implicit = resource && matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
@@ -76,6 +82,7 @@ fn object(
             // Metadata is judged on its own, whatever the schema says about it.
             _ if implicit => {}
             Some(child) => node(value, child, false, path, unknown),
+            None if values_unknown => node(value, &nothing, false, path, unknown),
             None if keep => {}
             None => {
                 unknown.push(path.clone());

@@ -1,239 +1,632 @@
 //! Judging a value by a schema, in the words of Kubernetes' validator.
 
-use serde_json::{Number, Value};
+use std::cmp::Ordering;
+
+use serde_json::{Map, Number, Value};
 
 use crate::field_error::{FieldError, FieldErrorKind};
 use crate::format;
 use crate::structural::{AdditionalProperties, Checks, ListType, Schema, Type};
 
-/// Everything that is wrong with a value. `path` is where it lies: empty for a
-/// whole object, `status` for that part of one.
+/// Everything that is wrong with a value, but for doubles in lists ([`duplicates`]).
 #[must_use]
-pub fn validate(value: &Value, schema: &Schema, path: &str) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    node(value, schema, &mut path.to_owned(), &mut errors);
-    lists(value, schema, &mut path.to_owned(), &mut errors);
-    errors
-}
-
-/// As [`validate`] with an empty path, without looking for duplicates in lists.
-pub(crate) fn validate_values(value: &Value, schema: &Schema) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    node(value, schema, &mut String::new(), &mut errors);
-    errors
+pub fn validate(value: &Value, schema: &Schema) -> Vec<FieldError> {
+    judge(value, schema, None, "").errors
 }
 
 /// What is wrong with a changed value and was not before: errors inside parts that
 /// did not change are tolerated, so that a stricter schema does not block unrelated
 /// updates.
 #[must_use]
-pub fn validate_update(new: &Value, old: &Value, schema: &Schema, path: &str) -> Vec<FieldError> {
-    if new == old {
-        return Vec::new();
-    }
-    let errors = validate(new, schema, path);
-    if errors.is_empty() {
-        return errors;
+pub fn validate_update(new: &Value, old: &Value, schema: &Schema) -> Vec<FieldError> {
+    judge(new, schema, Some(old), "").errors
+}
+
+/// As [`validate`], for a default: Kubernetes does not know the types of int-or-string there.
+pub(crate) fn validate_default(value: &Value, schema: &Schema) -> Vec<FieldError> {
+    let mut errors = validate(value, schema);
+    if schema.int_or_string {
+        errors.retain(|error| error.kind() != FieldErrorKind::TypeInvalid);
     }
     errors
-        .into_iter()
-        .filter(|error| !unchanged(error, new, old, schema, path))
-        .collect()
 }
 
-/// Whether the value that an error is about is the same as before.
-fn unchanged(error: &FieldError, new: &Value, old: &Value, schema: &Schema, base: &str) -> bool {
-    let Some(rest) = error.field().strip_prefix(base) else {
-        return false;
-    };
-    let (mut new, mut old, mut schema) = (new, old, Some(schema));
-    for step in steps(rest.trim_start_matches('.')) {
-        let (next_new, next_old) = match step {
-            Step::Field(name) => {
-                // A field that is required and missing belongs to its parent.
-                let Some(value) = new.get(name) else {
-                    return false;
-                };
-                schema = schema.and_then(|schema| schema.field(name));
-                (value, old.get(name))
-            }
-            Step::Index(index) => {
-                let Some(value) = new.get(index) else {
-                    return false;
-                };
-                let list = schema;
-                schema = list.and_then(|schema| schema.items.as_deref());
-                (value, list.and_then(|list| correlate(list, value, old)))
-            }
-        };
-        let Some(next_old) = next_old else {
-            return false;
-        };
-        if next_new == next_old {
-            return true;
+/// What a schema makes of a value.
+#[derive(Default)]
+struct Verdict {
+    errors: Vec<FieldError>,
+    /// How many checks were made and passed: of several failed alternatives, the one with
+    /// the most is told.
+    passed: usize,
+}
+
+impl Verdict {
+    /// Adds an error, unless the same was told already.
+    fn refuse(&mut self, error: FieldError) {
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
         }
-        (new, old) = (next_new, next_old);
     }
-    false
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        for error in other.errors {
+            self.refuse(error);
+        }
+    }
 }
 
-/// The old item that a list item continues; only map lists know.
-fn correlate<'a>(list: &Schema, item: &Value, old: &'a Value) -> Option<&'a Value> {
-    if list.list_type != Some(ListType::Map) {
-        return None;
+/// The field at a path: `spec.a`, and no field at all for the root.
+fn field_at(path: &str) -> &str {
+    match path {
+        "" | "." => NOWHERE,
+        _ => path.strip_prefix('.').unwrap_or(path),
     }
-    old.as_array()?.iter().find(|candidate| {
+}
+
+/// Judges a value by its own schema. Where `old` is the same, nothing is wrong.
+fn node(value: &Value, schema: &Schema, old: Option<&Value>, path: &str) -> Verdict {
+    if old.is_some_and(|old| is_same(value, old, schema)) {
+        return Verdict::default();
+    }
+    judge(value, schema, old, path)
+}
+
+/// As [`node`]; an unchanged value is judged all the same, but not the parts of it.
+fn judge(value: &Value, schema: &Schema, old: Option<&Value>, path: &str) -> Verdict {
+    let mut verdict = Verdict::default();
+    let none = Checks::default();
+    let checks = schema.checks.as_deref().unwrap_or(&none);
+    let kinds = kinds_of(schema);
+    if value.is_null() {
+        if !kinds.is_empty() && !schema.nullable {
+            verdict.refuse(wrong_type(path, &kinds.join(","), "null"));
+        } else {
+            verdict.passed += 1;
+        }
+        enumeration(value, checks, path, &mut verdict);
+        return verdict;
+    }
+    let kind = match kinds.as_slice() {
+        [kind] => kind,
+        _ => "",
+    };
+    let format = checks
+        .format
+        .as_deref()
+        .filter(|name| format::belongs(name, kind));
+    if !kinds.is_empty() || format.is_some() {
+        match type_problem(value, &kinds, format, path) {
+            Some(error) => verdict.refuse(error),
+            None => verdict.passed += 1,
+        }
+        verdict.passed += 1;
+    }
+    verdict.add(junctors(value, checks, old, path));
+    match value {
+        Value::String(text) => {
+            string(text, checks, path, &mut verdict);
+            verdict.passed += 1;
+            if let Some(name) = format.filter(|name| format::is_text(name)) {
+                if !format::fits(name, text) {
+                    verdict.refuse(FieldError::type_invalid(
+                        field_at(path),
+                        text.as_str(),
+                        format!("{path} in body must be of type {name}: {}", quoted(text)),
+                    ));
+                }
+                verdict.passed += 1;
+            }
+        }
+        Value::Number(number) => {
+            self::number(number, &kinds, format, checks, path, &mut verdict);
+            verdict.passed += 2;
+        }
+        Value::Array(items) => {
+            array(items, schema, checks, old, path, &mut verdict);
+            verdict.passed += 2;
+        }
+        _ => {}
+    }
+    enumeration(value, checks, path, &mut verdict);
+    verdict.passed += 1;
+    if let Value::Object(fields) = value {
+        object(fields, schema, checks, old, path, &mut verdict);
+        verdict.passed += 1;
+    }
+    verdict.passed += 1;
+    verdict
+}
+
+/// The names of the types that a schema allows.
+fn kinds_of(schema: &Schema) -> Vec<&'static str> {
+    if schema.int_or_string {
+        return vec!["integer", "string"];
+    }
+    schema.r#type.map(Type::as_str).into_iter().collect()
+}
+
+/// Whether a value is the old one. Map lists may stand in another order; an object with
+/// fields that the schema does not know is never the same.
+fn is_same(new: &Value, old: &Value, schema: &Schema) -> bool {
+    match (new, old) {
+        (Value::Array(new), Value::Array(old)) => {
+            let Some(item) = schema
+                .items
+                .as_deref()
+                .filter(|_| schema.list_type == Some(ListType::Map))
+            else {
+                return new == old;
+            };
+            new.len() == old.len()
+                && new.iter().all(|value| {
+                    correlate(schema, value, old).is_some_and(|old| is_same(value, old, item))
+                })
+        }
+        (Value::Object(new), Value::Object(old)) => {
+            new.len() == old.len()
+                && new
+                    .iter()
+                    .all(|(name, value)| match (schema.field(name), old.get(name)) {
+                        (Some(schema), Some(old)) => is_same(value, old, schema),
+                        _ => false,
+                    })
+        }
+        _ => new == old,
+    }
+}
+
+/// The old item that an item of a map list continues.
+fn correlate<'a>(list: &Schema, item: &Value, old: &'a [Value]) -> Option<&'a Value> {
+    old.iter().find(|candidate| {
         list.list_map_keys
             .iter()
             .all(|key| candidate.get(key) == item.get(key))
     })
 }
 
-enum Step<'a> {
-    Field(&'a str),
-    Index(usize),
+/// Where errors of combined schemas, and of the whole object, are.
+const NOWHERE: &str = "<nil>";
+
+fn nowhere(detail: String) -> FieldError {
+    FieldError::invalid(NOWHERE, "", detail)
 }
 
-fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
-    path.split('.')
-        .filter(|part| !part.is_empty())
-        .flat_map(|part| {
-            let (name, indexes) = part.split_once('[').unwrap_or((part, ""));
-            let field = (!name.is_empty()).then_some(Step::Field(name));
-            let indexes = indexes
-                .split('[')
-                .filter_map(|text| text.trim_end_matches(']').parse().ok().map(Step::Index));
-            field.into_iter().chain(indexes)
-        })
-}
-
-/// The name of a JSON value's type.
-pub(crate) fn type_name(value: &Value) -> &'static str {
+/// The name of a JSON value's type, and the format that it has by nature.
+fn nature(value: &Value) -> (&'static str, &'static str) {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if is_integer(number) => "integer",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+        Value::Null => ("null", ""),
+        Value::Bool(_) => ("boolean", ""),
+        Value::Number(number) if number.is_i64() => ("integer", "int64"),
+        Value::Number(_) => ("number", "float64"),
+        Value::String(_) => ("string", ""),
+        Value::Array(_) => ("array", ""),
+        Value::Object(_) => ("object", ""),
     }
 }
 
-/// The largest integer below which JSON numbers are exact.
-const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
-
-/// What Kubernetes takes for an integer: what fits 64 bits, or a float without fraction
-/// that JSON can still tell from its neighbours.
-fn is_integer(number: &Number) -> bool {
-    number.is_i64()
-        || number
-            .as_f64()
-            .is_some_and(|float| float.fract() == 0.0 && float.abs() <= EXACT_MAX)
-}
-
-fn wrong_type(value: &Value, expected: &str, path: &str) -> FieldError {
-    let found = type_name(value);
+fn wrong_type(path: &str, expected: &str, found: &str) -> FieldError {
     FieldError::type_invalid(
-        path,
+        field_at(path),
         found,
         format!("{path} in body must be of type {expected}: {found:?}"),
     )
 }
 
-fn node(value: &Value, schema: &Schema, path: &mut String, errors: &mut Vec<FieldError>) {
-    if value.is_null()
-        && schema.nullable
-        && schema
-            .checks
-            .as_ref()
-            .is_none_or(|checks| checks.words.is_empty())
-    {
-        return;
+/// Why a value is not of the type, if it is not.
+fn type_problem(
+    value: &Value,
+    kinds: &[&str],
+    format: Option<&str>,
+    path: &str,
+) -> Option<FieldError> {
+    let (kind, natural) = nature(value);
+    let numeric = kinds.contains(&"number") || kinds.contains(&"integer");
+    let fits = kinds.contains(&kind)
+        || (kind == "integer" && kinds.contains(&"number"))
+        || (kinds.contains(&"integer")
+            && matches!(value, Value::Number(number) if is_integer(float(number))));
+    let textual = matches!(value, Value::String(_) | Value::Array(_));
+    match format {
+        Some(format) if !textual && !fits && natural != format => {
+            Some(wrong_type(path, format, natural))
+        }
+        Some(_) if textual && !numeric => None,
+        _ if fits => None,
+        _ => Some(wrong_type(path, &kinds.join(","), kind)),
     }
-    let fits = match (schema.r#type, value) {
-        _ if schema.int_or_string => {
-            matches!(value, Value::String(_))
-                || matches!(value, Value::Number(number) if is_integer(number))
+}
+
+fn junctors(value: &Value, checks: &Checks, old: Option<&Value>, path: &str) -> Verdict {
+    let mut verdict = Verdict::default();
+    let judged = |schema: &Schema| judge(value, schema, old, path);
+    if !checks.any_of.is_empty() {
+        let mut told: Option<Verdict> = None;
+        for schema in &checks.any_of {
+            let found = judged(schema);
+            let valid = found.errors.is_empty();
+            if valid || told.as_ref().is_none_or(|best| found.passed > best.passed) {
+                told = Some(found);
+            }
+            if valid {
+                break;
+            }
         }
-        (None, _)
-        | (Some(Type::Object), Value::Object(_))
-        | (Some(Type::Array), Value::Array(_))
-        | (Some(Type::String), Value::String(_))
-        | (Some(Type::Boolean), Value::Bool(_))
-        | (Some(Type::Number), Value::Number(_)) => true,
-        (Some(Type::Integer), Value::Number(number)) => is_integer(number),
-        _ => value.is_null() && schema.nullable,
-    };
-    if let (false, Some(Type::Integer), Value::Number(number)) = (fits, schema.r#type, value) {
-        // Named by its format where there is one, and judged by its range as well.
-        let format = schema
-            .checks
-            .as_ref()
-            .and_then(|checks| checks.format.as_deref());
-        let (expected, found) = format.map_or(("integer", "number"), |format| (format, "float64"));
-        errors.push(FieldError::type_invalid(
-            path.as_str(),
-            found,
-            format!("{path} in body must be of type {expected}: {found:?}"),
-        ));
-        if let Some(checks) = &schema.checks {
-            enumeration(value, checks, path, errors);
+        let told = told.unwrap_or_default();
+        if !told.errors.is_empty() {
+            verdict.refuse(nowhere(format!(
+                "{path:?} must validate at least one schema (anyOf)"
+            )));
         }
-        if let Some(text) = format::number(number, schema.r#type, format) {
-            errors.push(nowhere(format!("{text} in {path}")));
-        }
-        return;
+        verdict.add(told);
     }
-    if !fits {
-        let expected = if schema.int_or_string {
-            "integer,string"
-        } else {
-            schema.r#type.map_or("", Type::as_str)
+    if !checks.one_of.is_empty() {
+        let mut valid = 0;
+        let mut first = Verdict::default();
+        let mut best: Option<Verdict> = None;
+        for schema in &checks.one_of {
+            let found = judged(schema);
+            if found.errors.is_empty() {
+                if valid == 0 {
+                    first = found;
+                }
+                valid += 1;
+            } else if valid == 0 && best.as_ref().is_none_or(|best| found.passed > best.passed) {
+                best = Some(found);
+            }
+        }
+        let problem = match valid {
+            0 => Some("Found none valid".to_owned()),
+            1 => None,
+            many => Some(format!("Found {many} valid alternatives")),
         };
-        errors.push(wrong_type(value, expected, path));
-        if let Some(checks) = &schema.checks {
-            enumeration(value, checks, path, errors);
+        match problem {
+            Some(problem) => {
+                verdict.refuse(nowhere(format!(
+                    "{path:?} must validate one and only one schema (oneOf). {problem}"
+                )));
+                if valid == 0 {
+                    verdict.add(best.unwrap_or_default());
+                }
+            }
+            None => verdict.add(first),
         }
+    }
+    if !checks.all_of.is_empty() {
+        let mut valid = 0;
+        for schema in &checks.all_of {
+            let found = judged(schema);
+            valid += usize::from(found.errors.is_empty());
+            verdict.add(found);
+        }
+        if valid < checks.all_of.len() {
+            let none = if valid == 0 { ". None validated" } else { "" };
+            verdict.refuse(nowhere(format!(
+                "{path:?} must validate all the schemas (allOf){none}"
+            )));
+        }
+    }
+    if let Some(not) = &checks.not
+        && judged(not).errors.is_empty()
+    {
+        verdict.refuse(nowhere(format!(
+            "{path:?} must not validate the schema (not)"
+        )));
+    }
+    verdict.passed += 2;
+    verdict
+}
+
+fn enumeration(value: &Value, checks: &Checks, path: &str, verdict: &mut Verdict) {
+    // Null is never one of the words, not even where it is listed.
+    let is = |word: &Value| match (word, value) {
+        (_, Value::Null) => false,
+        (Value::Number(word), Value::Number(number)) => {
+            if word.is_i64() {
+                word.as_i64() == Some(as_integer(number))
+            } else {
+                float(word) == float(number)
+            }
+        }
+        _ => word == value,
+    };
+    if checks.words.is_empty() || checks.words.iter().any(is) {
         return;
     }
-    if let Some(checks) = &schema.checks {
-        self::checks(value, schema, checks, path, errors);
+    let words: Vec<String> = checks
+        .words
+        .iter()
+        .map(|word| {
+            word.as_str()
+                .map_or_else(|| word.to_string(), str::to_owned)
+        })
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    verdict.refuse(FieldError::not_supported(
+        field_at(path),
+        value.clone(),
+        &words,
+    ));
+}
+
+fn float(number: &Number) -> f64 {
+    number.as_f64().unwrap_or(f64::NAN)
+}
+
+/// The largest integer below which JSON numbers are exact.
+const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+
+/// Whether a float is a whole number, or so near to one that the difference is rounding.
+fn is_integer(float: f64) -> bool {
+    if !float.is_finite() || float.abs() > EXACT_MAX {
+        return false;
     }
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if let Some(child) = schema.field(name) {
-                    if value.is_null() && child.r#type.is_none() && !child.int_or_string {
-                        continue;
-                    }
-                    within(path, &format!(".{name}"), |path| {
-                        node(value, child, path, errors)
-                    });
-                } else if matches!(
-                    schema.additional_properties,
-                    Some(AdditionalProperties::None)
-                ) {
-                    let place = if path.is_empty() {
-                        name.clone()
-                    } else {
-                        format!("{path}.{name}")
-                    };
-                    errors.push(FieldError::forbidden(place, "unknown field"));
-                }
+    let whole = float.trunc();
+    let off = (float - whole).abs();
+    // Go turns a negative float into an unsigned one for this, which is off by far.
+    off == 0.0 || (whole > 0.0 && off / (float.abs() + whole.abs()) < 1e-9)
+}
+
+/// A number as Go turns it into an int64: cut, and the least one where it does not fit.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn go_integer(float: f64) -> i64 {
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float) {
+        float as i64
+    } else {
+        i64::MIN
+    }
+}
+
+fn as_integer(number: &Number) -> i64 {
+    number.as_i64().unwrap_or_else(|| go_integer(float(number)))
+}
+
+fn number(
+    number: &Number,
+    kinds: &[&str],
+    format: Option<&str>,
+    checks: &Checks,
+    path: &str,
+    verdict: &mut Verdict,
+) {
+    let kind = match kinds {
+        [kind] => kind,
+        _ => "",
+    };
+    let range = |value: &Number, what: &str| format::range(value, kind, format, what);
+    if let Some(text) = range(number, "Checked value") {
+        verdict.refuse(nowhere(format!("{text} in {path}")));
+    }
+    let whole = number.is_i64();
+    let value = Value::Number(number.clone());
+    let should = |detail: String| {
+        let detail = format!("{path} in body should be {detail}");
+        FieldError::invalid(field_at(path), value.clone(), detail)
+    };
+    if let Some(factor) = &checks.multiple_of {
+        let problem = range(factor, "MultipleOf value");
+        // A factor that is no integer is cut to one for integers.
+        let cut = as_integer(factor);
+        let by_integer = problem.is_none() && whole;
+        if let Some(text) = problem {
+            verdict.refuse(nowhere(format!("{text} in {path}")));
+        }
+        let (positive, shown) = if by_integer {
+            (cut > 0, Value::from(cut))
+        } else {
+            (float(factor) > 0.0, Value::Number(factor.clone()))
+        };
+        if !positive {
+            verdict.refuse(FieldError::invalid(
+                field_at(path),
+                shown.clone(),
+                format!("factor MultipleOf declared for {path} must be positive: {shown}"),
+            ));
+        } else {
+            let fits = if by_integer {
+                as_integer(number) % cut == 0
+            } else {
+                let factor = float(factor);
+                let quotient = if factor < 1.0 {
+                    1.0 / factor * float(number)
+                } else {
+                    float(number) / factor
+                };
+                is_integer(quotient)
+            };
+            if !fits {
+                verdict.refuse(should(format!("a multiple of {}", go_number(&shown))));
             }
         }
-        Value::Array(items) => {
-            if let Some(item) = &schema.items {
-                for (index, value) in items.iter().enumerate() {
-                    within(path, &format!("[{index}]"), |path| {
-                        node(value, item, path, errors)
-                    });
-                }
+    }
+    for (bound, name, words, below) in [
+        (
+            &checks.minimum,
+            "Minimum boundary value",
+            "greater than",
+            true,
+        ),
+        (
+            &checks.maximum,
+            "Maximum boundary value",
+            "less than",
+            false,
+        ),
+    ] {
+        let Some((bound, exclusive)) = bound else {
+            continue;
+        };
+        let problem = range(bound, name);
+        let by_integer = problem.is_none() && whole;
+        if let Some(text) = problem {
+            verdict.refuse(nowhere(format!("{text} in {path}")));
+        }
+        let (order, shown) = if by_integer {
+            let cut = as_integer(bound);
+            (Some(as_integer(number).cmp(&cut)), Value::from(cut))
+        } else {
+            let order = float(number).partial_cmp(&float(bound));
+            (order, Value::Number(bound.clone()))
+        };
+        let beyond = if below {
+            Ordering::Less
+        } else {
+            Ordering::Greater
+        };
+        if order == Some(beyond) || (*exclusive && order == Some(Ordering::Equal)) {
+            let equal = if *exclusive { "" } else { " or equal to" };
+            verdict.refuse(should(format!("{words}{equal} {}", go_number(&shown))));
+        }
+    }
+}
+
+/// A number as Go's `%v` prints it.
+fn go_number(number: &Value) -> String {
+    match number.as_f64() {
+        Some(float) if !number.is_i64() => {
+            let size = float.abs();
+            if float == 0.0 || (1e-4..1e21).contains(&size) {
+                format!("{float}")
+            } else {
+                let text = format!("{float:e}");
+                let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+                let (sign, power) = match power.strip_prefix('-') {
+                    Some(power) => ('-', power),
+                    None => ('+', power),
+                };
+                format!("{digits}e{sign}{power:0>2}")
             }
         }
-        _ => {}
+        _ => number.to_string(),
     }
+}
+
+/// Text in Go's `%q`.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    crate::field_error::quote(text, &mut quoted);
+    quoted
+}
+
+fn string(text: &str, checks: &Checks, path: &str, verdict: &mut Verdict) {
+    // Of length and pattern, Kubernetes names the first that is wrong.
+    let length = text.chars().count() as u64;
+    if let Some(max) = checks.max_length.filter(|max| length > *max) {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        verdict.refuse(FieldError::too_long(field_at(path), max));
+    } else if let Some(min) = checks.min_length.filter(|min| length < *min) {
+        let detail = format!("{path} in body should be at least {min} chars long");
+        verdict.refuse(FieldError::invalid(field_at(path), text, detail));
+    } else if let Some(pattern) = checks
+        .pattern
+        .as_ref()
+        .filter(|pattern| !pattern.regex.is_match(text))
+    {
+        let detail = format!("{path} in body should match '{}'", pattern.text);
+        verdict.refuse(FieldError::invalid(field_at(path), text, detail));
+    }
+}
+
+fn array(
+    items: &[Value],
+    schema: &Schema,
+    checks: &Checks,
+    old: Option<&Value>,
+    path: &str,
+    verdict: &mut Verdict,
+) {
+    if let Some(item) = &schema.items {
+        let old = old
+            .and_then(Value::as_array)
+            .filter(|_| schema.list_type == Some(ListType::Map));
+        for (index, value) in items.iter().enumerate() {
+            let old = old.and_then(|old| correlate(schema, value, old));
+            verdict.add(node(value, item, old, &format!("{path}[{index}]")));
+        }
+    }
+    let have = items.len() as u64;
+    if let Some(min) = checks.min_items.filter(|min| have < *min) {
+        verdict.refuse(FieldError::invalid(
+            field_at(path),
+            have,
+            format!("{path} in body should have at least {min} items"),
+        ));
+    }
+    if let Some(max) = checks.max_items.filter(|max| have > *max) {
+        verdict.refuse(too_many(path, have, max));
+    }
+}
+
+fn object(
+    fields: &Map<String, Value>,
+    schema: &Schema,
+    checks: &Checks,
+    old: Option<&Value>,
+    path: &str,
+    verdict: &mut Verdict,
+) {
+    let have = fields.len() as u64;
+    if let Some(min) = checks.min_properties.filter(|min| have < *min) {
+        verdict.refuse(FieldError::invalid(
+            field_at(path),
+            have,
+            format!("{path} in body should have at least {min} properties"),
+        ));
+    }
+    if let Some(max) = checks.max_properties.filter(|max| have > *max) {
+        verdict.refuse(too_many(path, have, max));
+    }
+    let old_of = |name: &str| {
+        // What the root says it is, is judged always.
+        let is_type = path.is_empty() && matches!(name, "apiVersion" | "kind");
+        old.filter(|_| !is_type).and_then(|old| old.get(name))
+    };
+    let free = fields
+        .iter()
+        .filter(|(name, _)| !schema.properties.contains_key(*name));
+    for (name, value) in free {
+        match &schema.additional_properties {
+            Some(AdditionalProperties::Schema(child)) => {
+                let below = format!("{path}.{name}");
+                verdict.add(node(value, child, old_of(name), &below));
+            }
+            Some(AdditionalProperties::None) => verdict.refuse(FieldError::invalid(
+                field_at(path),
+                name.as_str(),
+                format!("{path}.{name} in body is a forbidden property"),
+            )),
+            _ => {}
+        }
+    }
+    for (name, child) in &schema.properties {
+        if let Some(value) = fields.get(name) {
+            let below = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            verdict.add(node(value, child, old_of(name), &below));
+        }
+    }
+    for name in &checks.required {
+        if !fields.contains_key(name) {
+            let below = format!("{path}.{name}");
+            verdict.refuse(FieldError::required(field_at(&below), ""));
+        }
+    }
+}
+
+fn too_many(path: &str, have: u64, max: u64) -> FieldError {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    FieldError::too_many(field_at(path), count(have), count(max))
+}
+
+/// Doubles in set and map lists.
+#[must_use]
+pub fn duplicates(value: &Value, schema: &Schema) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    lists(value, schema, &mut String::new(), &mut errors);
+    errors
 }
 
 /// Runs something one step further down.
@@ -248,241 +641,22 @@ fn within(path: &mut String, step: &str, work: impl FnOnce(&mut String)) {
     path.truncate(length);
 }
 
-fn checks(
-    value: &Value,
-    schema: &Schema,
-    checks: &Checks,
-    path: &mut String,
-    errors: &mut Vec<FieldError>,
-) {
-    junctors(value, checks, path, errors);
-    enumeration(value, checks, path, errors);
-    match value {
-        Value::Number(number) => self::number(number, schema, checks, path, errors),
-        Value::String(text) => string(text, checks, path, errors),
-        Value::Array(items) => {
-            let have = items.len() as u64;
-            if let Some(max) = checks.max_items.filter(|max| have > *max) {
-                errors.push(too_many(path, have, max));
-            }
-            if let Some(min) = checks.min_items.filter(|min| have < *min) {
-                errors.push(FieldError::invalid(
-                    path.clone(),
-                    have,
-                    format!("{path} in body should have at least {min} items"),
-                ));
-            }
-        }
-        Value::Object(fields) => {
-            let have = fields.len() as u64;
-            if let Some(max) = checks.max_properties.filter(|max| have > *max) {
-                errors.push(too_many(path, have, max));
-            }
-            if let Some(min) = checks.min_properties.filter(|min| have < *min) {
-                errors.push(FieldError::invalid(
-                    path.clone(),
-                    have,
-                    format!("{path} in body should have at least {min} properties"),
-                ));
-            }
-            for name in &checks.required {
-                if !fields.contains_key(name) {
-                    within(path, &format!(".{name}"), |path| {
-                        errors.push(FieldError::required(path.clone(), ""))
-                    });
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn too_many(path: &str, have: u64, max: u64) -> FieldError {
-    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    FieldError::too_many(path, count(have), count(max))
-}
-
-/// Errors of combined schemas have no place of their own.
-fn nowhere(detail: String) -> FieldError {
-    FieldError::invalid("<nil>", "", detail)
-}
-
-fn junctors(value: &Value, checks: &Checks, path: &mut String, errors: &mut Vec<FieldError>) {
-    let judge = |schema: &Schema, path: &mut String| {
-        let mut errors = Vec::new();
-        node(value, schema, path, &mut errors);
-        errors
-    };
-    if !checks.any_of.is_empty() {
-        let mut best: Option<Vec<FieldError>> = None;
-        let mut valid = false;
-        for schema in &checks.any_of {
-            let found = judge(schema, path);
-            if found.is_empty() {
-                valid = true;
-                break;
-            }
-            best.get_or_insert(found);
-        }
-        if !valid {
-            errors.push(nowhere(format!(
-                "{path:?} must validate at least one schema (anyOf)"
-            )));
-            errors.extend(best.into_iter().flatten());
-        }
-    }
-    if !checks.one_of.is_empty() {
-        let mut first: Option<Vec<FieldError>> = None;
-        let mut valid = 0;
-        for schema in &checks.one_of {
-            let found = judge(schema, path);
-            if found.is_empty() {
-                valid += 1;
-            } else {
-                first.get_or_insert(found);
-            }
-        }
-        match valid {
-            1 => {}
-            0 => {
-                errors.push(nowhere(format!("{path:?} must validate one and only one schema (oneOf). Found none valid")));
-                errors.extend(first.into_iter().flatten());
-            }
-            many => errors.push(nowhere(format!("{path:?} must validate one and only one schema (oneOf). Found {many} valid alternatives"))),
-        }
-    }
-    if !checks.all_of.is_empty() {
-        let found: Vec<Vec<FieldError>> = checks
-            .all_of
-            .iter()
-            .map(|schema| judge(schema, path))
-            .collect();
-        if found.iter().any(|errors| !errors.is_empty()) {
-            errors.extend(found.into_iter().flatten());
-            errors.push(nowhere(format!(
-                "{path:?} must validate all the schemas (allOf)"
-            )));
-        }
-    }
-    if let Some(not) = &checks.not
-        && judge(not, path).is_empty()
-    {
-        errors.push(nowhere(format!(
-            "{path:?} must not validate the schema (not)"
-        )));
-    }
-}
-
-fn enumeration(value: &Value, checks: &Checks, path: &str, errors: &mut Vec<FieldError>) {
-    // Null is never one of the words, not even where it is listed.
-    if checks.words.is_empty() || (!value.is_null() && checks.words.contains(value)) {
-        return;
-    }
-    let words: Vec<String> = checks
-        .words
-        .iter()
-        .map(|word| {
-            word.as_str()
-                .map_or_else(|| word.to_string(), str::to_owned)
-        })
-        .collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    errors.push(FieldError::not_supported(path, value.clone(), &words));
-}
-
-fn float(number: &Number) -> f64 {
-    number.as_f64().unwrap_or(f64::NAN)
-}
-
-fn number(
-    number: &Number,
-    schema: &Schema,
-    checks: &Checks,
-    path: &str,
-    errors: &mut Vec<FieldError>,
-) {
-    if let Some(text) = format::number(number, schema.r#type, checks.format.as_deref()) {
-        errors.push(nowhere(format!("{text} in {path}")));
-        return;
-    }
-    let value = Value::Number(number.clone());
-    let mut refuse = |detail: String| {
-        errors.push(FieldError::invalid(
-            path,
-            value.clone(),
-            format!("{path} in body should be {detail}"),
-        ));
-    };
-    if let Some(factor) = &checks.multiple_of {
-        let quotient = float(number) / float(factor);
-        if (quotient - quotient.round()).abs() > 1e-9 {
-            refuse(format!("a multiple of {factor}"));
-        }
-    }
-    if let Some((bound, exclusive)) = &checks.maximum {
-        let (is, limit) = (float(number), float(bound));
-        if is > limit || (*exclusive && is >= limit) {
-            refuse(if *exclusive {
-                format!("less than {bound}")
-            } else {
-                format!("less than or equal to {bound}")
-            });
-        }
-    }
-    if let Some((bound, exclusive)) = &checks.minimum {
-        let (is, limit) = (float(number), float(bound));
-        if is < limit || (*exclusive && is <= limit) {
-            refuse(if *exclusive {
-                format!("greater than {bound}")
-            } else {
-                format!("greater than or equal to {bound}")
-            });
-        }
-    }
-}
-
-fn string(text: &str, checks: &Checks, path: &str, errors: &mut Vec<FieldError>) {
-    // Of length and pattern, Kubernetes names the first that is wrong.
-    let length = text.chars().count() as u64;
-    if let Some(max) = checks.max_length.filter(|max| length > *max) {
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        errors.push(FieldError::too_long(path, max));
-    } else if let Some(min) = checks.min_length.filter(|min| length < *min) {
-        let detail = format!("{path} in body should be at least {min} chars long");
-        errors.push(FieldError::invalid(path, text, detail));
-    } else if let Some(pattern) = checks
-        .pattern
-        .as_ref()
-        .filter(|pattern| !pattern.regex.is_match(text))
-    {
-        let detail = format!("{path} in body should match '{}'", pattern.text);
-        errors.push(FieldError::invalid(path, text, detail));
-    }
-    if let Some(name) = &checks.format
-        && !format::fits(name, text)
-    {
-        errors.push(FieldError::type_invalid(
-            path,
-            text,
-            format!("{path} in body must be of type {name}: {text:?}"),
-        ));
-    }
-}
-
-/// Duplicates in set and map lists.
 fn lists(value: &Value, schema: &Schema, path: &mut String, errors: &mut Vec<FieldError>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if let Some(child) = schema.field(name) {
-                    within(path, &format!(".{name}"), |path| {
-                        lists(value, child, path, errors)
-                    });
-                }
+                let (child, step) = match schema.properties.get(name) {
+                    Some(child) => (child, format!(".{name}")),
+                    None => match schema.field(name) {
+                        Some(child) => (child, format!("[{name}]")),
+                        None => continue,
+                    },
+                };
+                within(path, &step, |path| lists(value, child, path, errors));
             }
         }
         Value::Array(items) => {
-            duplicates(items, schema, path, errors);
+            doubles(items, schema, path, errors);
             if let Some(item) = &schema.items {
                 for (index, value) in items.iter().enumerate() {
                     within(path, &format!("[{index}]"), |path| {
@@ -495,28 +669,36 @@ fn lists(value: &Value, schema: &Schema, path: &mut String, errors: &mut Vec<Fie
     }
 }
 
-/// What makes two items of a list the same; items without it are never doubles.
-type Identity<'a> = Box<dyn Fn(&Value) -> Option<Value> + 'a>;
+/// What makes an item of a list the same as another.
+type Identity<'a> = Box<dyn Fn(&Value) -> Value + 'a>;
 
-fn duplicates(items: &[Value], schema: &Schema, path: &str, errors: &mut Vec<FieldError>) {
+fn doubles(items: &[Value], schema: &Schema, path: &str, errors: &mut Vec<FieldError>) {
     let identity: Identity<'_> = match schema.list_type {
-        Some(ListType::Set) => Box::new(|item| Some(item.clone())),
+        Some(ListType::Set) => Box::new(Value::clone),
         Some(ListType::Map) => Box::new(|item| {
-            let fields = item.as_object()?;
             let keys = schema.list_map_keys.iter();
-            Some(
-                keys.filter_map(|key| Some((key.clone(), fields.get(key)?.clone())))
-                    .collect(),
-            )
+            keys.filter_map(|key| Some((key.clone(), item.get(key)?.clone())))
+                .collect()
         }),
         _ => return,
     };
+    if schema.list_type == Some(ListType::Map)
+        && let Some((index, item)) = items
+            .iter()
+            .enumerate()
+            .find(|(_, item)| !item.is_object() && !item.is_null())
+    {
+        errors.push(FieldError::invalid(
+            format!("{path}[{index}]"),
+            item.clone(),
+            "must be an object for an array of list-type map",
+        ));
+        return;
+    }
     let mut seen = std::collections::HashMap::new();
     for (index, item) in items.iter().enumerate() {
-        let Some(identity) = identity(item) else {
-            continue;
-        };
         // Each duplicated value is named once, at its second place.
+        let identity = identity(item);
         let count = seen.entry(identity.to_string()).or_insert(0_u32);
         *count += 1;
         if *count == 2 {

@@ -124,6 +124,15 @@ fn walk_embedded(
 ) -> Result<(), String> {
     match value {
         Value::Object(members) => {
+            if schema.embedded_resource {
+                for field in ["apiVersion", "kind"] {
+                    if let Some(value) = members.get(field).filter(|value| !value.is_string()) {
+                        let field = format!("{path}.{field}");
+                        let error = FieldError::invalid(field, value.clone(), "must be a string");
+                        return Err(error.to_string());
+                    }
+                }
+            }
             if schema.embedded_resource
                 && let Some(metadata) = members.remove("metadata")
             {
@@ -135,16 +144,16 @@ fn walk_embedded(
                 members.insert("metadata".to_owned(), object["metadata"].take());
             }
             for (name, member) in members {
-                let below = match (schema.properties.get(name), &schema.additional_properties) {
-                    (Some(schema), _) => schema,
-                    (None, Some(AdditionalProperties::Schema(schema))) => schema,
-                    _ => continue,
-                };
-                let path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
+                let (below, step) =
+                    match (schema.properties.get(name), &schema.additional_properties) {
+                        (Some(schema), _) => (schema, format!(".{name}")),
+                        (None, Some(AdditionalProperties::Schema(schema))) => {
+                            (&**schema, format!("[{name}]"))
+                        }
+                        _ => continue,
+                    };
+                let path = format!("{path}{step}");
+                let path = path.trim_start_matches('.').to_owned();
                 walk_embedded(member, below, &path, dropped)?;
             }
         }
@@ -394,6 +403,67 @@ pub fn validate(resource: &Resource, metadata: &Value) -> Vec<FieldError> {
             }
         }
     }
+    validate_generation(metadata, &mut errors);
+    validate_labels(metadata, &mut errors);
+    validate_annotations(metadata, &mut errors);
+    validate_owners(metadata, &mut errors);
+    validate_finalizers(resource, metadata, &mut errors);
+    errors
+}
+
+/// The errors of the metadata of an object inside another one: only what holds for any
+/// kind, named from `metadata` on.
+#[must_use]
+pub fn validate_embedded(metadata: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for field in ["generateName", "name"] {
+        let name = text(metadata, field);
+        if name.is_empty() {
+            continue;
+        }
+        for wrong in names::path_segment(name) {
+            errors.push(FieldError::invalid(
+                format!("metadata.{field}"),
+                name,
+                wrong,
+            ));
+        }
+    }
+    let namespace = text(metadata, "namespace");
+    if !namespace.is_empty() {
+        for wrong in names::dns1123_label(namespace) {
+            errors.push(FieldError::invalid("metadata.namespace", namespace, wrong));
+        }
+    }
+    validate_generation(metadata, &mut errors);
+    validate_labels(metadata, &mut errors);
+    validate_annotations(metadata, &mut errors);
+    validate_owners(metadata, &mut errors);
+    validate_finalizer_names(metadata, &mut errors);
+    let managed = metadata.get("managedFields").and_then(Value::as_array);
+    for (index, entry) in managed.into_iter().flatten().enumerate() {
+        let operation = text(entry, "operation");
+        let field = |name: &str| format!("metadata.managedFields[{index}].{name}");
+        if !matches!(operation, "Apply" | "Update") {
+            errors.push(FieldError::invalid(
+                field("operation"),
+                operation,
+                "must be `Apply` or `Update`",
+            ));
+        }
+        let fields_type = text(entry, "fieldsType");
+        if !fields_type.is_empty() && fields_type != "FieldsV1" {
+            errors.push(FieldError::invalid(
+                field("fieldsType"),
+                fields_type,
+                "must be `FieldsV1`",
+            ));
+        }
+    }
+    errors
+}
+
+fn validate_generation(metadata: &Value, errors: &mut Vec<FieldError>) {
     if let Some(generation) = metadata.get("generation").and_then(Value::as_i64)
         && generation < 0
     {
@@ -403,11 +473,6 @@ pub fn validate(resource: &Resource, metadata: &Value) -> Vec<FieldError> {
             "must be greater than or equal to 0",
         ));
     }
-    validate_labels(metadata, &mut errors);
-    validate_annotations(metadata, &mut errors);
-    validate_owners(metadata, &mut errors);
-    validate_finalizers(resource, metadata, &mut errors);
-    errors
 }
 
 fn validate_labels(metadata: &Value, errors: &mut Vec<FieldError>) {
@@ -508,7 +573,7 @@ fn show_owner(owner: &Value) -> String {
 
 const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
 
-fn validate_finalizers(resource: &Resource, metadata: &Value, errors: &mut Vec<FieldError>) {
+fn validate_finalizer_names(metadata: &Value, errors: &mut Vec<FieldError>) {
     let finalizers = texts(metadata, "finalizers");
     for finalizer in &finalizers {
         for wrong in names::qualified_name(finalizer) {
@@ -526,6 +591,11 @@ fn validate_finalizers(resource: &Resource, metadata: &Value, errors: &mut Vec<F
             "finalizer orphan and foregroundDeletion cannot be both set",
         ));
     }
+}
+
+fn validate_finalizers(resource: &Resource, metadata: &Value, errors: &mut Vec<FieldError>) {
+    validate_finalizer_names(metadata, errors);
+    let finalizers = texts(metadata, "finalizers");
     // Only the core group's own validation knows the standard names.
     if resource.is_custom() || !resource.group.is_empty() {
         return;

@@ -393,7 +393,9 @@ pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<S
     if !resource.is_custom() {
         rdd_schema::decode(value, &resource.schema, &resource.kind)?;
     }
+    let open = resource.strategy.decode_open(value)?;
     unknown.extend(shape(resource, value));
+    unknown.extend(open);
     if resource.is_custom() {
         unknown.extend(metadata::decode_embedded(value, &resource.schema)?);
     }

@@ -34,7 +34,7 @@ pub(crate) async fn get(call: &Call) -> ApiResult<Response<Body>> {
     {
         let revision = parse_uint(text).map_err(|error| {
             ApiError::bare(format!(
-                "invalid resource version: resourceVersion: Invalid value: {}: {error}",
+                "resourceVersion: Invalid value: {}: {error}",
                 quote(text)
             ))
         })?;

@@ -1,6 +1,9 @@
 //! GET on a collection.
 
-use base64::Engine as _;
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::Response;
 use rdd_schema::FieldError;
@@ -118,6 +121,10 @@ pub(crate) fn parse(call: &Call) -> ApiResult<Request> {
             ))
         })?
     };
+    if version == "0" || request.selector.fixed_name().is_some() {
+        // What is read from the cache, or by its name, comes whole.
+        request.limit = None;
+    }
     if revision > 0 {
         request.not_older_than = Some(revision);
         let exact = matching == "Exact" || (matching.is_empty() && limit.is_some());
@@ -177,6 +184,14 @@ fn check_options(initial: bool, token: &str, version: &str, matching: &str) -> A
 
 // === tokens ===
 
+/// Go does not mind bits behind the last byte.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
+
 /// A token that goes on behind `last`, at this revision or, without one, at the newest state.
 fn encode_token(revision: Option<Revision>, last: &str) -> String {
     let revision = revision.map_or(json!(-1), |revision| json!(revision.0));
@@ -190,7 +205,7 @@ fn decode_token(token: &str) -> ApiResult<(Option<Revision>, String)> {
             "invalid continue token: continue key is not valid: {detail}"
         ))
     };
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+    let bytes = LENIENT
         .decode(token.trim_end_matches('='))
         .map_err(|error| bad(&error.to_string()))?;
     let token = crate::encoding::json::parse_trusted(&bytes).map_err(|error| bad(&error.0))?;

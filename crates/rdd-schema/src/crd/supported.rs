@@ -2,12 +2,37 @@
 
 use serde_json::Value;
 
-use super::{children, flag, list, members, text, wrong_type};
-use crate::{FieldError, parse};
+use super::{TYPES, children, flag, list, members, text, wrong_type};
+use crate::FieldError;
+
+/// What a node lies in.
+#[derive(Clone, Default)]
+pub(super) struct Within {
+    /// Why there may be no default.
+    no_default: Option<String>,
+    /// The type or the metadata of an object.
+    meta: bool,
+}
 
 /// What is wrong with a node and those in it.
-pub(super) fn supported(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn supported(
+    node: &Value,
+    path: &str,
+    within: &Within,
+    root: bool,
+    errors: &mut Vec<FieldError>,
+) {
     let at = |keyword: &str| format!("{path}.{keyword}");
+    let kind = text(node, "type");
+    if !kind.is_empty() && !TYPES.contains(&kind) {
+        errors.push(FieldError::not_supported(at("type"), kind, TYPES));
+    }
+    if let Some(reason) = &within.no_default
+        && node.get("default").is_some()
+    {
+        let problem = format!("must not be set {reason}");
+        errors.push(FieldError::forbidden(at("default"), problem));
+    }
     for keyword in [
         "id",
         "additionalItems",
@@ -21,7 +46,7 @@ pub(super) fn supported(node: &Value, path: &str, errors: &mut Vec<FieldError>) 
             errors.push(FieldError::forbidden(at(keyword), problem));
         }
     }
-    if text(node, "type") == "null" {
+    if kind == "null" {
         errors.push(FieldError::forbidden(
             at("type"),
             "type cannot be set to null, use nullable as an alternative",
@@ -33,6 +58,13 @@ pub(super) fn supported(node: &Value, path: &str, errors: &mut Vec<FieldError>) 
             "items must be a schema object and not an array",
         ));
     }
+    let embedded = flag(node, "x-kubernetes-embedded-resource");
+    if within.meta && embedded {
+        errors.push(FieldError::forbidden(
+            at("x-kubernetes-embedded-resource"),
+            "must not be used inside of resource meta",
+        ));
+    }
     if flag(node, "uniqueItems") {
         errors.push(FieldError::forbidden(
             at("uniqueItems"),
@@ -40,14 +72,42 @@ pub(super) fn supported(node: &Value, path: &str, errors: &mut Vec<FieldError>) 
         ));
     }
     let has_properties = members(node, "properties").next().is_some();
-    if has_properties && node.get("additionalProperties").is_some() {
+    let values = node.get("additionalProperties");
+    if has_properties && values.is_some_and(|values| *values != true) {
         errors.push(FieldError::forbidden(
             at("additionalProperties"),
             "additionalProperties and properties are mutual exclusive",
         ));
     }
     for (step, child) in children(node) {
-        supported(child, &format!("{path}{step}"), errors);
+        let mut within = within.clone();
+        if step == ".additionalProperties" && within.meta {
+            within.no_default =
+                Some("inside additionalProperties applying to object metadata".to_owned());
+        }
+        if let Some(name) = step
+            .strip_prefix(".properties[")
+            .and_then(|name| name.strip_suffix(']'))
+            && (root || embedded)
+            && matches!(name, "metadata" | "kind" | "apiVersion")
+        {
+            within.meta = true;
+            if root {
+                within.no_default = Some(format!("in top-level {name}"));
+            }
+        }
+        supported(child, &format!("{path}{step}"), &within, false, errors);
+    }
+    if let Value::Array(items) = &node["items"] {
+        for (index, child) in items.iter().enumerate() {
+            supported(
+                child,
+                &format!("{path}.items[{index}]"),
+                within,
+                false,
+                errors,
+            );
+        }
     }
     if node.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
         errors.push(FieldError::invalid(
@@ -57,36 +117,6 @@ pub(super) fn supported(node: &Value, path: &str, errors: &mut Vec<FieldError>) 
         ));
     }
     merge_keywords(node, path, errors);
-    if let Some(pattern) = node.get("pattern").and_then(Value::as_str)
-        && let Err(error) = parse::pattern(pattern)
-    {
-        let problem = format!(
-            "must be a valid regular expression, but isn't: error parsing regexp: {}",
-            go_regexp_error(pattern, &error)
-        );
-        errors.push(FieldError::invalid(at("pattern"), pattern, problem));
-    }
-}
-
-/// Go's words for the commonest mistake, else ours.
-fn go_regexp_error(pattern: &str, error: &parse::ParseError) -> String {
-    let unescaped = pattern
-        .replace("\\\\", "")
-        .replace("\\(", "")
-        .replace("\\)", "");
-    let (open, close) = (
-        unescaped.matches('(').count(),
-        unescaped.matches(')').count(),
-    );
-    match () {
-        () if open > close => format!("missing closing ): `{pattern}`"),
-        () if open < close => format!("unexpected ): `{pattern}`"),
-        () if unescaped.matches('[').count() > unescaped.matches(']').count() => {
-            let at = pattern.rfind('[').unwrap_or_default();
-            format!("missing closing ]: `{}`", &pattern[at..])
-        }
-        () => error.to_string(),
-    }
 }
 
 /// `x-kubernetes-list-type`, `x-kubernetes-list-map-keys` and `x-kubernetes-map-type`.
@@ -118,6 +148,7 @@ fn merge_keywords(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
         }
         return;
     };
+    let items = node.get("items").filter(|items| items.is_object());
     if kind != "array" {
         wrong_type(
             node,
@@ -125,6 +156,8 @@ fn merge_keywords(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
             path,
             errors,
         );
+    } else if let ("set", Some(items)) = (list_type, items) {
+        set_items(items, &at("items"), errors);
     }
     if !["atomic", "set", "map"].contains(&list_type) {
         errors.push(FieldError::not_supported(
@@ -133,12 +166,6 @@ fn merge_keywords(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
             &["atomic", "set", "map"],
         ));
     }
-    let items = node.get("items").filter(|items| items.is_object());
-    match (list_type, items) {
-        ("set", Some(items)) => set_items(items, &at("items"), errors),
-        ("map", _) => map_items(node, items, &keys, path, errors),
-        _ => {}
-    }
     if list_type != "map" && !keys.is_empty() {
         errors.push(FieldError::invalid(
             at("x-kubernetes-list-type"),
@@ -146,15 +173,23 @@ fn merge_keywords(node: &Value, path: &str, errors: &mut Vec<FieldError>) {
             "must be map if x-kubernetes-list-map-keys is non-empty",
         ));
     }
+    if list_type == "map" {
+        map_items(node, items, &keys, path, errors);
+    }
+    if let ("set" | "map", Some(items)) = (list_type, items) {
+        if flag(items, "nullable") {
+            errors.push(FieldError::forbidden(
+                at("items.nullable"),
+                format!("cannot be nullable when x-kubernetes-list-type is {list_type}"),
+            ));
+        }
+        if list_type == "map" {
+            keys_are_given(items, &keys, path, errors);
+        }
+    }
 }
 
 fn set_items(items: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    if flag(items, "nullable") {
-        errors.push(FieldError::forbidden(
-            format!("{path}.nullable"),
-            "cannot be nullable when x-kubernetes-list-type is set",
-        ));
-    }
     let atomic = "must be atomic as item of a list with x-kubernetes-list-type=set";
     let (keyword, unset_is_atomic) = match text(items, "type") {
         "object" => ("x-kubernetes-map-type", false),
@@ -164,10 +199,11 @@ fn set_items(items: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let given = items.get(keyword);
     let is_atomic = given.map_or(unset_is_atomic, |given| given == "atomic");
     if !is_atomic {
-        let value = given.cloned().unwrap_or(Value::Null);
+        // Kubernetes shows the list type for either.
+        let value = items.get("x-kubernetes-list-type").cloned();
         errors.push(FieldError::invalid(
             format!("{path}.{keyword}"),
-            value,
+            value.unwrap_or_default(),
             atomic,
         ));
     }
@@ -188,12 +224,17 @@ fn map_items(
         ));
     }
     let Some(items) = items else {
-        if node.get("items").is_none() {
-            errors.push(FieldError::required(
+        errors.push(match node.get("items") {
+            None => FieldError::required(
                 at("items"),
                 "must have a schema if x-kubernetes-list-type is map",
-            ));
-        }
+            ),
+            Some(items) => FieldError::invalid(
+                at("items"),
+                items.clone(),
+                "must only have a single schema if x-kubernetes-list-type is map",
+            ),
+        });
         return;
     };
     let kind = text(items, "type");
@@ -205,44 +246,55 @@ fn map_items(
         ));
         return;
     }
-    let required: Vec<&str> = list(items, "required").filter_map(Value::as_str).collect();
+    let mut refuse = |problem: &str| {
+        errors.push(FieldError::invalid(
+            at("x-kubernetes-list-map-keys"),
+            Value::from(keys),
+            problem,
+        ));
+    };
+    let mut types = Vec::new();
     for (index, key) in keys.iter().enumerate() {
-        if keys[..index].contains(key) {
-            errors.push(FieldError::invalid(
-                format!("{}[{index}]", at("x-kubernetes-list-map-keys")),
-                *key,
-                "must not contain duplicate entries",
-            ));
-            continue;
+        match items["properties"].get(*key) {
+            None => refuse("entries must all be names of item properties"),
+            Some(property) if matches!(text(property, "type"), "object" | "array") => {
+                types.push(*key);
+            }
+            Some(_) => {}
         }
+        if keys[..index].contains(key) {
+            refuse("must not contain duplicate entries");
+        }
+    }
+    for key in types {
+        // Kubernetes shows the type of the item.
+        errors.push(FieldError::invalid(
+            at(&format!("items.properties[{key}].type")),
+            kind,
+            "must be a scalar type if parent array's x-kubernetes-list-type is map",
+        ));
+    }
+}
+
+/// Every item must have its keys.
+fn keys_are_given(items: &Value, keys: &[&str], path: &str, errors: &mut Vec<FieldError>) {
+    let required: Vec<&str> = list(items, "required").filter_map(Value::as_str).collect();
+    for key in keys {
         let Some(property) = items["properties"].get(*key) else {
-            errors.push(FieldError::invalid(
-                format!("{}[{index}]", at("x-kubernetes-list-map-keys")),
-                *key,
-                "entries must all be names of item properties",
-            ));
             continue;
         };
-        let property_at = |keyword: &str| format!("{path}.items.properties[{key}].{keyword}");
-        let kind = text(property, "type");
-        if matches!(kind, "object" | "array") {
-            errors.push(FieldError::invalid(
-                property_at("type"),
-                kind,
-                "must be a scalar type if parent array's x-kubernetes-list-type is map",
+        let at = |keyword: &str| format!("{path}.items.properties[{key}].{keyword}");
+        if !required.contains(key) && property.get("default").is_none() {
+            errors.push(FieldError::required(
+                at("default"),
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be \
+                 a required property",
             ));
         }
         if flag(property, "nullable") {
             errors.push(FieldError::forbidden(
-                property_at("nullable"),
+                at("nullable"),
                 "this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
-            ));
-        }
-        if !required.contains(key) && property.get("default").is_none() {
-            errors.push(FieldError::required(
-                property_at("default"),
-                "this property is in x-kubernetes-list-map-keys, so it must have a default or be \
-                 a required property",
             ));
         }
     }

@@ -49,8 +49,9 @@ impl Strategy for CustomStrategy {
     }
 
     fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
-        let mut errors = rdd_schema::validate(object, &self.schema, "");
+        let mut errors = rdd_schema::validate(object, &self.schema);
         errors.extend(embedded::errors(object, &self.schema));
+        errors.extend(rdd_schema::duplicates(object, &self.schema));
         self.with_rules(errors, object, None)
     }
 
@@ -61,11 +62,13 @@ impl Strategy for CustomStrategy {
         old: &Value,
     ) -> Vec<FieldError> {
         if cx.subresource == Some(Subresource::Status) {
-            let errors = self.validate_status(object, old);
+            let mut errors = self.validate_status(object, old);
+            errors.extend(self.new_duplicates(object, old));
             return self.with_rules(errors, object, Some(old));
         }
-        let mut errors = rdd_schema::validate_update(object, old, &self.schema, "");
+        let mut errors = rdd_schema::validate_update(object, old, &self.schema);
         errors.extend(embedded::errors(object, &self.schema));
+        errors.extend(self.new_duplicates(object, old));
         self.with_rules(errors, object, Some(old))
     }
 
@@ -120,6 +123,15 @@ impl CustomStrategy {
         }
     }
 
+    /// Doubles in lists, as long as there were none before.
+    fn new_duplicates(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        let found = rdd_schema::duplicates(object, &self.schema);
+        if found.is_empty() || !rdd_schema::duplicates(old, &self.schema).is_empty() {
+            return Vec::new();
+        }
+        found
+    }
+
     /// Only the subtree counts, and its errors are worded as if it were the whole; only
     /// the fields are named from the root.
     fn validate_status(&self, object: &Value, old: &Value) -> Vec<FieldError> {
@@ -129,8 +141,8 @@ impl CustomStrategy {
             return Vec::new();
         };
         let errors = match old.get("status") {
-            Some(old) => rdd_schema::validate_update(status, old, schema, ""),
-            None => rdd_schema::validate(status, schema, ""),
+            Some(old) => rdd_schema::validate_update(status, old, schema),
+            None => rdd_schema::validate(status, schema),
         };
         errors
             .into_iter()

@@ -1,9 +1,10 @@
 //! Whole objects inside custom resources (`x-kubernetes-embedded-resource`).
 
-use rdd_schema::{AdditionalProperties, FieldError, Schema, names};
+use rdd_schema::{AdditionalProperties, FieldError, Schema};
 use serde_json::Value;
 
 use super::validation::label_problems;
+use crate::object::metadata;
 
 /// What is wrong with the types and the metadata of embedded objects.
 pub(super) fn errors(value: &Value, schema: &Schema) -> Vec<FieldError> {
@@ -47,42 +48,54 @@ fn walk(value: &Value, schema: &Schema, path: String, errors: &mut Vec<FieldErro
 }
 
 fn object_errors(object: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let text = |field: &str| {
-        object
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+    let at = |field: &str| {
+        if path.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{path}.{field}")
+        }
     };
-    let field = format!("{path}.apiVersion");
-    let api_version = text("apiVersion");
-    if api_version.is_empty() {
-        errors.push(FieldError::required(field, ""));
-    } else if api_version.split('/').count() > 2 {
-        let problem = format!("unexpected GroupVersion string: {api_version}");
-        errors.push(FieldError::invalid(field, api_version, problem));
-    }
-    let field = format!("{path}.kind");
-    let kind = text("kind");
-    let problems = label_problems(&kind.to_lowercase());
-    if kind.is_empty() {
-        errors.push(FieldError::required(field, ""));
-    } else if !problems.is_empty() {
-        let problem = format!(
-            "may have mixed case, but should otherwise match: {}",
-            problems.join(",")
-        );
-        errors.push(FieldError::invalid(field, kind, problem));
-    }
-    let labels = object["metadata"]["labels"].as_object();
-    for (key, value) in labels.into_iter().flatten() {
-        let field = format!("{path}.metadata.labels");
-        for problem in names::qualified_name(key) {
-            errors.push(FieldError::invalid(field.clone(), key.as_str(), problem));
+    for field in ["apiVersion", "kind"] {
+        if object.get(field).is_none() {
+            errors.push(FieldError::required(at(field), ""));
         }
-        let value = value.as_str().unwrap_or_default();
-        for problem in names::label_value(value) {
-            errors.push(FieldError::invalid(field.clone(), value, problem));
-        }
+    }
+    for field in ["apiVersion", "kind"] {
+        let Some(value) = object.get(field) else {
+            continue;
+        };
+        let Some(text) = value.as_str() else {
+            let error = FieldError::invalid(at(field), value.clone(), "must be a string");
+            errors.push(error);
+            continue;
+        };
+        let problems = label_problems(&text.to_lowercase());
+        let problem = if text.is_empty() {
+            "must not be empty".to_owned()
+        } else if field == "apiVersion" {
+            if text.split('/').count() <= 2 {
+                continue;
+            }
+            format!("unexpected GroupVersion string: {text}")
+        } else if problems.is_empty() {
+            continue;
+        } else {
+            format!(
+                "may have mixed case, but should otherwise match: {}",
+                problems.join(",")
+            )
+        };
+        errors.push(FieldError::invalid(at(field), text, problem));
+    }
+    if let Some(metadata) = object.get("metadata") {
+        let found = metadata::validate_embedded(metadata).into_iter();
+        errors.extend(found.map(|error| {
+            if path.is_empty() {
+                error
+            } else {
+                error.below(path)
+            }
+        }));
     }
 }
 
@@ -103,6 +116,28 @@ mod tests {
         let errors = errors(&json!({"list": [embedded]}), &schema);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(texts, expect);
+    }
+
+    #[test]
+    fn embedded_metadata_is_judged() {
+        let object =
+            |metadata: Value| json!({"apiVersion": "v1", "kind": "X", "metadata": metadata});
+        check(
+            &object(json!({"name": "a/b"})),
+            &["list[0].metadata.name: Invalid value: \"a/b\": may not contain '/'"],
+        );
+        check(&object(json!({"name": "A b"})), &[]);
+        check(
+            &object(json!({"generation": -1})),
+            &["list[0].metadata.generation: Invalid value: -1: must be greater than or equal to 0"],
+        );
+        check(
+            &object(json!({"managedFields": [{}]})),
+            &[
+                "list[0].metadata.managedFields[0].operation: Invalid value: \"\": must be `Apply` \
+                 or `Update`",
+            ],
+        );
     }
 
     #[test]

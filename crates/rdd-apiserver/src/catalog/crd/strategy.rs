@@ -23,6 +23,18 @@ impl Strategy for DefinitionStrategy {
         self.form.empty()
     }
 
+    fn decode_open(&self, object: &Value) -> Result<Vec<String>, String> {
+        let mut unknown = Vec::new();
+        let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+        for (index, version) in versions.enumerate() {
+            if let Some(schema) = version.pointer("/schema/openAPIV3Schema") {
+                let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
+                schema_document::decode(schema, &path, &mut unknown)?;
+            }
+        }
+        Ok(unknown)
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
         self.form.apply(object);
         let spec = &mut object["spec"];
@@ -58,7 +70,7 @@ impl Strategy for DefinitionStrategy {
         object["status"] = json!({
             "conditions": null,
             "acceptedNames": {"kind": "", "plural": ""},
-            "storedVersions": or_null(storage_versions(&object["spec"])),
+            "storedVersions": or_null(storage_version(&object["spec"]).into_iter().collect()),
         });
     }
 
@@ -73,11 +85,8 @@ impl Strategy for DefinitionStrategy {
             _ => Vec::new(),
         };
         if cx.subresource.is_none() || stored.is_empty() {
-            for version in storage_versions(&object["spec"]) {
-                if !stored.contains(&version) {
-                    stored.push(version);
-                }
-            }
+            let version = storage_version(&object["spec"]);
+            stored.extend(version.filter(|version| !stored.contains(version)));
         }
         object["status"]["storedVersions"] = or_null(stored);
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(1);
@@ -146,15 +155,11 @@ impl Strategy for DefinitionStrategy {
     }
 }
 
-/// The names of the versions in which objects are stored: one, in a valid definition.
-fn storage_versions(spec: &Value) -> Vec<Value> {
-    spec["versions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|version| version["storage"] == true)
-        .map(|version| version["name"].clone())
-        .collect()
+/// The name of the version in which objects are stored.
+fn storage_version(spec: &Value) -> Option<Value> {
+    let versions = spec["versions"].as_array().into_iter().flatten();
+    let mut stored = versions.filter(|version| version["storage"] == true);
+    stored.next().map(|version| version["name"].clone())
 }
 
 /// The schemas of all versions as one.

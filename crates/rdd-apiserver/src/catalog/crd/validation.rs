@@ -6,7 +6,7 @@ use rdd_schema::{FieldError, FieldErrorKind, Schema, names};
 use serde_json::Value;
 
 use super::{
-    conditions,
+    conditions, embedded,
     hoist::{Versions, has_subresource, schema_of},
 };
 use crate::{
@@ -37,7 +37,7 @@ const DEPRECATION_MAX: usize = 256;
 
 /// The errors of a schema; its rules are judged once the rest is in order.
 fn schema_errors(document: &Value, path: &str, has_status: bool) -> Vec<FieldError> {
-    let errors = rdd_schema::crd::validate_document(document, path, has_status);
+    let errors = rdd_schema::crd::validate_document(document, path, has_status, &embedded::errors);
     match Schema::parse(document) {
         Ok(schema) if errors.is_empty() => rdd_cel::rules::problems(&schema, path),
         _ => errors,
@@ -50,13 +50,15 @@ pub(super) fn create(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let name = meta(object, "name");
     let expected = format!("{}.{}", text(&spec["names"], "plural"), text(spec, "group"));
+    const NAME: &str = "must be spec.names.plural+\".\"+spec.group";
+    // A prefix for a name can never be right.
+    let prefix = meta(object, "generateName");
+    if !prefix.is_empty() && prefix != expected {
+        errors.push(FieldError::invalid("metadata.generateName", prefix, NAME));
+    }
     let name_is_valid = names::dns1123_subdomain(name).is_empty();
     if name_is_valid && name != expected {
-        errors.push(FieldError::invalid(
-            "metadata.name",
-            name,
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
+        errors.push(FieldError::invalid("metadata.name", name, NAME));
     }
     errors.extend(spec_errors(spec));
     errors.extend(stored_version_errors(object));
@@ -165,6 +167,12 @@ fn spec_errors(spec: &Value) -> Vec<FieldError> {
             "must have exactly one version marked as storage version",
         ));
     }
+    if let Some(first) = versions.all.first()
+        && !text(first, "name").is_empty()
+    {
+        // What is the first version is kept once more, at the top.
+        label("spec.version", text(first, "name"), &mut errors);
+    }
     name_errors(&spec["names"], &mut errors);
     if let Some(first) = versions.all.first() {
         if versions.schema
@@ -234,25 +242,8 @@ fn version_errors(versions: &Versions<'_>, index: usize, errors: &mut Vec<FieldE
     let path = format!("spec.versions[{index}]");
     if let Some(warning) = version["deprecationWarning"].as_str() {
         let field = format!("{path}.deprecationWarning");
-        let problem = if version["deprecated"] != true {
-            Some("can only be set for deprecated versions".to_owned())
-        } else if warning.is_empty() {
-            Some("must not be an empty string".to_owned())
-        } else if warning.len() > DEPRECATION_MAX {
-            Some(format!("must be <= {DEPRECATION_MAX} characters long"))
-        } else {
-            warning
-                .char_indices()
-                .find(|(_, character)| character.is_control())
-                .map(|(at, _)| {
-                    format!(
-                        "must only contain printable UTF-8 characters; non-printable character \
-                         found at index {at}"
-                    )
-                })
-        };
-        if let Some(problem) = problem {
-            errors.push(FieldError::invalid(field, warning, problem));
+        for problem in deprecation_problems(version["deprecated"] == true, warning) {
+            errors.push(FieldError::invalid(field.clone(), warning, problem));
         }
     }
     if !versions.schema
@@ -279,6 +270,28 @@ fn version_errors(versions: &Versions<'_>, index: usize, errors: &mut Vec<FieldE
             selectable_errors(version, &path, errors);
         }
     }
+}
+
+/// Why a text is no deprecation warning.
+fn deprecation_problems(deprecated: bool, warning: &str) -> Vec<String> {
+    if !deprecated {
+        return vec!["can only be set for deprecated versions".to_owned()];
+    }
+    let mut problems = Vec::new();
+    if warning.len() > DEPRECATION_MAX {
+        problems.push(format!("must be <= {DEPRECATION_MAX} characters long"));
+    }
+    if warning.is_empty() {
+        problems.push("must not be an empty string".to_owned());
+    }
+    let unprintable = |one: char| one.is_control() || (one.is_whitespace() && one != ' ');
+    if let Some(index) = warning.find(unprintable) {
+        problems.push(format!(
+            "must only contain printable UTF-8 characters; non-printable character found at index \
+             {index}"
+        ));
+    }
+    problems
 }
 
 fn name_errors(requested: &Value, errors: &mut Vec<FieldError>) {
@@ -444,20 +457,47 @@ fn selectable_errors(version: &Value, base: &str, errors: &mut Vec<FieldError>) 
 
 /// The type of the field at a path, or why there is none.
 fn selectable_type<'a>(path: &str, schema: Option<&'a Value>) -> Result<&'a str, String> {
-    let Some(rest) = path.strip_prefix('.') else {
-        return Err("expected [ or . but got: ".to_owned() + path);
-    };
     let mut node = schema.unwrap_or(&Value::Null);
-    for name in rest.split('.') {
-        let property = node["properties"].get(name);
-        let value = node
-            .get("additionalProperties")
-            .filter(|values| values.is_object());
-        node = property
-            .or(value)
-            .ok_or_else(|| format!("does not refer to a valid field: {name}"))?;
+    let mut tokens = path_tokens(path).into_iter();
+    while let Some(token) = tokens.next() {
+        match token {
+            "[" => return Err("array notation is not allowed".to_owned()),
+            "." => {}
+            other => return Err(format!("expected [ or . but got: {other}")),
+        }
+        let Some(name) = tokens.next() else {
+            return Err("unexpected end of JSON path".to_owned());
+        };
+        let below = match node.get("properties") {
+            Some(properties) => properties.get(name),
+            None => node
+                .get("additionalProperties")
+                .filter(|values| values.is_object()),
+        };
+        node = below.ok_or("does not refer to a valid field")?;
     }
     Ok(text(node, "type"))
+}
+
+/// A path in its parts: dots, brackets, and what stands between them. Quotes keep together.
+fn path_tokens(path: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        let bytes = rest.as_bytes();
+        let quoted = bytes[0] == b'\'';
+        let end = if quoted {
+            (1..bytes.len())
+                .find(|index| bytes[*index] == b'\'' && bytes[index - 1] != b'\\')
+                .map(|index| index + 1)
+        } else {
+            rest.find(['.', '[', ']']).map(|index| index.max(1))
+        };
+        let (token, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        tokens.push(token);
+        rest = behind;
+    }
+    tokens
 }
 
 fn conversion_errors(conversion: &Value, errors: &mut Vec<FieldError>) {
@@ -527,23 +567,32 @@ fn stored_version_errors(object: &Value) -> Vec<FieldError> {
         let text = "must have at least one stored version";
         return vec![FieldError::new(error, field, Some(Value::Null), text)];
     }
-    let has = |name: &str| list(&object["spec"], "versions").any(|one| one["name"] == name);
-    stored
-        .iter()
-        .enumerate()
-        .filter(|(_, name)| !has(name))
-        .map(|(index, name)| {
-            FieldError::invalid(
-                format!("{field}[{index}]"),
-                *name,
-                format!(
-                    "missing from spec.versions; {name} was previously a storage version, and \
-                     must remain in spec.versions until a storage migration ensures no data \
-                     remains persisted in {name} and removes {name} from status.storedVersions"
-                ),
-            )
-        })
-        .collect()
+    let mut errors = Vec::new();
+    let mut missing: Vec<(usize, &str)> = stored.iter().copied().enumerate().collect();
+    for version in list(&object["spec"], "versions") {
+        let name = text(version, "name");
+        let count = missing.len();
+        missing.retain(|(_, stored)| *stored != name);
+        if version["storage"] == true && missing.len() == count {
+            errors.push(FieldError::invalid(
+                field,
+                Value::from(stored.clone()),
+                format!("must have the storage version {name}"),
+            ));
+        }
+    }
+    errors.extend(missing.into_iter().map(|(index, name)| {
+        FieldError::invalid(
+            format!("{field}[{index}]"),
+            name,
+            format!(
+                "missing from spec.versions; {name} was previously a storage version, and must \
+                 remain in spec.versions until a storage migration ensures no data remains \
+                 persisted in {name} and removes {name} from status.storedVersions"
+            ),
+        )
+    }));
+    errors
 }
 
 fn approval(object: &Value) -> Option<String> {
