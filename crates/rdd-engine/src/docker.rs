@@ -174,19 +174,20 @@ impl Engine for Docker {
     async fn container(&self, id: &str) -> Result<Option<Container>> {
         let path = format!("/containers/{}/json", segment(id));
         let found = optional(self.transport.get(&path, CALL).await)?;
-        Ok(found.as_ref().map(convert::container))
+        let found = found.as_ref().map(convert::container);
+        named(found, |container| &container.id)
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
         let path = format!("/images/{}/json", reference_path(reference));
         let found = optional(self.transport.get(&path, CALL).await)?;
-        Ok(found.as_ref().map(convert::image))
+        named(found.as_ref().map(convert::image), |image| &image.id)
     }
 
     async fn volume(&self, name: &str) -> Result<Option<Volume>> {
         let path = format!("/volumes/{}", segment(name));
         let found = optional(self.transport.get(&path, CALL).await)?;
-        Ok(found.as_ref().map(convert::volume))
+        named(found.as_ref().map(convert::volume), |volume| &volume.name)
     }
 
     async fn volume_sizes(&self) -> Result<BTreeMap<String, i64>> {
@@ -293,6 +294,16 @@ impl Engine for Docker {
     async fn remove_volume(&self, name: &str) -> Result<()> {
         self.remove(&format!("/volumes/{}?force=true", segment(name)))
             .await
+    }
+}
+
+/// An answer about an object that does not say which is about none: nothing is known.
+fn named<T>(found: Option<T>, name: impl Fn(&T) -> &String) -> Result<Option<T>> {
+    match found {
+        Some(object) if name(&object).is_empty() => Err(Error::Answer(
+            "the engine's answer does not say what it is about".into(),
+        )),
+        found => Ok(found),
     }
 }
 

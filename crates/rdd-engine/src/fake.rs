@@ -48,7 +48,8 @@ pub struct Faults {
     pub clock_ahead: i64,
     /// Inspections of these identifiers fail.
     pub unreadable: BTreeSet<String>,
-    /// Removals are refused with this status.
+    /// Removals are refused with this status; with 404 the engine claims that nothing
+    /// of the kind is there.
     pub refuse_removals: Option<u16>,
     /// Actions are refused with this status.
     pub refuse_actions: Option<u16>,
@@ -95,6 +96,7 @@ struct State {
     held: Vec<Event>,
     calls: Vec<String>,
     inspections: usize,
+    pings: usize,
     clock: i64,
     /// Calls and events so far, by which some are chosen to fail.
     turns: u64,
@@ -166,6 +168,12 @@ impl Fake {
     #[must_use]
     pub fn inspections(&self) -> usize {
         self.state.lock().inspections
+    }
+
+    /// How often it was asked for a sign of life.
+    #[must_use]
+    pub fn pings(&self) -> usize {
+        self.state.lock().pings
     }
 
     /// How many logs are being read.
@@ -389,15 +397,17 @@ impl Fake {
         state.registry.insert(reference.to_owned(), id.to_owned());
     }
 
-    async fn removable(&self, what: &str) -> Result<()> {
+    /// Whether the removal goes on; what is absent is removed already.
+    async fn removable(&self, what: &str) -> Result<bool> {
         self.up().await?;
         self.state.lock().calls.push(format!("remove {what}"));
         match self.faults.borrow().refuse_removals {
+            Some(404) => Ok(false),
             Some(status) => Err(Error::Refused {
                 status,
                 message: format!("refused to remove {what}"),
             }),
-            None => Ok(()),
+            None => Ok(true),
         }
     }
 }
@@ -420,6 +430,7 @@ impl Engine for Fake {
     }
 
     async fn ping(&self) -> Result<()> {
+        self.state.lock().pings += 1;
         self.up().await
     }
 
@@ -707,13 +718,16 @@ impl Engine for Fake {
     }
 
     async fn remove_container(&self, id: &str) -> Result<()> {
-        self.removable(id).await?;
-        self.take_container(id);
+        if self.removable(id).await? {
+            self.take_container(id);
+        }
         Ok(())
     }
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
-        self.removable(reference).await?;
+        if !self.removable(reference).await? {
+            return Ok(());
+        }
         let found = self.image(reference).await?;
         let Some(mut image) = found else {
             return Ok(());
@@ -739,8 +753,9 @@ impl Engine for Fake {
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
-        self.removable(name).await?;
-        self.take_volume(name);
+        if self.removable(name).await? {
+            self.take_volume(name);
+        }
         Ok(())
     }
 }

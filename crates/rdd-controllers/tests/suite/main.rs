@@ -4,6 +4,7 @@
 mod app;
 mod attached;
 mod burst;
+mod complete;
 mod conditions;
 mod disk_trouble;
 #[path = "../../../rdd-engine/tests/suite/dockerd.rs"]
@@ -15,7 +16,9 @@ mod manager;
 mod mirror;
 mod model;
 mod native;
+mod odd;
 mod requests;
+mod resync;
 mod samples;
 mod story;
 mod tls;
