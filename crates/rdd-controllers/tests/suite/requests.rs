@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::lab;
 use crate::story::{Story, eventually, image, story};
 
-trait Kind:
+pub(crate) trait Kind:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
     + Request
     + Clone
@@ -40,7 +40,7 @@ impl<K> Kind for K where
 {
 }
 
-async fn ask<K: Kind>(story: &Story, name: &str, spec: Value) -> kube::Result<K> {
+pub(crate) async fn ask<K: Kind>(story: &Story, name: &str, spec: Value) -> kube::Result<K> {
     let object = json!({
         "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
         "kind": K::kind(&()),
@@ -74,12 +74,12 @@ async fn becomes<K: Kind>(
 }
 
 /// `Complete`'s reason, the one that both conditions carry.
-fn reason(status: &RequestStatus) -> &str {
+pub(crate) fn reason(status: &RequestStatus) -> &str {
     condition::find(&status.conditions, condition::COMPLETE)
         .map_or("", |condition| condition.reason.as_str())
 }
 
-fn holds(status: &RequestStatus, kind: &str) -> bool {
+pub(crate) fn holds(status: &RequestStatus, kind: &str) -> bool {
     condition::find(&status.conditions, kind).is_some_and(Condition::is_true)
 }
 
