@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::condition::Condition;
 use crate::definition::{
-    Definition, age, boolean, column, conditions, integer, list, map_list, object, string,
-    string_map, time, word,
+    Definition, boolean, column, conditions, integer, list, map_list, object, string, string_map,
+    time, word,
 };
 use crate::names::group;
 use crate::resource::resource;
@@ -167,6 +167,9 @@ pub struct ContainerStatus {
     pub labels: BTreeMap<String, String>,
     /// What it does.
     pub status: ContainerState,
+    /// The state for people, with the exit code of one that ended.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub state_text: String,
     /// `starting`, `healthy`, `unhealthy`; empty without a check.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub health: String,
@@ -331,7 +334,13 @@ impl Container {
                     "The image by its name.",
                     0
                 ),
-                column("State", "string", ".status.status", "What it does.", 0),
+                column(
+                    "State",
+                    "string",
+                    ".status.stateText",
+                    "What it does, or how it ended.",
+                    0
+                ),
                 column(
                     "Health",
                     "string",
@@ -353,7 +362,13 @@ impl Container {
                     "The compose project.",
                     0
                 ),
-                age(),
+                column(
+                    "Age",
+                    "date",
+                    ".status.createdAt",
+                    "Time since it was made.",
+                    0
+                ),
                 column(
                     "Running",
                     "string",
@@ -373,6 +388,27 @@ impl Container {
                     "integer",
                     ".status.restartCount",
                     "How often the engine restarted it.",
+                    1
+                ),
+                column(
+                    "Started",
+                    "date",
+                    ".status.startedAt",
+                    "Time since it last started.",
+                    1
+                ),
+                column(
+                    "IP",
+                    "string",
+                    ".status.networks[*].ipAddress",
+                    "Its address in its first network.",
+                    1
+                ),
+                column(
+                    "Service",
+                    "string",
+                    ".status.composeService",
+                    "The compose service that it is.",
                     1
                 ),
             ]),
@@ -421,6 +457,7 @@ fn status() -> Value {
             "portsText": string("Published ports in one line."),
             "labels": string_map("Labels that the engine keeps."),
             "status": state,
+            "stateText": string("The state in words, with the exit code of one that ended."),
             "health": string("starting, healthy or unhealthy; absent without a check."),
             "pid": integer("int32", "The number of its first process."),
             "exitCode": integer("int32", "How it ended."),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::definition::{
-    Definition, age, boolean, column, conditions, integer, list, object, string, string_map, time,
+    Definition, boolean, column, conditions, integer, list, object, string, string_map, time,
 };
 use crate::names::group;
 use crate::resource::resource;
@@ -60,6 +60,9 @@ pub struct ImageStatus {
     pub os: String,
     /// In bytes.
     pub size: i64,
+    /// The size for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub size_text: String,
     /// Whether a container was made from it.
     pub in_use: bool,
     /// Labels that it carries.
@@ -71,8 +74,6 @@ impl Image {
     /// The definition.
     #[must_use]
     pub fn crd() -> CustomResourceDefinition {
-        let mut size = column("Size", "integer", ".status.size", "Its size in bytes.", 0);
-        size["format"] = json!("byte");
         Definition {
             group: group::CONTAINERS,
             kind: "Image",
@@ -94,6 +95,7 @@ impl Image {
                     "architecture": string("For which processors."),
                     "os": string("For which system."),
                     "size": integer("int64", "In bytes."),
+                    "sizeText": string("Its size in one word."),
                     "inUse": boolean("Whether a container was made from it."),
                     "labels": string_map("Labels that it carries."),
                     "conditions": conditions(),
@@ -102,10 +104,10 @@ impl Image {
             columns: json!([
                 column("Tag", "string", ".status.repoTag", "The tag.", 0),
                 column("Created", "date", ".status.createdAt", "Time since it was built.", 0),
-                size,
+                column("Size", "string", ".status.sizeText", "Its size.", 0),
                 column("In use", "boolean", ".status.inUse", "Whether a container was made from it.", 0),
                 column("ID", "string", ".status.id", "Its identifier.", 1),
-                age(),
+                column("Architecture", "string", ".status.architecture", "For which processors.", 1),
             ]),
             selectable: &[".status.namespace", ".status.id", ".status.repoTag"],
             rules: Value::Null,

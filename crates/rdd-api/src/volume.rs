@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::definition::{
-    Definition, age, boolean, column, conditions, integer, object, string, string_map, time,
+    Definition, boolean, column, conditions, integer, object, string, string_map, time,
 };
 use crate::names::group;
 use crate::resource::resource;
@@ -65,20 +65,15 @@ pub struct VolumeStatus {
     /// In bytes, when it was last measured; absent where the engine cannot tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+    /// The size for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub size_text: String,
 }
 
 impl Volume {
     /// The definition.
     #[must_use]
     pub fn crd() -> CustomResourceDefinition {
-        let mut size = column(
-            "Size",
-            "integer",
-            ".status.size",
-            "In bytes, when it was last measured.",
-            0,
-        );
-        size["format"] = json!("byte");
         Definition {
             group: group::CONTAINERS,
             kind: "Volume",
@@ -102,13 +97,20 @@ impl Volume {
                     "options": string_map("The driver's options."),
                     "inUse": boolean("Whether a container mounts it."),
                     "size": integer("int64", "In bytes, when it was last measured."),
+                    "sizeText": string("Its size in one word."),
                     "conditions": conditions(),
                 }),
             )),
             columns: json!([
                 column("Volume", "string", ".status.name", "Its name.", 0),
                 column("Driver", "string", ".status.driver", "What keeps it.", 0),
-                size,
+                column(
+                    "Size",
+                    "string",
+                    ".status.sizeText",
+                    "Its size, when it was last measured.",
+                    0
+                ),
                 column(
                     "In use",
                     "boolean",
@@ -123,7 +125,13 @@ impl Volume {
                     "Where on the engine's machine.",
                     1
                 ),
-                age(),
+                column(
+                    "Age",
+                    "date",
+                    ".status.createdAt",
+                    "Time since it was made.",
+                    0
+                ),
             ]),
             selectable: &[".status.namespace", ".status.name"],
             rules: Value::Null,

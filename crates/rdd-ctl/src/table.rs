@@ -2,14 +2,16 @@
 
 use std::io::IsTerminal as _;
 
-/// Blanks between columns.
+/// Blanks between columns, and how few they become where little fits.
 const GAP: usize = 3;
+const TIGHT_GAP: usize = 2;
 
 /// The narrowest that a column is; kubectl's tables have no narrower ones.
 const LEAST: usize = 3;
 
-/// The narrowest that a column is cut to.
+/// The narrowest that a column is cut to, and where even that is too wide.
 const NARROW: usize = 12;
+const NARROWEST: usize = 7;
 
 /// Rows under headings.
 #[derive(Clone, Debug, Default)]
@@ -38,9 +40,7 @@ impl Table {
                     .max(LEAST)
             })
             .collect();
-        if let Some(width) = width {
-            shrink(&mut widths, width);
-        }
+        let gap = width.map_or(GAP, |width| shrink(&mut widths, width));
         all()
             .map(|row| {
                 let mut line = String::new();
@@ -48,7 +48,7 @@ impl Table {
                     let cell = cut(cell, widths[column]);
                     line.push_str(&cell);
                     if column + 1 < row.len() {
-                        let blanks = widths[column] - cell.chars().count() + GAP;
+                        let blanks = widths[column] - cell.chars().count() + gap;
                         line.extend(std::iter::repeat_n(' ', blanks));
                     }
                 }
@@ -58,15 +58,22 @@ impl Table {
     }
 }
 
-/// Takes from the widest column until all fit.
-fn shrink(widths: &mut [usize], width: usize) {
-    let gaps = GAP * widths.len().saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > width {
-        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROW) else {
-            return;
-        };
-        *widest -= 1;
+/// Takes from the widest column until all fit, and from the blanks between them when that
+/// does not suffice; how many blanks are left.
+fn shrink(widths: &mut [usize], width: usize) -> usize {
+    for (gap, least) in [(GAP, NARROW), (TIGHT_GAP, NARROW), (TIGHT_GAP, NARROWEST)] {
+        let gaps = gap * widths.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > width {
+            let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > least) else {
+                break;
+            };
+            *widest -= 1;
+        }
+        if widths.iter().sum::<usize>() + gaps <= width {
+            return gap;
+        }
     }
+    TIGHT_GAP
 }
 
 fn cut(cell: &str, width: usize) -> String {
@@ -129,5 +136,42 @@ mod tests {
             "{lines:?}"
         );
         assert!(lines[2].contains('…'));
+    }
+
+    #[test]
+    fn eight_columns_fit_on_a_small_terminal() {
+        let row = |cells: [&str; 8]| cells.map(str::to_owned).to_vec();
+        let table = Table {
+            headings: row([
+                "NAME",
+                "CONTAINER",
+                "IMAGE",
+                "STATE",
+                "HEALTH",
+                "PORTS",
+                "PROJECT",
+                "AGE",
+            ]),
+            rows: vec![row([
+                "06411684073dc0a67843d52ecc7ee58dcb8b7ef9",
+                "shop-database-1",
+                "registry.example/team/database:2025-11-25",
+                "restarting (1)",
+                "unhealthy",
+                "127.0.0.1:8443->443/tcp, 8080->80/tcp",
+                "shop",
+                "4s",
+            ])],
+        };
+        for (width, name) in [(80, 7), (120, 12)] {
+            let lines = table.lines(true, Some(width));
+            assert!(
+                lines.iter().all(|line| line.chars().count() <= width),
+                "{lines:#?}"
+            );
+            // Enough of the identifier to be asked for by it.
+            let shown = lines[1].split('…').next().unwrap_or_default();
+            assert!(shown.len() + 1 >= name, "{lines:#?}");
+        }
     }
 }

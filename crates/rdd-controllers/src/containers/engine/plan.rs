@@ -75,6 +75,7 @@ pub(super) fn container_status(container: &engine::Container) -> ContainerStatus
         ports_text: ports_text(&container.ports),
         labels: container.labels.clone(),
         status: state(&container.state),
+        state_text: state_text(container),
         health: container.health.clone(),
         pid: number(container.pid),
         exit_code: number(container.exit_code),
@@ -105,6 +106,7 @@ fn image_status(image: &engine::Image, tag: Option<&str>, in_use: bool) -> Image
         architecture: image.architecture.clone(),
         os: image.os.clone(),
         size: image.size,
+        size_text: size_text(image.size),
         in_use,
         labels: image.labels.clone(),
     }
@@ -127,6 +129,7 @@ pub(super) fn volume_status(
         options: volume.options.clone(),
         in_use,
         size,
+        size_text: size.map(size_text).unwrap_or_default(),
     }
 }
 
@@ -203,6 +206,35 @@ fn network(network: &engine::Network) -> Network {
         name: network.name.clone(),
         ip_address: network.ip_address.clone(),
     }
+}
+
+/// The engine's word, and what the exit code says where there is one.
+fn state_text(container: &engine::Container) -> String {
+    let word = &container.state;
+    if !matches!(word.as_str(), "exited" | "dead" | "restarting") {
+        return word.clone();
+    }
+    let memory = if container.oom_killed { ", OOM" } else { "" };
+    format!("{word} ({}{memory})", container.exit_code)
+}
+
+/// A number of bytes as Docker shows it: three digits and a unit of thousands.
+fn size_text(bytes: i64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    // Three digits are shown: what a float leaves out is none of them.
+    let mut size = bytes.max(0) as f64;
+    let mut unit = 0;
+    while size >= 999.5 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    let digits = match size {
+        _ if unit == 0 => 0,
+        size if size < 9.995 => 2,
+        size if size < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{size:.digits$}{}", UNITS[unit])
 }
 
 /// Published ports as `docker ps` shows them, each host port once.
@@ -337,6 +369,39 @@ mod tests {
             },
         ];
         assert_eq!(ports_text(&ports), "8080->80/tcp, 127.0.0.1:8081->81/tcp");
+    }
+
+    #[test]
+    fn sizes_read_like_those_of_docker() {
+        for (bytes, text) in [
+            (-1, "0B"),
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (1_982_256, "1.98MB"),
+            (19_822_560, "19.8MB"),
+            (198_225_600, "198MB"),
+            (999_600_000, "1.00GB"),
+            (i64::MAX, "9.22EB"),
+        ] {
+            assert_eq!(size_text(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn who_ended_shows_how() {
+        let text = |state: &str, exit_code: i64, oom_killed: bool| {
+            state_text(&engine::Container {
+                state: state.to_owned(),
+                exit_code,
+                oom_killed,
+                ..engine::Container::default()
+            })
+        };
+        assert_eq!(text("running", 0, false), "running");
+        assert_eq!(text("exited", 0, false), "exited (0)");
+        assert_eq!(text("exited", 137, true), "exited (137, OOM)");
+        assert_eq!(text("restarting", 1, false), "restarting (1)");
     }
 
     #[test]
