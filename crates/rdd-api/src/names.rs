@@ -88,6 +88,9 @@ pub const CLEANUP_FINALIZER: &str = "rdd.rancherdesktop.io/cleanup";
 /// The engine has to remove its object before the mirror may go.
 pub const MIRROR_FINALIZER: &str = "engine.rancherdesktop.io/mirror";
 
+/// The same on mirrors that an older release made.
+pub const MIRROR_FINALIZER_OLD: &str = "engine.rancherdesktop.io/docker-mirror";
+
 /// Where moby keeps everything.
 pub const MOBY: &str = "moby";
 

@@ -1,5 +1,6 @@
 //! The running server: what it is made of, and its way in.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rdd_admission::AdmissionChain;
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) audit: OnceLock<AuditLog>,
     /// Watches over WebSockets; [`crate::http::serve`] waits for them.
     pub(crate) sockets: TaskTracker,
+    /// Whether kinds are still to come that belong to every start.
+    pub(crate) rising: AtomicBool,
 }
 
 impl ApiServer {
@@ -110,6 +113,7 @@ impl ApiServer {
             metrics: Arc::new(Metrics::new()),
             audit: OnceLock::new(),
             sockets: TaskTracker::new(),
+            rising: AtomicBool::new(false),
         });
         let judged = Arc::clone(&inner);
         let work = async move {
@@ -161,6 +165,12 @@ impl ApiServer {
         }
     }
 
+    /// While it rises, the server answers 503 for kinds that it does not know: they may be
+    /// on their way. A server that nobody tells otherwise knows all that it ever will.
+    pub fn set_rising(&self, rising: bool) {
+        self.inner.rising.store(rising, Ordering::Release);
+    }
+
     /// Judges every later write by these rules.
     pub fn set_admission(&self, chain: AdmissionChain) {
         self.inner.admission.set_rules(chain);
@@ -190,6 +200,16 @@ async fn expire(store: Arc<dyn Store>, stopping: CancellationToken) {
 }
 
 impl Inner {
+    /// That something is unknown, unless it may be known soon.
+    pub(crate) fn unless_rising(&self, unknown: ApiError) -> ApiError {
+        if self.rising.load(Ordering::Acquire) {
+            return ApiError::unavailable(
+                "the request has been made before all known HTTP paths have been installed, please retry",
+            );
+        }
+        unknown
+    }
+
     /// Lets the request through or answers its 403.
     pub(crate) async fn authorize(&self, attributes: &Attributes<'_>) -> ApiResult<()> {
         match self.authorizer.authorize(attributes).await {

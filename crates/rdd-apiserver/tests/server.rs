@@ -698,3 +698,27 @@ async fn nobody_acts_as_somebody_else_without_the_right_to() {
         StatusCode::INTERNAL_SERVER_ERROR
     );
 }
+
+#[tokio::test]
+async fn a_kind_that_may_be_on_its_way_is_not_called_unknown() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let get = async |path: &str| server.call(Method::GET, path, Value::Null).await;
+    let paths = ["/apis/example.com/v1/widgets", "/apis/example.com/v1"];
+    server.api.set_rising(true);
+    for path in paths {
+        let answer = server
+            .send(Method::GET, path, "application/json", Bytes::new())
+            .await;
+        assert_eq!(answer.headers()["retry-after"], "1", "{path}");
+        let (status, body) = read(answer).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        let text = body["message"].as_str().unwrap_or_default();
+        assert!(text.ends_with("please retry"), "{path}: {text}");
+    }
+    let (status, _) = get("/api/v1/namespaces").await;
+    assert_eq!(status, StatusCode::OK, "what is known is served");
+    server.api.set_rising(false);
+    for path in paths {
+        assert_eq!(get(path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+}

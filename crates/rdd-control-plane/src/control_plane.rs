@@ -233,6 +233,8 @@ impl ControlPlane {
         if let Some(audit) = &audit {
             server.set_audit(audit.clone());
         }
+        // Until the controllers have brought their kinds, none of them is unknown for good.
+        server.set_rising(true);
         let feed = tokio::spawn(feed);
         let (fail, failed) = watch::channel(None);
         let workers = Workers {
@@ -335,6 +337,7 @@ impl ControlPlane {
             .metrics()
             .add(move |figures| figures.text(&diagnostics.to_prometheus()));
         self.manager = Some(manager);
+        self.server.set_rising(false);
         Ok(())
     }
 

@@ -262,12 +262,14 @@ async fn route(
                 return Ok(page);
             }
             let page = server.pages.page(&catalog, &parts, &query);
-            return page.ok_or_else(|| unknown_path(&catalog, parts.uri.path()));
+            return page
+                .ok_or_else(|| server.unless_rising(unknown_path(&catalog, parts.uri.path())));
         }
         RequestInfo::Resource(request) => request,
     };
     let Some(resource) = resource else {
-        return Err(unknown_resource(&catalog, &request.group, &request.version));
+        let unknown = unknown_resource(&catalog, &request.group, &request.version);
+        return Err(server.unless_rising(unknown));
     };
     deprecation.clone_from(&resource.deprecation);
     let (verb, subresource) = endpoint(resource, &request)?;

@@ -17,6 +17,7 @@ mod mirror;
 mod model;
 mod native;
 mod odd;
+mod older;
 mod requests;
 mod resync;
 mod samples;

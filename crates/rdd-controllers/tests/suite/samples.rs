@@ -380,3 +380,43 @@ fn samples_are_listed_by_their_own_names_only() {
         assert!(manager.stop().await.is_empty(), "all end in time");
     });
 }
+
+#[test]
+fn a_demo_of_another_name_that_an_older_definition_allowed_is_deleted() {
+    lab::run(|lab| async move {
+        lab.start("demo").await.stop().await;
+        let crds: Api<CustomResourceDefinition> = Api::all(lab.client.clone());
+        let rule = "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations";
+        let patch = json!([{"op": "remove", "path": rule}]);
+        let patch: Patch<()> = Patch::Json(serde_json::from_value(patch).expect("a patch"));
+        crds.patch(
+            "demos.app.rancherdesktop.io",
+            &PatchParams::default(),
+            &patch,
+        )
+        .await
+        .expect("it is accepted");
+        let demos: Api<Demo> = Api::all(lab.client.clone());
+        let other: Demo = object(
+            "app.rancherdesktop.io",
+            "Demo",
+            "other",
+            json!({"count": 1}),
+        );
+        // The server takes a definition up a moment after it is written.
+        lab.eventually("the rule is gone", || async {
+            demos.create(&PostParams::default(), &other).await.ok()
+        })
+        .await;
+        lab.begin("start-2").await;
+        let manager = rdd_manager::start(lab.options("demo", "start-2"))
+            .await
+            .expect("it starts");
+        lab.eventually("the other one is gone", || async {
+            let left = demos.get_opt("other").await.expect("the server works");
+            left.is_none().then_some(())
+        })
+        .await;
+        manager.stop().await;
+    });
+}

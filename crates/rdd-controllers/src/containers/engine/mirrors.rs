@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kube::{Resource, ResourceExt as _};
 use rdd_api::names;
 use rdd_api::{Container, ContainerNamespace, Image, Volume};
+use rdd_manager::finalizer;
 
 /// The mirrors of one namespace.
 #[derive(Debug, Default)]
@@ -62,14 +63,20 @@ fn is_object_name(name: &str) -> bool {
         })
 }
 
-/// Whether the engine controller made this object, for whatever engine.
+/// Whether an engine controller made this object, for whatever engine.
 pub(super) fn is_ours<K: Resource>(object: &K) -> bool {
-    object
-        .meta()
-        .labels
-        .iter()
-        .flatten()
-        .any(|(name, _)| name == names::ENGINE_LABEL)
+    let mut labels = object.meta().labels.iter().flatten();
+    labels.any(|(name, _)| name == names::ENGINE_LABEL) || is_older(object)
+}
+
+/// Whether an older release made it, which named no engine on its mirrors.
+pub(super) fn is_older<K: Resource>(object: &K) -> bool {
+    finalizer::has(object, names::MIRROR_FINALIZER_OLD)
+}
+
+/// Whether a finalizer of this name is the engine's.
+pub(super) fn is_mirror_finalizer(name: &str) -> bool {
+    [names::MIRROR_FINALIZER, names::MIRROR_FINALIZER_OLD].contains(&name)
 }
 
 /// Whether this object mirrors something of the engine with this identity.
@@ -90,7 +97,7 @@ pub(super) fn is_deleting<K: Resource>(object: &K) -> bool {
 /// Whether the engine has to agree before the object goes.
 pub(super) fn has_finalizer<K: Resource>(object: &K) -> bool {
     let mut finalizers = object.meta().finalizers.iter().flatten();
-    finalizers.any(|name| name == names::MIRROR_FINALIZER)
+    finalizers.any(|name| is_mirror_finalizer(name))
 }
 
 impl Mirrors {

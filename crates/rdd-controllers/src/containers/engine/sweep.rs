@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use rdd_api::names;
 use serde::de::DeserializeOwned;
 
-use super::mirrors::Mirrors;
+use super::mirrors::{Mirrors, is_older};
 use super::work::prune;
 
 /// Removes the mirrors whose engine is chosen. Nothing is skipped because of a
@@ -48,8 +48,10 @@ fn pick<K: Resource>(
     chosen: impl Fn(&str) -> bool,
 ) -> Vec<Arc<K>> {
     let marked = |object: &&Arc<K>| {
+        // No engine of ours is behind what an older release mirrored.
         let mut labels = object.meta().labels.iter().flatten();
-        labels.any(|(name, value)| name == names::ENGINE_LABEL && chosen(value))
+        is_older(&***object)
+            || labels.any(|(name, value)| name == names::ENGINE_LABEL && chosen(value))
     };
     objects.values().filter(marked).cloned().collect()
 }

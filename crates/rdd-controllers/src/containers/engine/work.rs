@@ -20,7 +20,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::connection::chain;
-use super::mirrors::{Mirrors, Need, has_finalizer, is_deleting, is_of};
+use super::mirrors::{
+    Mirrors, Need, has_finalizer, is_deleting, is_mirror_finalizer, is_of, is_older,
+};
 use super::{actions, plan};
 
 /// What one piece of work is about.
@@ -532,8 +534,10 @@ impl Pass<'_> {
             + Debug
             + DeserializeOwned,
     {
-        let stands =
-            |mirror: &K| is_deleting(mirror) || has_finalizer(mirror) && is_of(mirror, &self.label);
+        let stands = |mirror: &K| {
+            let whole = has_finalizer(mirror) && !is_older(mirror);
+            is_deleting(mirror) || whole && is_of(mirror, &self.label)
+        };
         if let Some(mirror) = mirror.filter(|mirror| stands(mirror)) {
             return Ok(mirror);
         }
@@ -551,6 +555,11 @@ impl Pass<'_> {
         let claimed = api.patch(name, &params, &Patch::Apply(&body)).await;
         let claimed = claimed.map_err(text)?;
         self.wrote(name, &claimed);
+        if is_older(&claimed) {
+            finalizer::remove(&api, name, names::MIRROR_FINALIZER_OLD)
+                .await
+                .map_err(text)?;
+        }
         Ok(Arc::new(claimed))
     }
 
@@ -595,7 +604,7 @@ impl Pass<'_> {
             + Debug
             + DeserializeOwned,
     {
-        finalizer::remove(&self.api::<K>(), name, names::MIRROR_FINALIZER)
+        finalizer::remove_all(&self.api::<K>(), name, is_mirror_finalizer)
             .await
             .map_err(text)
     }
@@ -607,7 +616,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let name = mirror.name_any();
-    finalizer::remove(api, &name, names::MIRROR_FINALIZER).await?;
+    finalizer::remove_all(api, &name, is_mirror_finalizer).await?;
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: mirror.uid(),
