@@ -97,6 +97,60 @@ fn logs_are_read_by_name_identifier_and_its_beginning() {
     said(&lab, "ctl logs screen", "shown\r\n");
 }
 
+/// What bash offers for the last of these words.
+fn offered(lab: &Lab, words: &[&str]) -> Vec<String> {
+    let line = format!(
+        "source <({0} completion bash); COMP_WORDS=({0} {1}); COMP_CWORD=${{#COMP_WORDS[@]}}; \
+         ((COMP_CWORD--)); \
+         _rdd_with_objects \"$COMP_WORDS\" \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        rdd_e2e::binary().display(),
+        words
+            .iter()
+            .map(|word| format!("'{word}'"))
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
+    let mut bash = Command::new("bash");
+    lab.environment(bash.args(["-c", &line]));
+    let done = Done::from(bash.output().expect("bash is there")).ok();
+    let lines = done.lines().filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_offers_containers_by_name_and_by_identifier() {
+    let lab = lab("completion");
+    assert_eq!(offered(&lab, &["ctl", "lo"]), ["logs"]);
+    let id = start(&lab, "talker", "", "true");
+    start(&lab, "taller", "", "true");
+    assert_eq!(offered(&lab, &["ctl", "logs", "ta"]), ["talker", "taller"]);
+    assert_eq!(offered(&lab, &["ctl", "logs", "-f", "talk"]), ["talker"]);
+    assert_eq!(
+        offered(&lab, &["ctl", "exec", "-it", &id[..5]]),
+        [&id[..12]]
+    );
+    assert_eq!(
+        offered(
+            &lab,
+            &["--instance", "completion", "ctl", "get", "containern"]
+        ),
+        ["containernamespaces"]
+    );
+    assert_eq!(
+        offered(&lab, &["ctl", "delete", "container", "tall"]),
+        ["taller"]
+    );
+    assert_eq!(offered(&lab, &["ctl", "get", "pods", "x"]), [""; 0]);
+    // The rest of the program is completed as before.
+    assert!(offered(&lab, &["service", "sta"]).contains(&"status".to_owned()));
+    // Nobody starts anything by typing.
+    lab.rdd("svc stop").ok();
+    assert_eq!(offered(&lab, &["ctl", "logs", "ta"]), [""; 0]);
+    assert_eq!(offered(&lab, &["ctl", "lo"]), ["logs"]);
+    assert_ne!(lab.rdd("svc status").code, 0);
+}
+
 #[test]
 fn a_log_is_followed_until_its_end_and_until_its_reader_goes() {
     let lab = lab("follow");

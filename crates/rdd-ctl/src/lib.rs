@@ -13,6 +13,7 @@
 )]
 
 mod args;
+mod complete;
 mod connection;
 mod error;
 mod manifest;
@@ -24,6 +25,8 @@ pub mod yaml;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+pub use complete::complete;
 
 /// Where the verbs go, and what they are called.
 #[derive(Clone, Debug)]

@@ -136,6 +136,15 @@ impl Resources {
         })
     }
 
+    /// The plurals by which types are asked for, sorted.
+    pub(crate) fn plurals(&self) -> Vec<String> {
+        let preferred = self.0.iter().filter(|resource| resource.preferred);
+        let mut all: Vec<String> = preferred.map(|resource| resource.plural.clone()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
     /// The types of a comma-separated list; a category stands for its members.
     pub(crate) fn find_all(&self, words: &str) -> Result<Vec<&Resource>> {
         let mut found: Vec<&Resource> = Vec::new();

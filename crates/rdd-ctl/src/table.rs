@@ -40,7 +40,10 @@ impl Table {
                     .max(LEAST)
             })
             .collect();
-        let gap = width.map_or(GAP, |width| shrink(&mut widths, width));
+        let gap = width.map_or(GAP, |width| {
+            self.shrink_identifiers(&mut widths, width);
+            shrink(&mut widths, width)
+        });
         all()
             .map(|row| {
                 let mut line = String::new();
@@ -56,6 +59,27 @@ impl Table {
             })
             .collect()
     }
+}
+
+impl Table {
+    /// Takes from columns of identifiers first, as much as is needed.
+    fn shrink_identifiers(&self, widths: &mut [usize], width: usize) {
+        for column in 0..widths.len() {
+            let mut cells = self.rows.iter().filter_map(|row| row.get(column));
+            let total = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+            let excess = total.saturating_sub(width);
+            if excess > 0 && !self.rows.is_empty() && cells.all(|cell| is_identifier(cell)) {
+                let most = widths[column].saturating_sub(NARROW);
+                widths[column] -= excess.min(most);
+            }
+        }
+    }
+}
+
+/// Whether this is a hash, behind whatever word says of what. Nobody reads one whole.
+fn is_identifier(cell: &str) -> bool {
+    let hash = cell.rsplit(['-', ':']).next().unwrap_or_default();
+    hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Takes from the widest column until all fit, and from the blanks between them when that
@@ -153,7 +177,7 @@ mod tests {
                 "AGE",
             ]),
             rows: vec![row([
-                "06411684073dc0a67843d52ecc7ee58dcb8b7ef9",
+                "06411684073dc0a67843d52ecc7ee58dcb8b7ef9cdd6a2f47b58b039387e4e05",
                 "shop-database-1",
                 "registry.example/team/database:2025-11-25",
                 "restarting (1)",
@@ -172,6 +196,8 @@ mod tests {
             // Enough of the identifier to be asked for by it.
             let shown = lines[1].split('…').next().unwrap_or_default();
             assert!(shown.len() + 1 >= name, "{lines:#?}");
+            let is_whole = lines[1].contains("shop-database-1");
+            assert_eq!(is_whole, width == 120, "{lines:#?}");
         }
     }
 }

@@ -319,6 +319,82 @@ async fn the_file_is_whole_at_every_moment_while_others_write_it() {
     assert!(config["auths"].get(format!("r{}", last + 1)).is_some());
 }
 
+/// The docker client with this configuration and no other.
+fn docker(home: &Home, words: &[&str]) -> String {
+    let mut docker = std::process::Command::new("docker");
+    let output = docker
+        .env_clear()
+        .env("HOME", home.folder.path())
+        .arg("--config")
+        .arg(home.path("docker"))
+        .args(words)
+        .output()
+        .expect("docker is installed");
+    assert!(output.status.success(), "docker {words:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn docker_itself_reads_what_is_written_and_nothing_of_its_own_is_lost() {
+    const ROUNDS: usize = 10;
+    let home = Arc::new(Home::new());
+    fs::write(
+        home.config(),
+        r#"{"auths": {"r": {"auth": "eDp5"}}, "psFormat": "{{.ID}}", "HttpHeaders": {"Z": "1", "A": "2"}}"#,
+    )
+    .expect("a file");
+    for name in ["one", "two"] {
+        let host = format!("host=unix://{}", home.path(name).display());
+        docker(&home, &["context", "create", name, "--docker", &host]);
+    }
+    let user = std::thread::spawn({
+        let home = Arc::clone(&home);
+        move || {
+            for _ in 0..ROUNDS {
+                docker(&home, &["context", "use", "one"]);
+                docker(&home, &["context", "use", "two"]);
+            }
+        }
+    });
+    while !user.is_finished() {
+        let publisher = home.publisher();
+        publisher
+            .publish("unix:///x.sock")
+            .await
+            .expect("it is written");
+        home.becomes_or_not().await;
+        publisher.withdraw().await.expect("it goes");
+        assert_ne!(home.selected().as_deref(), Some(OURS));
+    }
+    user.join().expect("docker read a whole file each time");
+    let text = fs::read_to_string(home.config()).expect("a file");
+    let config: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(config["auths"]["r"]["auth"], "eDp5");
+    assert_eq!(config["psFormat"], "{{.ID}}");
+    assert_eq!(config["HttpHeaders"], json!({"Z": "1", "A": "2"}));
+    docker(&home, &["context", "use", "one"]);
+    let publisher = home.publisher();
+    publisher
+        .publish("unix:///x.sock")
+        .await
+        .expect("it is written");
+    home.becomes(Some(OURS)).await;
+    assert_eq!(docker(&home, &["context", "show"]), OURS);
+    let host = "{{.Endpoints.docker.Host}}";
+    assert_eq!(
+        docker(&home, &["context", "inspect", OURS, "-f", host]),
+        "unix:///x.sock"
+    );
+    publisher.withdraw().await.expect("it goes");
+    assert_eq!(docker(&home, &["context", "show"]), "one");
+    assert_eq!(
+        docker(&home, &["context", "ls", "-q"])
+            .lines()
+            .collect::<Vec<_>>(),
+        ["default", "one", "two"]
+    );
+}
+
 impl Home {
     /// Lets a probe get anywhere: it may have been overtaken by a login.
     async fn becomes_or_not(&self) {

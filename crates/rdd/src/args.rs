@@ -72,6 +72,9 @@ pub(crate) enum Command {
     Kubectl(Words),
     /// Print the version
     Version,
+    /// Offers for the last word of `ctl` or `kubectl`, for a completion script
+    #[command(name = COMPLETE, hide = true, disable_help_flag = true)]
+    Complete(Words),
     /// Print a completion script
     Completion {
         /// bash, elvish, fish, powershell or zsh
@@ -93,6 +96,9 @@ impl Command {
         }
     }
 }
+
+/// The command that completion scripts call.
+pub(crate) const COMPLETE: &str = "__complete";
 
 /// Words that are passed on as they are.
 #[derive(Args, Debug)]

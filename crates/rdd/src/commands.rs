@@ -1,6 +1,7 @@
 //! One module per command.
 
 mod app;
+mod completion;
 mod passed_on;
 mod service;
 
@@ -62,10 +63,12 @@ pub(crate) fn run(request: Request) -> Outcome {
                 output::line(settings::VERSION);
                 Ok(())
             }
+            Command::Complete(words) => {
+                completion::offer(&settings, words.words).await;
+                Ok(())
+            }
             Command::Completion { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut args::definition(), "rdd", &mut script);
-                output::text(&String::from_utf8_lossy(&script));
+                output::text(&completion::script(shell));
                 Ok(())
             }
         }

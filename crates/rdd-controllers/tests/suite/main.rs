@@ -1,6 +1,7 @@
 //! The controllers over a real API server in this process, with a machine and an
 //! engine in memory, and once with a real dockerd.
 
+mod actions;
 mod app;
 mod attached;
 mod burst;

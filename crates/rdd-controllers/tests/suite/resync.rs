@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
-use rdd_api::{Container, DesiredState, Image, Volume, names};
+use rdd_api::{Container, DesiredState, Image, Volume, condition, names};
 use rdd_engine as engine;
 use serde_json::json;
 
@@ -118,8 +118,12 @@ fn a_hundred_looks_at_what_is_right_write_nothing_and_tell_the_engine_nothing() 
         story
             .mirror("web", |mirror| {
                 let status = mirror.and_then(|mirror| mirror.status.as_ref());
-                status
-                    .is_some_and(|status| !status.conditions.is_empty() && status.ports.len() == 3)
+                // The conditions follow the state.
+                let ended = |status: &rdd_api::ContainerStatus| {
+                    let running = condition::find(&status.conditions, "Running");
+                    running.is_some_and(|running| running.status == "False")
+                };
+                status.is_some_and(|status| ended(status) && status.ports.len() == 3)
             })
             .await;
         eventually("the use of the images shows", || async {

@@ -27,29 +27,37 @@ pub(crate) async fn ctl(settings: &Settings, words: Vec<OsString>) -> Outcome {
     if !help {
         connect::ready(settings).await?;
     }
-    let target = rdd_ctl::Target {
+    finish(rdd_ctl::run(words, ctl_target(settings)).await)
+}
+
+/// This control plane, whether it runs or not.
+pub(crate) fn ctl_target(settings: &Settings) -> rdd_ctl::Target {
+    rdd_ctl::Target {
         program: "rdd ctl".to_owned(),
         kubeconfig: Some(settings.instance.path(PathKey::Config)),
         editor: settings.instance.environment().editor.clone(),
         kubectl: settings.instance.environment().find("kubectl"),
-    };
-    finish(rdd_ctl::run(words, target).await)
+    }
 }
 
 /// kubectl's verbs against the caller's own clusters; starts nothing.
 pub(crate) async fn kubectl(settings: &Settings, words: Vec<OsString>) -> Outcome {
+    finish(rdd_ctl::run(words, kubectl_target(settings)).await)
+}
+
+/// The caller's own clusters.
+pub(crate) fn kubectl_target(settings: &Settings) -> rdd_ctl::Target {
     let environment = settings.instance.environment();
     let kubeconfig = match &environment.kubeconfig {
         Some(list) => std::env::split_paths(list).find(|path| path.exists()),
         None => Some(settings.instance.home().join(".kube/config")).filter(|path| path.exists()),
     };
-    let target = rdd_ctl::Target {
+    rdd_ctl::Target {
         program: "rdd kubectl".to_owned(),
         kubeconfig,
         editor: environment.editor.clone(),
         kubectl: environment.find("kubectl"),
-    };
-    finish(rdd_ctl::run(words, target).await)
+    }
 }
 
 fn finish(code: u8) -> Outcome {
