@@ -299,7 +299,7 @@ impl Parser<'_> {
                     let mut buffer = [0; 4];
                     out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
                 }
-                _ => return Err(self.unexpected("in string literal")),
+                _ => return Err(self.unexpected("in string")),
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
 use serde_json::{Map, Number, Value};
 
@@ -206,7 +207,13 @@ fn key(value: &Value) -> Read<String> {
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&str>) -> Read<Value> {
     match tag {
-        Some("str" | "binary") => return Ok(Value::String(text.to_owned())),
+        Some("str") => return Ok(Value::String(text.to_owned())),
+        Some("binary") => {
+            let bytes = STANDARD.decode(text).map_err(|_| {
+                SyntaxError("yaml: !!binary value contains invalid base64 data".to_owned())
+            })?;
+            return Ok(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        }
         _ if style != ScalarStyle::Plain && tag.is_none() => {
             return Ok(Value::String(text.to_owned()));
         }

@@ -327,7 +327,14 @@ fn is_former_version(api_version: &str) -> bool {
 /// here; others are told apart in the message only.
 fn is_builtin(kind: &str, api_version: &str) -> bool {
     const OF_ALL: &[&str] = &["DeleteOptions", "Status", "WatchEvent"];
-    let kinds: &[&str] = match api_version {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let current = format!("{group}/v1");
+    let known = if is_former_version(api_version) {
+        &current
+    } else {
+        api_version
+    };
+    let kinds: &[&str] = match known {
         "v1" => &[
             "ConfigMap",
             "Event",

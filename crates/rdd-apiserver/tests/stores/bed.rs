@@ -231,7 +231,7 @@ impl Bed {
         masked(transcript)
     }
 
-    async fn served(&self, path: &str) {
+    pub(crate) async fn served(&self, path: &str) {
         let asked = async {
             while self.send(Method::GET, path, &[], Vec::new()).await.0 != StatusCode::OK {
                 tokio::time::sleep(AGAIN).await;

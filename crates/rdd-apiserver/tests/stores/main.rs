@@ -1,5 +1,6 @@
 //! One script of requests on every kind of store: the answers must not tell them apart.
 
+mod answers;
 mod bed;
 mod protobuf;
 

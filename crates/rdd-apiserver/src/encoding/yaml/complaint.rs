@@ -60,7 +60,9 @@ fn go_text(info: &str) -> (Stage, &str) {
             Stage::Scanner,
             "found a tab character that violates indentation",
         ),
-        "simple key expect ':'" => (Stage::Key, "could not find expected ':'"),
+        "simple key expect ':'" | "simple key expected" => {
+            (Stage::Key, "could not find expected ':'")
+        }
         "invalid indentation in quoted scalar" => {
             (Stage::Scanner, "found unexpected end of stream")
         }
