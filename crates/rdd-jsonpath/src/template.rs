@@ -86,10 +86,13 @@ impl Template {
     /// Reads the one path of a printer column, without its braces: `.a.b`.
     ///
     /// # Errors
-    /// As [`Self::parse`], and when the text is anything but one path.
+    /// As [`Self::parse`], and when the text does not begin with a path.
     pub fn parse_path(text: &str) -> Result<Self> {
-        let template = Self::parse(&format!("{{{text}}}"))?;
+        let mut template = Self::parse(&format!("{{{text}}}"))?;
+        // What follows the first path is read, but not shown.
+        template.0.truncate(1);
         match template.0.as_slice() {
+            [Node::Path(steps)] if steps.is_empty() => Ok(Self::nothing()),
             [Node::Path(_)] => Ok(template),
             _ => Err(bad("not a single path")),
         }
@@ -385,28 +388,53 @@ fn steps(text: &str, depth: usize) -> Result<Vec<Step>> {
         steps.push(Step::Root);
         rest = behind;
     }
-    rest = rest.strip_prefix('@').unwrap_or(rest);
-    while !rest.is_empty() {
-        if let Some(behind) = rest.strip_prefix("..") {
-            steps.push(Step::Recursive);
-            rest = behind;
-            if !rest.starts_with(['.', '[']) {
-                rest = field(rest, &mut steps);
+    while let Some(first) = rest.chars().next() {
+        match first {
+            ' ' | '@' | '$' => rest = &rest[1..],
+            '.' => {
+                let behind = match rest.strip_prefix("..") {
+                    Some(_) if matches!(steps.last(), Some(Step::Recursive)) => {
+                        return Err(bad("invalid multiple recursive descent"));
+                    }
+                    Some(behind) => {
+                        steps.push(Step::Recursive);
+                        behind
+                    }
+                    None => &rest[1..],
+                };
+                rest = field(behind, &mut steps);
             }
-        } else if let Some(behind) = rest.strip_prefix('.') {
-            rest = field(behind, &mut steps);
-        } else if rest.starts_with('[') {
-            let end = bracket(rest).ok_or_else(|| bad("unterminated array"))?;
-            steps.push(subscript(&rest[1..end], depth)?);
-            rest = &rest[end + 1..];
-        } else {
-            rest = field(rest, &mut steps);
+            '[' => {
+                let end = bracket(rest).ok_or_else(|| bad("unterminated array"))?;
+                subscript(&rest[1..end], depth, &mut steps)?;
+                rest = &rest[end + 1..];
+            }
+            word if word.is_alphanumeric() || word == '_' => {
+                // A bare word is an identifier, of which there are none.
+                let end = rest.find(is_terminator).unwrap_or(rest.len());
+                steps.push(Step::Union(Vec::new()));
+                rest = &rest[end..];
+            }
+            other => {
+                return Err(ParseError(format!(
+                    "unrecognized character in action: U+{:04X} '{other}'",
+                    u32::from(other)
+                )));
+            }
         }
     }
     Ok(steps)
 }
 
-/// A name up to the next dot or bracket; a backslash makes either part of it.
+/// What ends a name.
+fn is_terminator(letter: char) -> bool {
+    matches!(
+        letter,
+        ' ' | '\t' | '\r' | '\n' | '.' | ',' | '[' | ']' | '$' | '@' | '{' | '}'
+    )
+}
+
+/// A name up to what ends it; a backslash makes that part of it.
 fn field<'a>(text: &'a str, steps: &mut Vec<Step>) -> &'a str {
     let mut name = String::new();
     let mut letters = text.char_indices();
@@ -417,7 +445,7 @@ fn field<'a>(text: &'a str, steps: &mut Vec<Step>) -> &'a str {
                     name.push(next);
                 }
             }
-            '.' | '[' => {
+            other if is_terminator(other) => {
                 push_field(name, steps);
                 return &text[index..];
             }
@@ -514,48 +542,60 @@ fn filter(text: &str, depth: usize) -> Result<Step> {
     Ok(Step::Filter(left, Some((operator, right))))
 }
 
-fn subscript(text: &str, depth: usize) -> Result<Step> {
+fn subscript(text: &str, depth: usize, steps: &mut Vec<Step>) -> Result<()> {
     check_depth(depth)?;
-    let text = text.trim();
-    let mut parts = parts(text);
-    if parts.len() > 1 {
-        return parts
-            .drain(..)
-            .map(|part| subscript(part, depth + 1))
-            .collect::<Result<_>>()
-            .map(Step::Union);
-    }
     if let Some(test) = text
         .strip_prefix("?(")
         .and_then(|rest| rest.strip_suffix(')'))
     {
-        return filter(test, depth);
+        steps.push(filter(test, depth)?);
+        return Ok(());
+    }
+    let parts = parts(text);
+    if parts.len() > 1 {
+        let mut union = Vec::new();
+        for part in parts {
+            let mut steps = Vec::new();
+            subscript(part.trim_matches(' '), depth + 1, &mut steps)?;
+            // A name with dots is a path, of which a union takes the end for the whole.
+            union.extend(steps);
+        }
+        steps.push(Step::Union(union));
+        return Ok(());
     }
     if text == "*" {
-        return Ok(Step::Every);
+        steps.push(Step::Every);
+        return Ok(());
     }
-    if text.starts_with(['"', '\'']) {
-        // Backslashes are as good as inside plain names.
-        let name = text.trim_matches(['"', '\'']).replace('\\', "");
-        return Ok(Step::Field(name));
+    let quoted = text
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''))
+        .filter(|name| !name.contains('\''));
+    if let Some(name) = quoted {
+        // Quotes protect nothing: a dot in a name needs its backslash here as well.
+        steps.extend(self::steps(&format!(".{name}"), depth + 1)?);
+        return Ok(());
     }
-    let number = |text: &str| -> Result<Option<i64>> {
-        let text = text.trim();
-        if text.is_empty() {
+    let number = |part: &str| -> Result<Option<i64>> {
+        if part.is_empty() {
             return Ok(None);
         }
-        text.parse()
+        let digits = part.strip_prefix('-').unwrap_or(part);
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = part.parse().ok().filter(|_| plain);
+        number
             .map(Some)
-            .map_err(|_| bad(&format!("invalid array index {text}")))
+            .ok_or_else(|| bad(&format!("invalid array index {text}")))
     };
-    match text.split_once(':') {
-        Some((from, to)) => Ok(Step::Index(
-            number(from)?,
-            number(to.split(':').next().unwrap_or_default())?,
-            true,
-        )),
-        None => Ok(Step::Index(number(text)?, None, false)),
-    }
+    steps.push(match text.split_once(':') {
+        Some((from, to)) => {
+            let (to, by) = to.split_once(':').unwrap_or((to, ""));
+            number(by)?;
+            Step::Index(number(from)?, number(to)?, true)
+        }
+        None => Step::Index(number(text)?, None, false),
+    });
+    Ok(())
 }
 
 fn literal(text: &str) -> Value {
@@ -582,7 +622,7 @@ mod tests {
             (".metadata.name", "a"),
             ("metadata.name", "a"),
             ("{.metadata.annotations.x\\.y/z}", "v"),
-            ("{.metadata.annotations['x.y/z']}", "v"),
+            ("{.metadata.annotations['x.y/z']}", ""),
             ("{.metadata.annotations['x\\.y/z']}", "v"),
             ("{.items[*].s}", "one two"),
             ("{.items[0].s}", "one"),
@@ -601,6 +641,16 @@ mod tests {
         ] {
             let rendered = Template::parse(template).map(|parsed| parsed.render(&document));
             assert_eq!(rendered.ok().as_deref(), Some(wanted), "{template}");
+        }
+        for broken in [
+            "{.a[}",
+            "{.a[x]}",
+            "{.a[\"b\"]}",
+            "{.a[(@.length-1)]}",
+            "{.a[?(@.b==1 && @.c==2)]}",
+            "{.a[?(!@.b)]}",
+        ] {
+            assert!(Template::parse(broken).is_err(), "{broken}");
         }
         assert!(Template::parse("{.a").is_err());
         assert!(Template::parse("{range .a}").is_err());

@@ -208,6 +208,7 @@ impl FieldError {
             body.push_str(": ");
             match value {
                 Value::String(text) => quote(text, &mut body),
+                number @ Value::Number(_) => body.push_str(&crate::go_number(number)),
                 other => body.push_str(&other.to_string()),
             }
         }

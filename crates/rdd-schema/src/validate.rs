@@ -6,6 +6,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::field_error::{FieldError, FieldErrorKind};
 use crate::format;
+use crate::go_number::{go_integer, go_number};
 use crate::structural::{AdditionalProperties, Checks, ListType, Schema, Type};
 
 /// Everything that is wrong with a value, but for doubles in lists ([`duplicates`]).
@@ -367,16 +368,6 @@ fn is_integer(float: f64) -> bool {
     off == 0.0 || (whole > 0.0 && off / (float.abs() + whole.abs()) < 1e-9)
 }
 
-/// A number as Go turns it into an int64: cut, and the least one where it does not fit.
-#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-fn go_integer(float: f64) -> i64 {
-    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float) {
-        float as i64
-    } else {
-        i64::MIN
-    }
-}
-
 fn as_integer(number: &Number) -> i64 {
     number.as_i64().unwrap_or_else(|| go_integer(float(number)))
 }
@@ -477,27 +468,6 @@ fn number(
             let equal = if *exclusive { "" } else { " or equal to" };
             verdict.refuse(should(format!("{words}{equal} {}", go_number(&shown))));
         }
-    }
-}
-
-/// A number as Go's `%v` prints it.
-fn go_number(number: &Value) -> String {
-    match number.as_f64() {
-        Some(float) if !number.is_i64() => {
-            let size = float.abs();
-            if float == 0.0 || (1e-4..1e21).contains(&size) {
-                format!("{float}")
-            } else {
-                let text = format!("{float:e}");
-                let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
-                let (sign, power) = match power.strip_prefix('-') {
-                    Some(power) => ('-', power),
-                    None => ('+', power),
-                };
-                format!("{digits}e{sign}{power:0>2}")
-            }
-        }
-        _ => number.to_string(),
     }
 }
 

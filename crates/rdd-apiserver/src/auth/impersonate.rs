@@ -11,6 +11,7 @@ use crate::{
         authorize,
     },
     http::request_info::{RequestInfo, ResourceRequest},
+    object::quote,
     status::{ApiError, ApiResult},
 };
 
@@ -44,9 +45,26 @@ pub(crate) async fn impersonate(
         if groups.is_empty() && uid.is_none() && extra.is_empty() {
             return Ok(identity);
         }
-        return Err(ApiError::internal(format!(
-            "requested {} without impersonating a user",
-            serde_json::json!({"groups": groups, "uid": uid, "extra": extra})
+        let list = |texts: &[String]| {
+            let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+            format!("[]string{{{}}}", quoted.join(", "))
+        };
+        let shown_groups = match groups.as_slice() {
+            [] => "[]string(nil)".to_owned(),
+            groups => list(groups),
+        };
+        let shown_extra: Vec<String> = extra
+            .iter()
+            .map(|(key, values)| format!("{}:{}", quote(key), list(values)))
+            .collect();
+        let shown_extra = match shown_extra.as_slice() {
+            [] => "(nil)".to_owned(),
+            extra => format!("{{{}}}", extra.join(", ")),
+        };
+        return Err(ApiError::bad_request(format!(
+            "requested &user.DefaultInfo{{Name:\"\", UID:{}, Groups:{shown_groups}, \
+             Extra:map[string][]string{shown_extra}}} without impersonating a user name",
+            quote(uid.as_deref().unwrap_or_default())
         )));
     }
     let judge = Judge {
@@ -55,7 +73,8 @@ pub(crate) async fn impersonate(
     };
     let service_account = user
         .strip_prefix("system:serviceaccount:")
-        .and_then(|rest| rest.split_once(':'));
+        .and_then(|rest| rest.split_once(':'))
+        .filter(|(_, name)| !name.contains(':'));
     match service_account {
         Some((namespace, name)) => {
             judge

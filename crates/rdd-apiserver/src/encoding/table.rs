@@ -102,6 +102,7 @@ pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value) -> V
         _ if resource.is_custom() => Value::Null,
         "integer" | "number" => json!(0),
         _ if matches!(column.cell, Cell::Path(_)) => json!(""),
+        _ if column.name == "Type" => json!(""),
         _ => json!("<unknown>"),
     };
     let columns = columns(resource);
@@ -213,17 +214,27 @@ fn path_cell(path: &Template, r#type: &str, object: &Value, now: Time) -> Value 
             .as_i64()
             .map(Value::from)
             .or_else(|| {
-                #[expect(clippy::cast_possible_truncation, reason = "kubectl truncates too")]
-                number.as_f64().map(|number| Value::from(number as i64))
+                number
+                    .as_f64()
+                    .map(|number| Value::from(rdd_schema::go_integer(number)))
             })
             .unwrap_or_default(),
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
         ("string", Value::String(_)) => value.clone(),
         ("string", Value::Null) => json!("<no value>"),
-        ("string", other) => json!(other.to_string()),
+        ("string", number @ Value::Number(_)) => json!(rdd_schema::go_number(number)),
+        ("string", other) => json!(go_json(other)),
         ("date", Value::String(text)) => json!(age_text(text, now)),
         _ => Value::Null,
     }
+}
+
+/// JSON as Go writes it, which takes care of HTML.
+fn go_json(value: &Value) -> String {
+    String::from_utf8_lossy(&crate::object::to_json(value))
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// How long ago an RFC 3339 time was, as kubectl prints ages.

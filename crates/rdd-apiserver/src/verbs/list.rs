@@ -193,7 +193,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// A token that goes on behind `last`, at this revision or, without one, at the newest state.
-fn encode_token(revision: Option<Revision>, last: &str) -> String {
+pub(crate) fn encode_token(revision: Option<Revision>, last: &str) -> String {
     let revision = revision.map_or(json!(-1), |revision| json!(revision.0));
     let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": format!("{last}\u{0}")});
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string())

@@ -18,7 +18,6 @@ use crate::{
         body::{self, Body},
         request_info::{RequestInfo, ResourceRequest},
     },
-    object,
     options::{WriteKind, WriteOptions},
     status::{ApiError, ApiResult},
     verbs::{call::Call, decode, managed},
@@ -215,6 +214,18 @@ fn access_errors(
             "at least one of user or group must be specified",
         ));
     }
+    for selector in ["fieldSelector", "labelSelector"] {
+        let given = &review["spec"]["resourceAttributes"][selector];
+        let raw = given["rawSelector"].as_str().unwrap_or_default();
+        let listed = given["requirements"].as_array();
+        if !raw.is_empty() && listed.is_some_and(|listed| !listed.is_empty()) {
+            errors.push(FieldError::invalid(
+                format!("spec.resourceAttributes.{selector}.rawSelector"),
+                raw,
+                "may not specified at the same time as requirements",
+            ));
+        }
+    }
     let mut metadata = review["metadata"].clone();
     if let Some(members) = metadata.as_object_mut() {
         members.remove("managedFields");
@@ -222,7 +233,11 @@ fn access_errors(
             members.remove("namespace");
         }
         if !members.is_empty() {
-            errors.push(FieldError::invalid("metadata", metadata, "must be empty"));
+            let problem = match namespace {
+                Some(_) => "must be empty except for namespace",
+                None => "must be empty",
+            };
+            errors.push(FieldError::invalid("metadata", metadata, problem));
         }
     }
     if let Some(namespace) = namespace {
@@ -290,11 +305,6 @@ async fn token(call: &Call, review: &Value) -> ApiResult<Value> {
             "token is required for TokenReview in authentication",
         ));
     }
-    if !object::meta(review, "name").is_empty() {
-        let error = FieldError::invalid("metadata", review["metadata"].clone(), "must be empty");
-        let group = &call.resource.group;
-        return Err(ApiError::invalid_kind("", group, "", &[error]));
-    }
     let asked: Vec<String> = review["spec"]["audiences"]
         .as_array()
         .into_iter()
@@ -315,7 +325,7 @@ async fn token(call: &Call, review: &Value) -> ApiResult<Value> {
     };
     let meant: Vec<&String> = asked.iter().filter(|one| audiences.contains(one)).collect();
     if meant.is_empty() {
-        return Ok(json!({"user": {}, "error": "token audiences do not match"}));
+        return Ok(json!({"user": {}, "error": "invalid bearer token"}));
     }
     Ok(json!({"authenticated": true, "user": user_info(&holder), "audiences": meant}))
 }

@@ -52,6 +52,7 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     request["apiVersion"] = json!("authentication.k8s.io/v1");
     request["kind"] = json!("TokenRequest");
 
+    check_place(call, &request)?;
     let name = call.name().to_owned();
     let namespace = call.namespace().unwrap_or_default().to_owned();
     let key = call.resource.key(Some(&namespace), &name);
@@ -108,6 +109,32 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     Ok(call.document(201, &request))
 }
 
+/// Name and namespace of the body, if given, are those of the account.
+fn check_place(call: &Call, request: &Value) -> ApiResult<()> {
+    let name = object::meta(request, "name");
+    if !name.is_empty() && name != call.name() {
+        let error = FieldError::invalid(
+            "metadata.name",
+            name,
+            "must match the service account name if specified",
+        );
+        let group = "authentication.k8s.io";
+        return Err(ApiError::invalid_kind(
+            "TokenRequest",
+            group,
+            call.name(),
+            &[error],
+        ));
+    }
+    let namespace = object::meta(request, "namespace");
+    if !namespace.is_empty() && Some(namespace) != call.namespace() {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
 fn parse(call: &Call, bytes: &[u8], document: &Document) -> ApiResult<Value> {
     let bad = |text: String| {
         ApiError::bad_request(format!(
@@ -152,11 +179,19 @@ async fn bound(
     }
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     let (kind, version, name) = (text("kind"), text("apiVersion"), text("name"));
+    if let ("Pod" | "Node", "v1") = (kind, version) {
+        // None are served, so none are there.
+        let plural = format!("{}s", kind.to_lowercase());
+        return Err(ApiError::named_not_found(&plural, "", name));
+    }
     if (kind, version) != ("Secret", "v1") {
         let slash = if version.contains('/') { "" } else { "/" };
         return Err(ApiError::bad_request(format!(
             "cannot bind token to object of type {slash}{version}, Kind={kind}"
         )));
+    }
+    if name.is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
     }
     let key = Key::new(format!("/registry/secrets/{namespace}/{name}"));
     let catalog = call.server.catalog.load();

@@ -112,6 +112,14 @@ fn parse(call: &Call) -> ApiResult<Request> {
         query.get("fieldSelector"),
     )?;
     if !call.name().is_empty() {
+        if selector
+            .fixed_name()
+            .is_some_and(|fixed| fixed != call.name())
+        {
+            return Err(ApiError::bad_request(
+                "fieldSelector metadata.name doesn't match requested name",
+            ));
+        }
         selector.fix_name(call.name());
     }
     if let Some(text) = query.get("limit") {
@@ -124,13 +132,18 @@ fn parse(call: &Call) -> ApiResult<Request> {
     let version = query.get("resourceVersion").unwrap_or_default();
     let matching = query.get("resourceVersionMatch").unwrap_or_default();
     let initial = query.get("sendInitialEvents").map(is_true);
-    check_options(initial, matching, query.get("continue").unwrap_or_default())?;
+    let token = query.get("continue").unwrap_or_default();
+    check_options(initial, matching, token)?;
+    if initial.is_none() && matches!(version, "" | "0") {
+        // Such a watch is one with initial events.
+        check_options(Some(true), "NotOlderThan", token)?;
+    }
     let revision = if version.is_empty() {
         None
     } else {
         let revision = parse_uint(version).map_err(|error| {
-            ApiError::bad_request(format!(
-                "invalid resource version: resourceVersion: Invalid value: {}: {error}",
+            ApiError::bare(format!(
+                "resourceVersion: Invalid value: {}: {error}",
                 quote(version)
             ))
         })?;
@@ -140,7 +153,8 @@ fn parse(call: &Call) -> ApiResult<Request> {
     let bookmarks = query.flag("allowWatchBookmarks");
     let life = match u64::try_from(seconds) {
         Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
-        _ => Duration::from_secs(rand::rng().random_range(LIFE_MIN..LIFE_MIN * 2)),
+        Err(_) => Duration::ZERO,
+        Ok(_) => Duration::from_secs(rand::rng().random_range(LIFE_MIN..LIFE_MIN * 2)),
     };
     Ok(Request {
         selector,

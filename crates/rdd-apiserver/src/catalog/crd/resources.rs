@@ -187,15 +187,16 @@ fn selectable_fields_of(version: &Value) -> Vec<SelectableField> {
         .collect()
 }
 
-/// Paths that cannot be read are accepted in definitions, and show nothing.
-fn cell(path: &str) -> Cell {
-    Cell::Path(Template::parse_path(path).unwrap_or_else(|_| Template::nothing()))
-}
-
-/// The columns after the name: those of the definition, else the age.
+/// The columns after the name: those of the definition, else the age. A path that cannot
+/// be read is accepted in definitions; it takes all columns behind it along.
 fn columns_of(version: &Value) -> Vec<PrinterColumn> {
-    let columns: Vec<PrinterColumn> = list(version, "additionalPrinterColumns")
-        .map(|column| {
+    let given: Vec<&Value> = list(version, "additionalPrinterColumns").collect();
+    let readable = given.iter().map_while(|column| {
+        let path = Template::parse_path(text(column, "jsonPath")).ok()?;
+        Some((*column, path))
+    });
+    let columns: Vec<PrinterColumn> = readable
+        .map(|(column, template)| {
             let path = text(column, "jsonPath");
             let description = match text(column, "description") {
                 "" => format!("Custom resource definition column (in JSONPath format): {path}"),
@@ -207,11 +208,11 @@ fn columns_of(version: &Value) -> Vec<PrinterColumn> {
                 format: text(column, "format").to_owned(),
                 description,
                 priority: column["priority"].as_i64().unwrap_or_default(),
-                cell: cell(path),
+                cell: Cell::Path(template),
             }
         })
         .collect();
-    if !columns.is_empty() {
+    if !given.is_empty() {
         return columns;
     }
     vec![PrinterColumn {
@@ -220,7 +221,10 @@ fn columns_of(version: &Value) -> Vec<PrinterColumn> {
         format: String::new(),
         description: columns::AGE.to_owned(),
         priority: 0,
-        cell: cell(".metadata.creationTimestamp"),
+        cell: Cell::Path(
+            Template::parse_path(".metadata.creationTimestamp")
+                .unwrap_or_else(|_| Template::nothing()),
+        ),
     }]
 }
 

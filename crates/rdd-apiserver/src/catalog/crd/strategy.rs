@@ -140,6 +140,11 @@ impl Strategy for DefinitionStrategy {
         if let Some(metadata) = metadata_mut(object) {
             metadata.insert("finalizers".to_owned(), names.into());
             metadata.remove("deletionGracePeriodSeconds");
+            // Definitions are marked without counting it as a change.
+            let generation = metadata.get("generation").and_then(Value::as_i64);
+            if let Some(generation) = generation {
+                metadata.insert("generation".to_owned(), (generation - 1).into());
+            }
         }
         conditions::set(
             object,
