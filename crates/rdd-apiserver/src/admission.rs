@@ -31,6 +31,7 @@ use crate::{
     verbs::{call::Call, decode, scale},
 };
 
+mod authority;
 mod configurations;
 pub(crate) mod expressions;
 mod matching;

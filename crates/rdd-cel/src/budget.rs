@@ -6,6 +6,9 @@ pub enum Error {
     /// It cost more than it may.
     #[error("operation cancelled: actual cost limit exceeded")]
     Budget,
+    /// An authorizer has to be asked first.
+    #[error("the answer of an authorizer is not known yet")]
+    Undecided,
     /// `division by zero`, `no such key: a` and the like.
     #[error("{0}")]
     Evaluation(String),

@@ -110,12 +110,12 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    /// The truth of a node; only the end of the budget is an error of the whole.
+    /// The truth of a node; only what ends the evaluation is an error of the whole.
     fn truth(&mut self, node: &'a Node) -> Result<Result<bool>> {
         match self.node(node) {
             Ok(Value::Bool(value)) => Ok(Ok(value)),
             Ok(_) => Ok(Err(Error::overload())),
-            Err(Error::Budget) => Err(Error::Budget),
+            Err(error @ (Error::Budget | Error::Undecided)) => Err(error),
             Err(error) => Ok(Err(error)),
         }
     }
@@ -140,7 +140,7 @@ impl<'a> Machine<'a, '_> {
             (Value::List(_), _) => return Err(not_in_list("string")),
             // Nothing else has fields.
             (_, Access::Test) => return Ok(Value::Bool(false)),
-            (_, Access::Read) if !optional => {
+            (_, Access::Read) => {
                 return Err(Error::new(format!("no such key: {field}")));
             }
             _ => return Ok(Value::Optional(None)),

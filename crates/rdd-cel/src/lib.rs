@@ -37,6 +37,7 @@ pub mod rules;
 
 pub use budget::{Budget, Error};
 pub use environment::{Bindings, Environment, Program, Resolve};
+pub use library::authorizer::{Authority, Check, Ruling};
 pub use source::CompileError;
 pub use types::{Declared, Field, ObjectType, Type};
 pub use value::{Key, List, Map, Text, Value};

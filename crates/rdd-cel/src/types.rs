@@ -81,6 +81,12 @@ pub struct Field {
 }
 
 impl Type {
+    /// The type of `authorizer`.
+    pub const AUTHORIZER: Self = Self::Opaque("kubernetes.authorization.Authorizer");
+
+    /// The type of `authorizer.requestResource`.
+    pub const RESOURCE_CHECK: Self = Self::Opaque("kubernetes.authorization.ResourceCheck");
+
     /// `list(T)`.
     #[must_use]
     pub fn list(item: Type) -> Self {

@@ -11,7 +11,14 @@ use serde_json::Value as Json;
 
 use crate::{
     budget::{Budget, Error, Result, size},
-    library::{instant::Instant, quantity::Quantity, semver::Version, time, url::Url},
+    library::{
+        authorizer::{Asking, Authority, Check, Ruling},
+        instant::Instant,
+        quantity::Quantity,
+        semver::Version,
+        time,
+        url::Url,
+    },
     syntax::Literal,
 };
 
@@ -56,6 +63,10 @@ pub enum Value<'a> {
     Semver(Arc<Version>),
     /// A named format.
     Format(&'static str),
+    /// An authorizer, or a question to it that is not complete.
+    Asking(Asking<'a>),
+    /// What an authorizer has answered.
+    Ruling(Arc<Ruling>),
 }
 
 /// Text, borrowed from JSON or shared.
@@ -332,6 +343,18 @@ impl From<&str> for Value<'_> {
 }
 
 impl<'a> Value<'a> {
+    /// What `authorizer` stands for.
+    #[must_use]
+    pub fn authorizer(authority: &'a dyn Authority) -> Self {
+        Self::Asking(Asking::about_anything(authority))
+    }
+
+    /// What `authorizer.requestResource` stands for: everything but the verb is known.
+    #[must_use]
+    pub fn resource_check(authority: &'a dyn Authority, check: Check) -> Self {
+        Self::Asking(Asking::about_resource(authority, check))
+    }
+
     /// A constant of an expression.
     pub(crate) fn of_literal(literal: &Literal) -> Self {
         match literal {
@@ -420,6 +443,8 @@ impl<'a> Value<'a> {
             Self::Quantity(_) => "kubernetes.Quantity",
             Self::Semver(_) => "kubernetes.Semver",
             Self::Format(_) => "kubernetes.NamedFormat",
+            Self::Asking(asking) => asking.type_name(),
+            Self::Ruling(_) => "kubernetes.authorization.Decision",
         }
     }
 
@@ -444,6 +469,7 @@ impl<'a> Value<'a> {
             Self::Quantity(_) => "cel.Quantity",
             Self::Semver(_) => "cel.Semver",
             Self::Format(_) => "*cel.Format",
+            Self::Asking(_) | Self::Ruling(_) => "library.authorizerReceiverVal",
         }
     }
 
@@ -522,6 +548,8 @@ impl<'a> Value<'a> {
             (Self::Quantity(left), Self::Quantity(right)) => left == right,
             (Self::Semver(left), Self::Semver(right)) => left.cmp(right).is_eq(),
             (Self::Format(left), Self::Format(right)) => left == right,
+            (Self::Asking(left), Self::Asking(right)) => left == right,
+            (Self::Ruling(left), Self::Ruling(right)) => left == right,
             _ => self
                 .compare_numbers(other)
                 .is_some_and(std::cmp::Ordering::is_eq),

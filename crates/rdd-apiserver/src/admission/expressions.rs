@@ -7,7 +7,8 @@ use std::{
 };
 
 use rdd_cel::{
-    Budget, Declared, Environment, Error, Field, ObjectType, Program, Resolve, Type, Value,
+    Authority, Budget, Check, Declared, Environment, Error, Field, ObjectType, Program, Resolve,
+    Type, Value,
 };
 use rdd_schema::{FieldError, Schema};
 use serde_json::{Value as Json, json};
@@ -29,61 +30,135 @@ static REQUEST: LazyLock<Type> = LazyLock::new(|| {
             "group": text(), "version": text(), last: text(),
         }})
     };
-    let documents = [
-        ("kind", named("kind")),
-        ("requestKind", named("kind")),
-        ("resource", named("resource")),
-        ("requestResource", named("resource")),
-        ("subResource", text()),
-        ("requestSubResource", text()),
-        ("name", text()),
-        ("namespace", text()),
-        ("operation", text()),
-        ("dryRun", json!({"type": "boolean"})),
-        // The one schema whose values may be anything.
-        ("options", json!({"x-kubernetes-int-or-string": true})),
-        (
-            "userInfo",
-            json!({"type": "object", "properties": {
-                "username": text(), "uid": text(),
-                "groups": {"type": "array", "items": text()},
-                "extra": {
-                    "type": "object",
-                    "additionalProperties": {"type": "array", "items": text()},
-                },
-            }}),
-        ),
-    ];
-    let field = |(name, document): (&str, Json)| {
+    let user = json!({"type": "object", "properties": {
+        "username": text(), "uid": text(),
+        "groups": {"type": "array", "items": text()},
+        "extra": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": text()},
+        },
+    }});
+    object(
+        "AdmissionRequest",
+        [
+            ("kind", "GroupVersionKind", named("kind")),
+            ("requestKind", "GroupVersionKind", named("kind")),
+            ("resource", "GroupVersionResource", named("resource")),
+            ("requestResource", "GroupVersionResource", named("resource")),
+            ("subResource", "", text()),
+            ("requestSubResource", "", text()),
+            ("name", "", text()),
+            ("namespace", "", text()),
+            ("operation", "", text()),
+            ("dryRun", "", json!({"type": "boolean"})),
+            // The one schema whose values may be anything.
+            ("options", "", json!({"x-kubernetes-int-or-string": true})),
+            ("userInfo", "UserInfo", user),
+        ],
+    )
+});
+
+/// The type of `namespaceObject`.
+static NAMESPACE: LazyLock<Type> = LazyLock::new(|| {
+    let text = || json!({"type": "string"});
+    let time = || json!({"type": "string", "format": "date-time"});
+    let texts = || json!({"type": "array", "items": text()});
+    let map = || json!({"type": "object", "additionalProperties": text()});
+    let metadata = json!({"type": "object", "properties": {
+        "name": text(), "generateName": text(), "namespace": text(), "labels": map(),
+        "annotations": map(), "UID": text(), "creationTimestamp": time(),
+        "deletionGracePeriodSeconds": {"type": "integer"}, "deletionTimestamp": time(),
+        "generation": {"type": "integer"}, "resourceVersion": text(), "finalizers": texts(),
+    }});
+    let condition = json!({"type": "object", "properties": {
+        "status": text(), "type": text(), "lastTransitionTime": time(), "message": text(),
+        "reason": text(),
+    }});
+    let status = json!({"type": "object", "properties": {
+        "conditions": {"type": "array", "items": condition}, "phase": text(),
+    }});
+    let spec = json!({"type": "object", "properties": {"finalizers": texts()}});
+    object(
+        "Namespace",
+        [
+            ("metadata", "NamespaceMetadata", metadata),
+            ("spec", "NamespaceSpec", spec),
+            ("status", "NamespaceStatus", status),
+        ],
+    )
+});
+
+/// A type with fields, each with the name of its own type, if that has fields too.
+fn object<const N: usize>(name: &str, fields: [(&str, &str, Json); N]) -> Type {
+    let field = |(name, of, document): (&str, &str, Json)| {
         let schema = Schema::parse(&document).ok()?;
-        let of = format!("kubernetes.AdmissionRequest.{name}");
-        let declared = Declared::of_schema(&schema, false, &of)?;
+        let declared = Declared::of_schema(&schema, false, &format!("kubernetes.{of}"))?;
         let name = name.to_owned();
         Some((name.clone(), Field { name, declared }))
     };
     Type::Object(Arc::new(ObjectType {
-        name: "kubernetes.AdmissionRequest".to_owned(),
-        fields: documents.into_iter().filter_map(field).collect(),
+        name: format!("kubernetes.{name}"),
+        fields: fields.into_iter().filter_map(field).collect(),
     }))
+}
+
+/// The schema by which values of `namespaceObject` get their types.
+static NAMESPACE_VALUES: LazyLock<Option<Schema>> = LazyLock::new(|| {
+    let time = || json!({"type": "string", "format": "date-time"});
+    let document = json!({"type": "object", "properties": {
+        "metadata": {"type": "object", "properties": {
+            "creationTimestamp": time(), "deletionTimestamp": time(),
+        }},
+    }});
+    Schema::parse(&document).ok()
 });
 
 /// What the conditions of a webhook may name.
 pub(crate) fn of_webhooks() -> Environment {
+    with_authorizer(of_requests())
+}
+
+fn of_requests() -> Environment {
     Environment::new()
         .with("object", Type::Dyn)
         .with("oldObject", Type::Dyn)
         .with("request", REQUEST.clone())
 }
 
-/// What the expressions of a policy may name, apart from its variables.
-pub(crate) fn of_policies(has_params: bool) -> Environment {
-    let environment = of_webhooks().with("namespaceObject", Type::Dyn);
+/// What the messages of a policy may name, apart from its variables.
+pub(crate) fn of_messages(has_params: bool) -> Environment {
+    let environment = of_requests().with("namespaceObject", NAMESPACE.clone());
     if has_params {
         environment.with("params", Type::Dyn)
     } else {
         environment
     }
 }
+
+/// What the expressions of a policy may name, apart from its variables.
+pub(crate) fn of_policies(has_params: bool) -> Environment {
+    with_authorizer(of_messages(has_params))
+}
+
+/// What later expressions of a policy may name as well: its variables, of which each is
+/// declared as a whole name.
+pub(crate) fn with_variables(environment: Environment) -> Environment {
+    let variables = ObjectType {
+        name: "kubernetes.variables".to_owned(),
+        fields: BTreeMap::new(),
+    };
+    environment.with("variables", Type::Object(Arc::new(variables)))
+}
+
+fn with_authorizer(environment: Environment) -> Environment {
+    environment
+        .with(AUTHORIZER, Type::AUTHORIZER)
+        .with(REQUEST_RESOURCE, Type::RESOURCE_CHECK)
+}
+
+const AUTHORIZER: &str = "authorizer";
+
+const REQUEST_RESOURCE: &str = "authorizer.requestResource";
 
 /// Compiles an expression whose value must be of one of these types; of any when none
 /// is given.
@@ -99,19 +174,18 @@ pub(crate) fn compile(
         .compile(source)
         .map_err(|error| format!("compilation failed: {error}"))?;
     let found = program.result();
-    if wanted.is_empty() || wanted.contains(found) {
-        return Ok(program);
-    }
-    Err(match wanted {
-        [one] => format!("must evaluate to {one} but got {found}"),
-        several => {
-            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-            format!(
+    if !wanted.is_empty() && !wanted.contains(found) {
+        let found = found.name();
+        let names: Vec<String> = wanted.iter().map(Type::name).collect();
+        return Err(match names.as_slice() {
+            [one] => format!("must evaluate to {one} but got {found}"),
+            several => format!(
                 "must evaluate to one of [{}] but got {found}",
-                names.join(" ")
-            )
-        }
-    })
+                several.join(" ")
+            ),
+        });
+    }
+    Ok(program)
 }
 
 /// Adds what is wrong with an expression at the path `at`, if it is there at all.
@@ -126,7 +200,13 @@ pub(crate) fn check(
         return None;
     }
     match compile(environment, source, wanted) {
-        Ok(program) => Some(program.result().clone()),
+        Ok(program) => {
+            if let Some(error) = program.failure() {
+                let text = format!("program instantiation failed: {error}");
+                errors.push(FieldError::internal(at, text));
+            }
+            Some(program.result().clone())
+        }
         Err(text) => {
             errors.push(FieldError::invalid(at, source, text));
             None
@@ -220,6 +300,9 @@ pub(super) struct Scope<'a> {
     pub(super) request: &'a Json,
     pub(super) namespace: &'a Json,
     pub(super) params: &'a Json,
+    pub(super) authority: &'a dyn Authority,
+    /// The object of the request, without a verb.
+    pub(super) resource: &'a Check,
     /// By their whole name, in order: each may name the ones before.
     pub(super) variables: &'a [(String, Expression)],
     /// Variables are evaluated when they are named first.
@@ -232,8 +315,15 @@ impl<'a> Resolve<'a> for Scope<'a> {
             "object" => self.object,
             "oldObject" => self.old_object,
             "request" => self.request,
-            "namespaceObject" => self.namespace,
+            "namespaceObject" => {
+                return Ok(Some(Value::json(self.namespace, NAMESPACE_VALUES.as_ref())));
+            }
             "params" => self.params,
+            AUTHORIZER => return Ok(Some(Value::authorizer(self.authority))),
+            REQUEST_RESOURCE => {
+                let check = self.resource.clone();
+                return Ok(Some(Value::resource_check(self.authority, check)));
+            }
             _ => return self.variable(name, budget),
         };
         Ok(Some(Value::json(value, None)))
@@ -255,7 +345,7 @@ impl<'a> Scope<'a> {
             Err(text) => Err(Error::Evaluation(text.clone())),
         };
         let value = value.map_err(|error| match error {
-            Error::Budget => Error::Budget,
+            Error::Budget | Error::Undecided => error,
             Error::Evaluation(text) => {
                 let name = name.trim_start_matches("variables.");
                 let text = format!("composited variable {name:?} fails to evaluate: {text}");

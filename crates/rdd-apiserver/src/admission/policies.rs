@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Question,
+    authority::{self, Checks},
     expressions::{self, Conditions, Expression, Purse, Scope},
     matching::{Criteria, LabelSelector, Subject, items, labels},
     webhooks::seen_as,
@@ -74,12 +75,16 @@ impl Policy {
             .is_object()
             .then(|| (text(kind, "apiVersion"), text(kind, "kind")));
         let mut environment = expressions::of_policies(param_kind.is_some());
+        let mut of_messages = expressions::of_messages(param_kind.is_some());
         let conditions = Conditions::read(&environment, spec);
+        environment = expressions::with_variables(environment);
+        of_messages = expressions::with_variables(of_messages);
         let mut variables = Vec::new();
         for variable in items(spec, "variables") {
             let name = format!("variables.{}", text(variable, "name"));
             let expression = Expression::new(&environment, &text(variable, "expression"), &[]);
             environment = environment.with(&name, expression.result());
+            of_messages = of_messages.with(&name, expression.result());
             variables.push((name, expression));
         }
         let validations = items(spec, "validations").map(|validation| {
@@ -92,7 +97,7 @@ impl Policy {
                 ),
                 message: text(validation, "message").trim().to_owned(),
                 message_expression: (!message.is_empty())
-                    .then(|| Expression::new(&environment, &message, &[Type::String])),
+                    .then(|| Expression::new(&of_messages, &message, &[Type::String])),
                 reason: match text(validation, "reason") {
                     reason if reason.is_empty() => "Invalid".to_owned(),
                     reason => reason,
@@ -110,6 +115,22 @@ impl Policy {
         }
     }
 
+    /// What the policy cannot be used without, if that is not there.
+    fn lacks(&self, call: &Call) -> Option<String> {
+        let (api_version, kind) = self.param_kind.as_ref()?;
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let catalog = call.server.catalog.load();
+        catalog
+            .resource_of_kind(group, version, kind)
+            .is_none()
+            .then(|| {
+                format!(
+                    "failed to find resource referenced by paramKind: '{group}/{version}, \
+                     Kind={kind}'"
+                )
+            })
+    }
+
     /// What the rules say about a write with this param: every refusal in order.
     fn judge(&self, scope: &Scope<'_>) -> Vec<Refusal> {
         let mut purse = Purse::of_policy();
@@ -121,6 +142,8 @@ impl Policy {
             request: scope.request,
             namespace: scope.namespace,
             params: scope.params,
+            authority: scope.authority,
+            resource: scope.resource,
             variables: &self.variables,
             known: RefCell::default(),
         };
@@ -245,6 +268,14 @@ pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> 
                 continue;
             }
         };
+        if let Some(text) = policy.lacks(question.call) {
+            let text = format!(
+                "ValidatingAdmissionPolicy '{}' denied request: failed to configure policy: {text}",
+                policy.name
+            );
+            deny(&mut denied, policy.fails_closed, text, "Invalid");
+            continue;
+        }
         for binding in bindings {
             let told = |text: &str| {
                 format!(
@@ -336,17 +367,27 @@ async fn ask(
     let asked = seen_as(subject.call, subject.request, resource).await?;
     let request = described(&asked);
     let namespace = subject.namespace().await?.unwrap_or(&Value::Null);
+    let check = authority::of_request(&asked);
+    let mut checks = Checks::default();
     let mut refusals = Vec::new();
     for params in &params {
-        refusals.extend(policy.judge(&Scope {
-            object: &asked.object,
-            old_object: &asked.old_object,
-            request: &request,
-            namespace,
-            params,
-            variables: &[],
-            known: RefCell::new(BTreeMap::new()),
-        }));
+        loop {
+            let judged = policy.judge(&Scope {
+                object: &asked.object,
+                old_object: &asked.old_object,
+                request: &request,
+                namespace,
+                params,
+                authority: &checks,
+                resource: &check,
+                variables: &[],
+                known: RefCell::new(BTreeMap::new()),
+            });
+            if !checks.answer(subject.call).await {
+                refusals.extend(judged);
+                break;
+            }
+        }
     }
     Ok(refusals)
 }

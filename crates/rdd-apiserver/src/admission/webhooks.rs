@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     Question,
+    authority::{self, Checks},
     configurations::Webhook,
     expressions::{Purse, Scope},
     kind_of,
@@ -172,16 +173,28 @@ async fn meant(
         return Ok(Some(asked));
     }
     let described = described(&asked);
-    let scope = Scope {
-        object: &asked.object,
-        old_object: &asked.old_object,
-        request: &described,
-        namespace: &Value::Null,
-        params: &Value::Null,
-        variables: &[],
-        known: RefCell::default(),
+    let resource = authority::of_request(&asked);
+    let mut checks = Checks::default();
+    let holds = loop {
+        let holds = webhook.conditions.hold(
+            &Scope {
+                object: &asked.object,
+                old_object: &asked.old_object,
+                request: &described,
+                namespace: &Value::Null,
+                params: &Value::Null,
+                authority: &checks,
+                resource: &resource,
+                variables: &[],
+                known: RefCell::default(),
+            },
+            &mut Purse::of_conditions(),
+        );
+        if !checks.answer(call).await {
+            break holds;
+        }
     };
-    match webhook.conditions.hold(&scope, &mut Purse::of_conditions()) {
+    match holds {
         Ok(true) => {}
         Ok(false) => return Ok(None),
         Err(text) if webhook.fails_closed => {

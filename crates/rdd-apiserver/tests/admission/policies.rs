@@ -220,3 +220,72 @@ async fn expressions_are_checked_when_they_are_written() {
     let text = causes[1]["message"].as_str().unwrap_or_default();
     assert!(text.contains("undeclared reference to 'nobody'"), "{text}");
 }
+
+#[tokio::test]
+async fn expressions_ask_what_somebody_else_may_do() {
+    let server = Server::start().await;
+    let policy = json!({
+        "matchConditions": [{
+            "name": "may", "expression": "authorizer.requestResource.check('create').allowed()",
+        }],
+        "variables": [{
+            "name": "account",
+            "expression": "authorizer.serviceAccount('default', 'robot').group('apps')",
+        }],
+        "validations": [
+            {"expression":
+                "authorizer.group('').resource('secrets').namespace('x').name('y')\
+                 .check('get').allowed()"},
+            {"expression": "!authorizer.path('/healthz').check('get').errored()"},
+            {"expression":
+                "variables.account.resource('deployments').subresource('scale')\
+                 .fieldSelector('a=b').check('patch').allowed()",
+             "message": "the robot may not"},
+            {"expression": "object.metadata.name != 'blank' || \
+                 authorizer.path(' ').check('get').allowed()"},
+        ],
+    });
+    enforce(&server, policy, json!({})).await;
+    let answer = server.post(CONFIG_MAPS, config_map("a")).await;
+    assert_eq!(answer.message(), denied("a", "the robot may not"));
+    // A message is made without the authorizer.
+    let broken = json!({
+        "metadata": {"name": "q"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"],
+                "resources": ["configmaps"],
+            }]},
+            "validations": [{
+                "expression": "int('x') == 1 || variables.none == 1",
+                "messageExpression": "authorizer.path('/').check('get').reason()",
+            }],
+        },
+    });
+    let path = format!("{GROUP}/validatingadmissionpolicies");
+    let answer = server.post(&path, broken).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
+    for text in [
+        "undefined field 'none'",
+        "undeclared reference to 'authorizer'",
+    ] {
+        assert!(answer.message().contains(text), "{}", answer.message());
+    }
+}
+
+#[tokio::test]
+async fn a_question_without_an_end_runs_out_of_budget() {
+    let server = Server::start().await;
+    let check = "authorizer.path('/a').check('get').allowed()";
+    let policy = json!({"validations": [{
+        "expression": format!("{check} && {check} && {check}"),
+    }]});
+    enforce(&server, policy, json!({})).await;
+    let answer = server.post(CONFIG_MAPS, config_map("a")).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        answer.message().ends_with("actual cost limit exceeded"),
+        "{}",
+        answer.message()
+    );
+}

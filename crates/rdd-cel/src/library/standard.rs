@@ -151,6 +151,7 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> R
         ("!_", [Value::Bool(value)]) => Ok(Value::Bool(!value)),
         ("-_", [Value::Int(value)]) => value.checked_neg().map(Value::Int).ok_or_else(overflow),
         ("-_", [Value::Double(value)]) => Ok(Value::Double(-value)),
+        ("_==_" | "_!=_", [Value::Asking(_) | Value::Ruling(_), _]) => Err(Error::overload()),
         ("_==_" | "_!=_", [left, right]) if left.insists() && !left.is_like(right) => {
             Err(Error::overload())
         }

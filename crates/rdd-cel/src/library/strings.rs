@@ -138,7 +138,7 @@ fn last_index_of<'a>(text: &str, part: &str, from: usize) -> Value<'a> {
         .map_or(text.len(), |(at, _)| at);
     let mut end = start.saturating_add(part.len()).min(text.len());
     while !text.is_char_boundary(end) {
-        end += 1;
+        end -= 1;
     }
     match text[..end].rfind(part) {
         Some(at) => count(text[..at].chars().count()),

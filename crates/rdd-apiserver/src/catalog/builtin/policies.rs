@@ -125,13 +125,18 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
             }
         }
     }
-    let mut environment = expressions::of_policies(spec.get("paramKind").is_some());
+    let has_params = spec.get("paramKind").is_some();
+    let mut environment = expressions::of_policies(has_params);
+    let mut of_messages = expressions::of_messages(has_params);
     rules::condition_errors(spec, "spec.matchConditions", &environment, &mut errors);
+    environment = expressions::with_variables(environment);
+    of_messages = expressions::with_variables(of_messages);
     for (index, variable) in list(spec, "variables").enumerate() {
         let base = format!("spec.variables[{index}]");
         let r#type = variable_errors(variable, &base, &environment, &mut errors);
         let name = format!("variables.{}", text(variable, "name"));
-        environment = environment.with(&name, r#type);
+        environment = environment.with(&name, r#type.clone());
+        of_messages = of_messages.with(&name, r#type);
     }
     let empty = |field: &str| list(spec, field).next().is_none();
     if empty("validations") && empty("auditAnnotations") {
@@ -145,7 +150,7 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
     }
     for (index, validation) in list(spec, "validations").enumerate() {
         let base = format!("spec.validations[{index}]");
-        validation_errors(validation, &base, &environment, &mut errors);
+        validation_errors(validation, &base, &environment, &of_messages, &mut errors);
     }
     annotation_errors(object, &environment, &mut errors);
     errors
@@ -283,6 +288,7 @@ fn validation_errors(
     validation: &Value,
     base: &str,
     environment: &Environment,
+    of_messages: &Environment,
     errors: &mut Vec<FieldError>,
 ) {
     let blank = |field: &str| {
@@ -290,9 +296,9 @@ fn validation_errors(
         !given.is_empty() && given.trim().is_empty()
     };
     expression_given(validation, "expression", base, errors);
-    for (field, wanted) in [
-        ("expression", Type::Bool),
-        ("messageExpression", Type::String),
+    for (field, wanted, environment) in [
+        ("expression", Type::Bool, environment),
+        ("messageExpression", Type::String, of_messages),
     ] {
         let (source, at) = (text(validation, field), format!("{base}.{field}"));
         expressions::check(environment, source, &[wanted], &at, errors);
@@ -334,11 +340,8 @@ fn annotation_errors(object: &Value, environment: &Environment, errors: &mut Vec
         let key = text(annotation, "key");
         let full = format!("{policy}/{key}");
         for problem in names::qualified_name(&full) {
-            errors.push(FieldError::invalid(
-                format!("{base}.key"),
-                full.as_str(),
-                problem,
-            ));
+            let at = format!("{base}.key");
+            errors.push(FieldError::invalid(at, full.as_str(), problem));
         }
         expression_given(annotation, "valueExpression", &base, errors);
         let source = text(annotation, "valueExpression");
