@@ -131,7 +131,7 @@ impl Discovery {
             ),
             _ => return None,
         };
-        if request.method != Method::GET && segments != ["apis"] && segments != ["api"] {
+        if request.method != Method::GET && segments != ["apis"] {
             return Some(response::error(
                 &ApiError::method_not_allowed(),
                 Format::Json,
