@@ -212,6 +212,17 @@ impl Matches {
     }
 }
 
+/// How a rule is listed where clients look for webhooks, and served as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The name of its ValidatingWebhookConfiguration or MutatingWebhookConfiguration.
+    pub configuration: &'static str,
+    /// The version of the resource that it reads.
+    pub version: &'static str,
+    /// The kind of the resource, in lower case.
+    pub kind: &'static str,
+}
+
 /// One admission rule.
 #[async_trait]
 pub trait Admit: Send + Sync + 'static {
@@ -224,6 +235,12 @@ pub trait Admit: Send + Sync + 'static {
 
     /// Which writes the rule wants to see.
     fn matches(&self) -> &[Matches];
+
+    /// How the rule is listed and served outside the server; `None` for one that only
+    /// ever runs inside it.
+    fn listing(&self) -> Option<Listing> {
+        None
+    }
 
     /// Judges one write. Called with requests that [`Admit::matches`] covers, possibly
     /// twice for one write and concurrently for different ones.

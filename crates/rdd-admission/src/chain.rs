@@ -1,6 +1,6 @@
 //! All rules of one server, in order.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use crate::GroupVersionResource;
 use crate::admit::{AdmissionRequest, Admit, Admitted, Denial, Operation, Phase};
@@ -10,6 +10,7 @@ use crate::admit::{AdmissionRequest, Admit, Admitted, Denial, Operation, Phase};
 pub struct AdmissionChain {
     mutating: Vec<Arc<dyn Admit>>,
     validating: Vec<Arc<dyn Admit>>,
+    listed: BTreeSet<(String, String)>,
 }
 
 impl fmt::Debug for AdmissionChain {
@@ -36,6 +37,21 @@ impl AdmissionChain {
             }
         }
         chain
+    }
+
+    /// The same rules, of which some are also listed as webhooks: each by its name and
+    /// its URL, which reaches the very rule that is in this chain.
+    #[must_use]
+    pub fn listed(mut self, webhooks: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.listed = webhooks.into_iter().collect();
+        self
+    }
+
+    /// Whether a webhook is one of these rules, which have judged already.
+    #[must_use]
+    pub fn stands_for(&self, webhook: &str, url: &str) -> bool {
+        let mut listed = self.listed.iter();
+        listed.any(|(name, at)| name == webhook && at == url)
     }
 
     /// Whether any rule wants to see such a write; if not, no request need be built.

@@ -13,14 +13,18 @@
 //! validating phase: every validating rule; the first denial in order wins
 //! ```
 //!
+//! A rule that is in a chain may be listed as a webhook all the same, so that clients
+//! see it; the server then does not ask it a second time.
+//!
 //! Invariant: a rule has no other input than the request and its own configuration;
 //! it never learns whether it runs in process or behind HTTP.
 
 mod admit;
 mod chain;
+pub mod webhook;
 
 pub use admit::{
-    AdmissionRequest, Admit, Admitted, Denial, GroupVersionKind, GroupVersionResource, Matches,
-    Operation, Phase, UserInfo,
+    AdmissionRequest, Admit, Admitted, Denial, GroupVersionKind, GroupVersionResource, Listing,
+    Matches, Operation, Phase, UserInfo,
 };
 pub use chain::AdmissionChain;

@@ -154,6 +154,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Reads a `clientConfig`.
     pub(crate) fn new(config: &Value, services: &Services) -> Self {
         let bundle = config["caBundle"].as_str().unwrap_or_default().to_owned();

@@ -85,6 +85,28 @@ async fn a_validating_webhook_sees_the_write_and_may_refuse_it() {
 }
 
 #[tokio::test]
+async fn a_listed_webhook_that_is_a_rule_of_this_server_is_not_asked_as_well() {
+    let bed = Bed::start(|_, review| allow(review)).await;
+    let url = bed.client("/own")["url"].clone();
+    let url = url.as_str().expect("a URL");
+    let rules = AdmissionChain::default().listed([("w.example.com".to_owned(), url.to_owned())]);
+    let server = Server::with(rules, Services::default()).await;
+    let own = json!({"clientConfig": bed.client("/own")});
+    let elsewhere = json!({"clientConfig": bed.client("/other")});
+    server
+        .configure(false, "v", std::slice::from_ref(&own))
+        .await;
+    server.configure(true, "m", &[own]).await;
+    let made = server.post(CONFIG_MAPS, config_map("a")).await;
+    assert_eq!(made.code, StatusCode::CREATED);
+    assert_eq!(bed.paths(), [""; 0]);
+    // Another one of that name is somebody else's.
+    server.configure(false, "w", &[elsewhere]).await;
+    server.post(CONFIG_MAPS, config_map("b")).await;
+    assert_eq!(bed.paths(), ["/other"]);
+}
+
+#[tokio::test]
 async fn updates_and_deletions_are_put_before_webhooks_too() {
     let bed = Bed::start(|_, review| allow(review)).await;
     let server = Server::start().await;
