@@ -6,7 +6,7 @@
 //! Invariant: knows the program by its command line alone.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// No condition may take longer.
@@ -163,6 +163,29 @@ impl Lab {
         self.command(words).output().expect("rdd starts").into()
     }
 
+    /// Starts a program that lies beside `rdd`, in this lab's environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn program(&self, name: &str, words: &[&str]) -> Program {
+        let log = tempfile::Builder::new()
+            .prefix(name)
+            .suffix(".log")
+            .tempfile_in(self.home())
+            .expect("a log");
+        let file = binary().with_file_name(name);
+        let mut command = Command::new(&file);
+        self.environment(command.args(words))
+            .stdin(Stdio::null())
+            .stdout(log.reopen().expect("a log"))
+            .stderr(log.reopen().expect("a log"));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", file.display()));
+        Program { child, log }
+    }
+
     /// One of the instance's paths.
     #[must_use]
     pub fn path(&self, key: &str) -> PathBuf {
@@ -225,6 +248,68 @@ impl Lab {
             folder.display(),
             socket.display()
         ));
+    }
+}
+
+/// A program beside `rdd`; killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    log: tempfile::NamedTempFile,
+}
+
+impl Program {
+    /// What it has said.
+    ///
+    /// # Panics
+    /// When its log cannot be read.
+    #[must_use]
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.log.path()).expect("a log")
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, name: &str) {
+        shell(&format!("kill -{name} {}", self.child.id()));
+    }
+
+    /// Its exit code, once it has ended by itself; 255 after a signal.
+    ///
+    /// # Panics
+    /// When it goes on.
+    pub fn ends(&mut self) -> i32 {
+        let mut code = None;
+        wait_until("the program ends", || {
+            let status = self.child.try_wait().expect("it is a child");
+            code = status.map(|status| status.code().unwrap_or(255));
+            code.is_some()
+        });
+        code.expect("it has ended")
+    }
+
+    /// Whether it goes on.
+    ///
+    /// # Panics
+    /// When it is no child of this process.
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().expect("it is a child").is_none()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed; the log tells a failing test why.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "it is a failing test's output")]
+            {
+                eprintln!("{}", self.said());
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod command;
 mod demo;
+mod reference;
 mod setup;
 mod soak;
 mod suite;
@@ -60,6 +61,8 @@ enum Task {
         #[arg(long)]
         no_install: bool,
     },
+    /// Write the pages of docs/reference anew from what they describe
+    Reference,
     /// Check the rules of the house that the compiler does not know
     Tidy,
 }
@@ -71,6 +74,7 @@ fn main() -> Result<()> {
         Task::Demo { no_install, .. } => demo::run_demo(!no_install),
         Task::Bench { filter, no_install } => suite::bench(&filter, !no_install),
         Task::Soak { cycles, no_install } => soak::run_soak(cycles, !no_install),
+        Task::Reference => reference::write(),
         Task::Tidy => tidy::check(),
     }
 }

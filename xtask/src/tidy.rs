@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "rdd-api",
             "rdd-ctl",
             "rdd-control-plane",
+            "rdd-controllers",
             "rdd-docker-cli",
         ],
     ),

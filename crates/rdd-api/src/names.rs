@@ -67,11 +67,17 @@ pub const DISCOVERY_CONFIG_MAP: &str = "rdd-controller-manager";
 /// On the discovery ConfigMap: everything that this start enabled works.
 pub const READY_ANNOTATION: &str = "rdd.rancherdesktop.io/ready";
 
+/// On the discovery ConfigMap: the control plane stops, and programs have to leave first.
+pub const STOPPING_ANNOTATION: &str = "rdd.rancherdesktop.io/stopping";
+
 /// On the discovery ConfigMap: the random identity of the start that made it.
 pub const START_ANNOTATION: &str = "rdd.rancherdesktop.io/start-id";
 
-/// On a definition: the controller that ships it.
+/// On a definition, an annotation, and on a webhook configuration, a label: whose it is.
 pub const CONTROLLER_ANNOTATION: &str = "rdd.rancherdesktop.io/controller";
+
+/// On a webhook configuration: the manager that wrote it.
+pub const MANAGER_ANNOTATION: &str = "rdd.rancherdesktop.io/manager";
 
 /// On what a request made in the engine: the request's uid, by which it is found again.
 pub const REQUEST_LABEL: &str = "rdd.rancherdesktop.io/request";
@@ -111,4 +117,8 @@ pub mod field_manager {
     pub const APP: &str = "app-controller";
     /// Definitions, discovery and the control plane's namespace.
     pub const MANAGER: &str = "rdd-manager";
+    /// Made-up mirrors.
+    pub const MOCK: &str = "mock-controller";
+    /// Webhook configurations.
+    pub const WEBHOOKS: &str = "rdd-webhook-manager";
 }

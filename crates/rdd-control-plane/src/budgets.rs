@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use rdd_manager::Deadlines;
 
+/// For programs beside the control plane to leave, while its own controllers end.
+pub(crate) const OUTSIDE: Duration = Duration::from_secs(4);
+
 /// For controllers to end, the engine's machine among them.
 const DRAIN: Duration = Duration::from_secs(38);
 
@@ -34,6 +37,7 @@ mod tests {
     fn what_is_inside_is_through_before_its_owner_gives_up() {
         assert!(rdd_machine::STOP_MAX < DRAIN);
         assert!(DRAIN + SIGN_OFF + CONNECTIONS < SHUTDOWN);
+        assert!(OUTSIDE < DRAIN);
         // The default of `rdd svc stop --timeout`.
         assert!(SHUTDOWN < Duration::from_secs(300));
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
-use rdd_admission::{AdmissionChain, Admit};
+use rdd_admission::AdmissionChain;
 use rdd_apiserver::audit::{AuditLog, AuditOptions};
 use rdd_apiserver::auth::{Authenticator, Rbac};
 use rdd_apiserver::catalog::crd;
@@ -22,18 +22,19 @@ use rdd_apiserver::http::serve::{Security, serve};
 use rdd_apiserver::pages::{Site, Version};
 use rdd_apiserver::workers::{Workers, load_definitions};
 use rdd_apiserver::{ApiServer, Identity};
-use rdd_controllers::{DockerEngines, NAMES, REGISTRY, World};
-use rdd_docker_cli::Files;
+use rdd_controllers::{Certificates, NAMES, REGISTRY, World};
 use rdd_instance::{Instance, PathKey};
-use rdd_manager::{Discovery, JoinAdmission, Manager, Passthroughs, Role, Selection, Terms};
+use rdd_manager::{
+    Discovery, EMBEDDED, JoinAdmission, Manager, Passthroughs, Ports, Proxy, Role, Terms,
+};
 use rdd_store::{SqliteOptions, SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::door::Door;
-use crate::engine::{credentials, docker_context, native_machine};
 use crate::kubeconfig::{self, Tokens};
 use crate::options::Options;
 use crate::{budgets, pki};
@@ -64,6 +65,9 @@ pub struct Parts {
     pub allowed_origins: Vec<String>,
     /// Where requests are recorded, if anywhere.
     pub audit: Option<AuditLog>,
+    /// Who signs for managers. Without it rules are not listed as webhooks, and
+    /// controllers in programs of their own have no endpoints.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 /// A running control plane. Dropping it abandons its tasks; [`ControlPlane::stop`] ends them.
@@ -77,6 +81,10 @@ pub struct ControlPlane {
     feed: JoinHandle<()>,
     failed: watch::Receiver<Option<String>>,
     passthroughs: Passthroughs,
+    door: Arc<Door>,
+    proxy: Option<Proxy>,
+    janitor: Option<AbortOnDropHandle<()>>,
+    certificates: Option<Arc<Certificates>>,
     audit: Option<AuditLog>,
 }
 
@@ -118,8 +126,8 @@ struct Chain(ApiServer);
 
 #[async_trait]
 impl JoinAdmission for Chain {
-    async fn join(&self, rules: Vec<Arc<dyn Admit>>) -> Result<()> {
-        self.0.set_admission(AdmissionChain::new(rules));
+    async fn join(&self, rules: AdmissionChain) -> Result<()> {
+        self.0.set_admission(rules);
         Ok(())
     }
 }
@@ -159,16 +167,9 @@ impl ControlPlane {
         };
         let listener = bind(SocketAddr::new(options.bind_address, options.secure_port)).await?;
         let address = listener.local_addr().context("failed to read the port")?;
-        let engines = DockerEngines {
-            files: Some(Files::new(instance.docker_config())),
-        };
         let parts = Parts {
             store,
-            world: World {
-                docker_context: Some(Arc::new(docker_context(instance))),
-                credentials: Some(Arc::new(credentials(instance))),
-                ..World::new(native_machine(instance)?, Arc::new(engines))
-            },
+            world: rdd_controllers::world(instance)?,
             controllers: options.controllers,
             start_id: start_id.to_owned(),
             version: options.version,
@@ -176,6 +177,7 @@ impl ControlPlane {
             authority: pki.authority.clone(),
             allowed_origins: options.allowed_origins,
             audit,
+            certificates: Some(Certificates::open(&instance.path(PathKey::TlsDir))?),
         };
         let publish = |address| kubeconfig::write(instance, address, &pki.authority, &tokens);
         let listener = Listener {
@@ -204,8 +206,18 @@ impl ControlPlane {
             authority,
             allowed_origins,
             audit,
+            certificates,
         } = parts;
         let passthroughs = Passthroughs::default();
+        let proxy = match &certificates {
+            Some(certificates) => Some(Proxy::new(certificates.of_control_plane()?)),
+            None => None,
+        };
+        let door = Arc::new(Door::new(
+            passthroughs.clone(),
+            allowed_origins,
+            proxy.clone(),
+        ));
         let (catalog, definitions) = crd::served();
         load_definitions(&*store, &definitions)
             .await
@@ -228,8 +240,10 @@ impl ControlPlane {
             admission: AdmissionChain::default(),
             services: rdd_apiserver::Services::default(),
             pages: Arc::new(site),
-            passthrough: Arc::new(Door::new(passthroughs.clone(), allowed_origins)),
+            passthrough: Arc::clone(&door) as _,
         });
+        let discovery = Discovery::new(server.client(Identity::system(ADMIN)), NAMES);
+        door.set_discovery(Some(discovery));
         if let Some(audit) = &audit {
             server.set_audit(audit.clone());
         }
@@ -271,6 +285,10 @@ impl ControlPlane {
             feed,
             failed,
             passthroughs,
+            door,
+            proxy,
+            janitor: None,
+            certificates,
             audit,
         };
         match control_plane
@@ -298,6 +316,11 @@ impl ControlPlane {
             .begin(start_id)
             .await
             .context("failed to begin the start's record")?;
+        let selected = rdd_controllers::embedded(controllers);
+        let hosted: Vec<&str> = selected.iter().map(|def| def.name).collect();
+        rdd_manager::remove_leftovers(&client, &NAMES, &hosted)
+            .await
+            .context("failed to take off the list what earlier controllers left there")?;
         if let Some(Listener {
             socket,
             security,
@@ -314,17 +337,19 @@ impl ControlPlane {
             });
             (publish)(address)?;
         }
-        let selected = Selection::parse(controllers).select(REGISTRY);
-        for word in &selected.unknown {
-            tracing::warn!(word, "--controllers names neither a controller nor a group");
-        }
+        let tls = match &self.certificates {
+            Some(certificates) => Some(certificates.of_manager("embedded", hosted)?),
+            None => None,
+        };
         let manager = rdd_manager::start(rdd_manager::Options {
-            client,
+            client: client.clone(),
             world: Arc::new(world),
-            controllers: selected.controllers,
+            controllers: selected,
             registry: REGISTRY,
             admission: Arc::new(Chain(self.server.clone())),
             passthroughs: self.passthroughs.clone(),
+            tls,
+            ports: Ports::default(),
             names: NAMES,
             role: Role::Embedded,
             terms: Terms::embedded(start_id),
@@ -338,6 +363,8 @@ impl ControlPlane {
             .add(move |figures| figures.text(&diagnostics.to_prometheus()));
         self.manager = Some(manager);
         self.server.set_rising(false);
+        let janitor = tokio::spawn(rdd_manager::clear_up(client, NAMES));
+        self.janitor = Some(AbortOnDropHandle::new(janitor));
         Ok(())
     }
 
@@ -380,8 +407,17 @@ impl ControlPlane {
 
     /// Takes everything down in the reverse order; returns when nothing is left.
     pub async fn stop(self) {
+        drop(self.janitor);
+        let discovery = Discovery::new(self.server.client(Identity::system(ADMIN)), NAMES);
+        let outside = discovery.dismiss(EMBEDDED, budgets::OUTSIDE);
+        let outside = async {
+            if let Err(error) = outside.await {
+                tracing::warn!(%error, "programs beside the control plane were not told that it stops");
+            }
+        };
         // Stops refuse nothing yet: controllers still write while they end.
-        if let Some(manager) = self.manager {
+        let inside = async {
+            let Some(manager) = self.manager else { return };
             let aborted = manager.stop().await;
             if !aborted.is_empty() {
                 tracing::warn!(
@@ -389,8 +425,13 @@ impl ControlPlane {
                     "controllers did not end in time"
                 );
             }
-        }
+        };
+        tokio::join!(outside, inside);
         self.server.stop();
+        self.door.set_discovery(None);
+        if let Some(proxy) = self.proxy {
+            proxy.close().await;
+        }
         if let Some(listening) = self.listening {
             listening.end("listener").await;
         }

@@ -1,30 +1,55 @@
 //! The way from the API server to the endpoints of controllers.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use parking_lot::RwLock;
+use rdd_apiserver::Identity;
 use rdd_apiserver::http::body::Body;
-use rdd_apiserver::http::passthrough::Passthrough;
+use rdd_apiserver::http::passthrough::{Guard, Passthrough};
 use rdd_apiserver::http::request_info::ResourceRequest;
-use rdd_manager::Passthroughs;
+use rdd_apiserver::http::serve::Peer;
+use rdd_manager::{Discovery, Passthroughs, Proxy};
 
-/// Endpoints, and the web pages that may open them.
+const UNKNOWN: &str = "no manager serves this\n";
+
+/// Endpoints of this process and of programs beside it, and the web pages that may open
+/// them.
 ///
 /// A browser sends its user's credentials with requests of any page, and a WebSocket is
 /// not bound by the rules that protect other requests: so the page's origin is asked for.
 /// Programs send none.
+///
+/// What this process serves, the server authorises itself. What a program beside it
+/// serves, that program does: it alone knows which object a path stands for.
 pub(crate) struct Door {
     passthroughs: Passthroughs,
     allowed_origins: Vec<String>,
+    outside: Option<Proxy>,
+    discovery: RwLock<Option<Discovery>>,
 }
 
 impl Door {
-    pub(crate) fn new(passthroughs: Passthroughs, allowed_origins: Vec<String>) -> Self {
+    pub(crate) fn new(
+        passthroughs: Passthroughs,
+        allowed_origins: Vec<String>,
+        outside: Option<Proxy>,
+    ) -> Self {
         Self {
             passthroughs,
             allowed_origins,
+            outside,
+            discovery: RwLock::new(None),
         }
+    }
+
+    /// Where the managers of programs beside this one are listed. The server, whose
+    /// client this needs, is made of the door: none lets go of it.
+    pub(crate) fn set_discovery(&self, discovery: Option<Discovery>) {
+        *self.discovery.write() = discovery;
     }
 
     fn is_welcome(&self, headers: &HeaderMap) -> bool {
@@ -43,8 +68,11 @@ impl Door {
 }
 
 impl Passthrough for Door {
-    fn guard(&self, path: &str) -> Option<(ResourceRequest, &'static str)> {
-        let (endpoint, rest) = self.passthroughs.find(path)?;
+    fn guard(&self, path: &str) -> Option<Guard> {
+        let Some((endpoint, rest)) = self.passthroughs.find(path) else {
+            let outside = self.outside.is_some() && Named::of(path).is_some();
+            return outside.then_some(Guard::Delegated);
+        };
         let access = endpoint.access(rest);
         let request = ResourceRequest {
             method: Method::GET,
@@ -57,7 +85,7 @@ impl Passthrough for Door {
             name: access.name,
             too_deep: false,
         };
-        Some((request, access.verb))
+        Some(Guard::Resource(Box::new(request), access.verb))
     }
 
     fn serve(&self, parts: Parts, body: Body) -> BoxFuture<'static, Response<Body>> {
@@ -65,20 +93,84 @@ impl Passthrough for Door {
             let text = "this origin is not allowed; allow it with --allow-origin\n";
             return Box::pin(std::future::ready(plain(StatusCode::FORBIDDEN, text)));
         }
-        let found = self.passthroughs.find(parts.uri.path());
-        let Some((endpoint, rest)) = found else {
-            // It ended since it was asked about.
-            let text = "handler not ready\n";
-            return Box::pin(std::future::ready(plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                text,
-            )));
+        let request = Request::from_parts(parts, body);
+        let path = request.uri().path().to_owned();
+        let Some(caller) = request.extensions().get::<Arc<Identity>>().cloned() else {
+            let Some((endpoint, rest)) = self.passthroughs.find(&path) else {
+                // It ended since it was asked about.
+                let answer = plain(StatusCode::SERVICE_UNAVAILABLE, "handler not ready\n");
+                return Box::pin(std::future::ready(answer));
+            };
+            let rest = rest.to_owned();
+            return Box::pin(async move { endpoint.serve(&rest, request).await });
         };
-        let rest = rest.to_owned();
+        let (outside, discovery) = (self.outside.clone(), self.discovery.read().clone());
         Box::pin(async move {
-            endpoint
-                .serve(&rest, Request::from_parts(parts, body))
-                .await
+            let (Some(outside), Some(discovery)) = (outside, discovery) else {
+                return plain(StatusCode::NOT_FOUND, UNKNOWN);
+            };
+            pass_on(&outside, &discovery, &path, &caller, request).await
+        })
+    }
+}
+
+/// Passes a request on to the manager that lists its endpoint, if that one lives.
+async fn pass_on(
+    outside: &Proxy,
+    discovery: &Discovery,
+    path: &str,
+    caller: &Identity,
+    request: Request<Body>,
+) -> Response<Body> {
+    let Some(named) = Named::of(path) else {
+        return plain(StatusCode::NOT_FOUND, UNKNOWN);
+    };
+    let entries = match discovery.entries().await {
+        Ok(entries) => entries.unwrap_or_default(),
+        Err(error) => {
+            tracing::error!(%error, "the managers of endpoints are not known");
+            let text = "the managers of endpoints are not known\n";
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
+    };
+    let listed = entries.into_values().find(|entry| {
+        let names = entry.enabled_passthroughs.get(named.controller);
+        !entry.passthrough_endpoint.is_empty()
+            && names.is_some_and(|names| names.iter().any(|name| name == named.endpoint))
+    });
+    let Some(entry) = listed else {
+        return plain(StatusCode::NOT_FOUND, UNKNOWN);
+    };
+    if !entry.is_alive().await {
+        let text = "the manager that serves this does not answer\n";
+        return plain(StatusCode::NOT_FOUND, text);
+    }
+    let from = request
+        .extensions()
+        .get::<Arc<Peer>>()
+        .map(|peer| peer.address);
+    let path = format!("/{}/{}/{}", named.controller, named.endpoint, named.rest);
+    outside
+        .forward(&entry, &path, &caller.user_info(), from, request)
+        .await
+}
+
+/// The parts of `/passthrough/<controller>/<endpoint>/…`; the last slash may be missing.
+struct Named<'path> {
+    controller: &'path str,
+    endpoint: &'path str,
+    rest: &'path str,
+}
+
+impl<'path> Named<'path> {
+    fn of(path: &'path str) -> Option<Self> {
+        let (controller, path) = path.strip_prefix("/passthrough/")?.split_once('/')?;
+        let (endpoint, rest) = path.split_once('/').unwrap_or((path, ""));
+        let named = !controller.is_empty() && !endpoint.is_empty();
+        named.then_some(Self {
+            controller,
+            endpoint,
+            rest,
         })
     }
 }
@@ -96,7 +188,7 @@ mod tests {
 
     #[test]
     fn pages_of_others_are_not_welcome_unless_they_are_named() {
-        let door = Door::new(Passthroughs::default(), vec!["app://.".to_owned()]);
+        let door = Door::new(Passthroughs::default(), vec!["app://.".to_owned()], None);
         for (origin, wanted) in [
             (None, true),
             (Some("https://127.0.0.1:6443"), true),

@@ -9,16 +9,15 @@
 mod budgets;
 mod control_plane;
 mod door;
-mod engine;
 mod kubeconfig;
 mod options;
 mod pki;
 mod serve;
 
 pub use control_plane::{ControlPlane, Listener, Parts};
-pub use engine::{native_machine, remove_engine};
-pub use options::{CONTROLLERS_HELP, Options};
+pub use options::Options;
 pub use rdd_apiserver::audit::AuditOptions;
+pub use rdd_controllers::{native_machine, remove_engine};
 pub use serve::run;
 
 use std::collections::BTreeSet;

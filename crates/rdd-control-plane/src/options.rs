@@ -5,16 +5,12 @@ use std::path::PathBuf;
 
 use rdd_apiserver::audit::AuditOptions;
 
-/// The help text of `--controllers`, wherever the flag stands.
-pub const CONTROLLERS_HELP: &str = "Controllers to run: * for all, or a comma-separated list of controllers \
-    and groups (rdd, app, containers); a leading - excludes, as in '*,-demo' or 'containers,-engine'";
-
 /// What a start can be told.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The version of the program.
     pub version: String,
-    /// Which controllers run; see [`CONTROLLERS_HELP`].
+    /// Which controllers run; see [`rdd_controllers::CONTROLLERS_HELP`].
     pub controllers: String,
     /// Where to listen.
     pub bind_address: IpAddr,
@@ -30,16 +26,4 @@ pub struct Options {
     pub audit_log: Option<AuditOptions>,
     /// The words of this start, for those who ask what runs.
     pub arguments: Vec<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_help_names_every_group() {
-        for def in rdd_controllers::REGISTRY {
-            assert!(CONTROLLERS_HELP.contains(def.group), "{}", def.group);
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! The instance's own certificate authority, and the server's certificate.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,11 +11,11 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rdd_apiserver::auth::ClientAuthority;
+use rdd_instance::certificate::{RENEW, ends_in, is_usable};
 use rdd_instance::process::write_private;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -25,9 +24,6 @@ const AUTHORITY_DAYS: u32 = 3650;
 
 /// How long a server certificate is valid.
 const SERVER_DAYS: u32 = 365;
-
-/// A certificate that ends earlier than this is issued again.
-const RENEW: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What clients trust and what the server shows.
 pub(crate) struct Pki {
@@ -59,7 +55,8 @@ pub(crate) fn prepare(folder: &Path, names: &[String]) -> Result<Pki> {
     let stored = fs::read_to_string(&certificate_file)
         .ok()
         .zip(fs::read_to_string(&key_file).ok());
-    let usable = stored.filter(|(certificate, _)| is_usable(certificate, &authority, &wanted));
+    let usable = stored
+        .filter(|(certificate, _)| is_usable(certificate, &authority, &wanted, SystemTime::now()));
     let (certificate, server_key) = match usable {
         Some(pair) => pair,
         None => {
@@ -125,7 +122,7 @@ fn authority(folder: &Path) -> Result<(String, KeyPair)> {
         .zip(fs::read_to_string(&key_file).ok());
     if let Some((certificate, key)) = stored
         && let Ok(key) = KeyPair::from_pem(&key)
-        && ends_in(&certificate).is_some_and(|left| left > RENEW)
+        && ends_in(&certificate, SystemTime::now()).is_some_and(|left| left > RENEW)
     {
         return Ok((certificate, key));
     }
@@ -161,54 +158,6 @@ fn issue(authority: KeyPair, names: &[String]) -> Result<(String, String)> {
         .signed_by(&key, &issuer)
         .context("failed to sign the server's certificate")?;
     Ok((certificate.pem(), key.serialize_pem()))
-}
-
-/// How long a certificate is still valid.
-fn ends_in(pem: &str) -> Option<Duration> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-    let left = certificate.validity().time_to_expiration()?;
-    u64::try_from(left.whole_seconds())
-        .ok()
-        .map(Duration::from_secs)
-}
-
-fn is_usable(pem: &str, authority: &str, names: &[String]) -> bool {
-    if ends_in(pem).is_none_or(|left| left <= RENEW) {
-        return false;
-    }
-    let parse = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).ok();
-    let (Some(der), Some(issuer)) = (parse(pem), parse(authority)) else {
-        return false;
-    };
-    let (Ok((_, certificate)), Ok((_, issuer))) = (
-        X509Certificate::from_der(&der),
-        X509Certificate::from_der(&issuer),
-    ) else {
-        return false;
-    };
-    let Ok(Some(carried)) = certificate.subject_alternative_name() else {
-        return false;
-    };
-    let carries =
-        |name: &String| {
-            carried.value.general_names.iter().any(|carried| {
-                match (carried, name.parse::<IpAddr>()) {
-                    (GeneralName::DNSName(carried), Err(_)) => carried == name,
-                    (GeneralName::IPAddress(bytes), Ok(IpAddr::V4(address))) => {
-                        *bytes == address.octets()
-                    }
-                    (GeneralName::IPAddress(bytes), Ok(IpAddr::V6(address))) => {
-                        *bytes == address.octets()
-                    }
-                    _ => false,
-                }
-            })
-        };
-    certificate
-        .verify_signature(Some(issuer.public_key()))
-        .is_ok()
-        && names.iter().all(carries)
 }
 
 fn config(certificate: &str, key: &str, clients: &ClientAuthority) -> Result<ServerConfig> {

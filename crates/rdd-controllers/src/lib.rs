@@ -5,10 +5,20 @@
 //! API server being ours.
 
 mod app;
+mod certificates;
 mod containers;
+mod external;
+mod host;
+mod mock;
 mod registry;
 mod samples;
 mod world;
 
-pub use registry::{NAMES, REGISTRY};
+pub use certificates::Certificates;
+pub use external::{Ended, Program, run};
+pub use host::{native_machine, remove_engine, world};
+pub use registry::{
+    CONTROLLERS_HELP, NAMES, PROGRAM_ONLY, REGISTRY, embedded, of_group, program, programs,
+    reference,
+};
 pub use world::{Connect, DockerEngines, LiveEngine, World};

@@ -1,10 +1,15 @@
 //! The one list of controllers: the service and every program select from it.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
 use rdd_api::names;
-use rdd_manager::{ControllerDef, Names};
+use rdd_manager::{ControllerDef, Names, Selection};
 
 use crate::app;
 use crate::containers::{container, engine, kinds};
+use crate::mock;
 use crate::samples::{configmapreplicaset, demo, notary};
 use crate::world::World;
 
@@ -27,8 +32,132 @@ pub const NAMES: Names = Names {
     config_map: names::DISCOVERY_CONFIG_MAP,
     ready_annotation: names::READY_ANNOTATION,
     start_annotation: names::START_ANNOTATION,
+    stopping_annotation: names::STOPPING_ANNOTATION,
     field_manager: names::field_manager::MANAGER,
+    webhook_field_manager: names::field_manager::WEBHOOKS,
+    controller: names::CONTROLLER_ANNOTATION,
+    manager: names::MANAGER_ANNOTATION,
 };
+
+/// Controllers that run in a program of their own and never in the service.
+pub static PROGRAM_ONLY: &[ControllerDef<World>] = &[mock::DEF];
+
+/// The help text of `--controllers`, wherever the flag stands.
+pub static CONTROLLERS_HELP: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "Controllers to run: * for all, or a comma-separated list of controllers and groups \
+         ({}); a leading - excludes, as in '*,-demo' or 'containers,-engine'",
+        groups(REGISTRY).join(", ")
+    )
+});
+
+/// The groups of some controllers, sorted, each once.
+fn groups(controllers: &'static [ControllerDef<World>]) -> Vec<&'static str> {
+    let groups: BTreeSet<&str> = controllers.iter().map(|def| def.group).collect();
+    groups.into_iter().collect()
+}
+
+/// The controllers of a group, wherever they run.
+#[must_use]
+pub fn of_group(group: &str) -> Vec<&'static ControllerDef<World>> {
+    let all = REGISTRY.iter().chain(PROGRAM_ONLY);
+    all.filter(|def| def.group == group).collect()
+}
+
+/// The program that hosts a group's controllers.
+#[must_use]
+pub fn program(group: &str) -> String {
+    format!("{group}-controller")
+}
+
+/// The groups that have a program.
+#[must_use]
+pub fn programs() -> Vec<&'static str> {
+    let mut all = groups(REGISTRY);
+    all.extend(groups(PROGRAM_ONLY));
+    all
+}
+
+/// What the service runs of a selection. Words that select nothing are told, with the
+/// reason.
+#[must_use]
+pub fn embedded(controllers: &str) -> Vec<&'static ControllerDef<World>> {
+    let selected = Selection::parse(controllers).select(REGISTRY);
+    for word in &selected.unknown {
+        if PROGRAM_ONLY
+            .iter()
+            .any(|def| def.name == word || def.group == word)
+        {
+            let program = program(word);
+            tracing::warn!(
+                word,
+                program,
+                "--controllers names what runs in a program of its own only"
+            );
+        } else {
+            let groups = groups(REGISTRY).join(", ");
+            tracing::warn!(
+                word,
+                groups,
+                "--controllers names neither a controller nor a group"
+            );
+        }
+    }
+    selected.controllers
+}
+
+/// Which program hosts which controller: the whole of `docs/reference/controllers.md`.
+#[must_use]
+pub fn reference() -> String {
+    format!(
+        "# Controllers
+
+<!-- Written by `cargo xtask reference` from the one list of controllers. -->
+
+The service runs those that `rdd svc start --controllers=LIST` selects. The others of a group
+can run in the group's program, beside it: start that after the service. What runs already
+is left alone.
+
+{}
+`--controllers` takes words with commas between them. A word is `*`, a group or a controller;
+a leading `-` excludes; exclusion wins, and order is irrelevant. The default is `*`; an empty
+list runs none. Definitions that a controller needs are installed with it, whoever runs the
+controller that ships them.
+
+Examples: `*,-demo` runs all but Demo; `containers,-engine` serves the kinds of the mirrors
+without an engine, for `{}`.
+",
+        hosting_table(),
+        program(names::selection::MOCK),
+    )
+}
+
+fn hosting_table() -> String {
+    let mut text = "| Controller | Group | Its kinds | Needs the kinds of | Besides the service, hosted by |\n\
+                    |---|---|---|---|---|\n"
+        .to_owned();
+    let or_none = |words: Vec<String>| match words.is_empty() {
+        true => "—".to_owned(),
+        false => words.join(", "),
+    };
+    for def in REGISTRY.iter().chain(PROGRAM_ONLY) {
+        let kinds = (def.crds)().into_iter().map(|crd| crd.spec.names.kind);
+        let needs = def.needs.iter().map(|need| format!("`{need}`"));
+        let only = PROGRAM_ONLY.iter().any(|other| other.name == def.name);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{}` | `{}` | {} | {} | `{}`{} |",
+            def.name,
+            def.group,
+            or_none(kinds.collect()),
+            or_none(needs.collect()),
+            program(def.group),
+            if only { " only" } else { "" },
+        );
+    }
+    text
+}
 
 #[cfg(test)]
 mod tests {
@@ -37,13 +166,14 @@ mod tests {
     #[test]
     fn every_controller_has_one_name_and_a_known_group() {
         let mut seen = Vec::new();
-        for def in REGISTRY {
+        for def in REGISTRY.iter().chain(PROGRAM_ONLY) {
             assert!(!seen.contains(&def.name), "{} is listed twice", def.name);
             seen.push(def.name);
             let groups = [
                 names::selection::APP,
                 names::selection::CONTAINERS,
                 names::selection::RDD,
+                names::selection::MOCK,
             ];
             assert!(
                 groups.contains(&def.group),
@@ -51,6 +181,65 @@ mod tests {
                 def.name,
                 def.group
             );
+        }
+    }
+
+    #[test]
+    fn the_service_and_the_programs_offer_the_same() {
+        let mut hosted: Vec<&str> = programs()
+            .into_iter()
+            .flat_map(of_group)
+            .map(|def| def.name)
+            .collect();
+        let mut all: Vec<&str> = REGISTRY
+            .iter()
+            .chain(PROGRAM_ONLY)
+            .map(|def| def.name)
+            .collect();
+        hosted.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(hosted, all, "each controller has exactly one program");
+        for group in groups(REGISTRY) {
+            let ours = embedded(group);
+            let theirs = of_group(group);
+            let names = |defs: &[&ControllerDef<World>]| -> Vec<&str> {
+                defs.iter().map(|def| def.name).collect()
+            };
+            assert_eq!(names(&ours), names(&theirs), "{group}");
+            assert!(theirs.iter().all(|def| def.group == group), "{group}");
+        }
+        assert_eq!(
+            of_group(names::selection::CONTAINERS)
+                .iter()
+                .map(|def| def.name)
+                .collect::<BTreeSet<_>>(),
+            BTreeSet::from([
+                "container",
+                "containernamespace",
+                "engine",
+                "image",
+                "volume"
+            ])
+        );
+    }
+
+    #[test]
+    fn the_reference_says_what_is_true() {
+        let file = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/reference/controllers.md"
+        );
+        let text = std::fs::read_to_string(file).expect("it is there");
+        assert_eq!(text, reference(), "run `cargo xtask reference`");
+    }
+
+    #[test]
+    fn the_help_names_every_group_and_what_a_dash_does() {
+        for word in groups(REGISTRY)
+            .into_iter()
+            .chain(["'*,-demo'", "'containers,-engine'"])
+        {
+            assert!(CONTROLLERS_HELP.contains(word), "{word}");
         }
     }
 

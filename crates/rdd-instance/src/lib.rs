@@ -7,6 +7,7 @@
 //! directory, and computing a path never creates anything.
 
 mod arguments;
+pub mod certificate;
 mod environment;
 mod error;
 mod instance;

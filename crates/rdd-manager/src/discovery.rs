@@ -1,19 +1,30 @@
 //! The ConfigMap in which managers say which controllers they run.
 //!
-//! The control plane makes it anew at each start ([`Discovery::begin`]): that is
-//! the only place that clears what dead managers left. A manager owns exactly its
-//! own key. Three answers differ: the key is missing (unknown, keep waiting), its
+//! The control plane makes it anew at each start ([`Discovery::begin`]), and takes the
+//! entries of killed managers away ([`crate::clear_up`]): nobody else clears what dead
+//! managers left. A manager owns exactly its own key. Three answers differ: the key is missing (unknown, keep waiting), its
 //! list is empty (no controllers), the list lacks a controller (it does not run here).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
+use crate::lease::holder;
+use crate::watch_backoff::watch_backoff;
+
+/// How often is looked whether programs have left.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What things are called, chosen by whoever assembles the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +37,25 @@ pub struct Names {
     pub ready_annotation: &'static str,
     /// On the ConfigMap: the random identity of the start that made it.
     pub start_annotation: &'static str,
+    /// On the ConfigMap: the control plane stops, and programs have to leave first.
+    pub stopping_annotation: &'static str,
     /// Who owns the fields of definitions.
     pub field_manager: &'static str,
+    /// Who owns the fields of webhook configurations.
+    pub webhook_field_manager: &'static str,
+    /// On a webhook configuration, a label: the controller whose rules it lists.
+    pub controller: &'static str,
+    /// On a webhook configuration, an annotation: the manager that wrote it.
+    pub manager: &'static str,
 }
 
 /// What one manager says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
+    /// Who it is: unique among all managers that ever ran. Its health endpoint says it too.
+    #[serde(default)]
+    pub identity: String,
     /// Port of the health endpoint.
     pub health_port: u16,
     /// Port of the metrics endpoint.
@@ -66,17 +88,23 @@ pub struct EntryError {
 }
 
 impl Entry {
-    /// An entry for these controllers, whose manager answers on this loopback port.
+    /// An entry for these controllers, whose manager answers on these loopback ports.
     #[must_use]
-    pub fn new(port: u16, controllers: Vec<String>) -> Self {
+    pub fn new(
+        identity: &str,
+        health_port: u16,
+        metrics_port: u16,
+        controllers: Vec<String>,
+    ) -> Self {
         Self {
-            health_port: port,
-            metrics_port: port,
+            identity: identity.to_owned(),
+            health_port,
+            metrics_port,
             enabled_controllers: (!controllers.is_empty()).then_some(controllers),
             enabled_passthroughs: BTreeMap::new(),
             start_time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            health_endpoint: format!("http://localhost:{port}/healthz"),
-            metrics_endpoint: format!("http://localhost:{port}/metrics"),
+            health_endpoint: format!("http://localhost:{health_port}/healthz"),
+            metrics_endpoint: format!("http://localhost:{metrics_port}/metrics"),
             passthrough_endpoint: String::new(),
         }
     }
@@ -87,18 +115,29 @@ impl Entry {
     /// # Errors
     /// When an entry cannot be read.
     pub fn controllers(map: &ConfigMap) -> Result<Option<BTreeSet<String>>, EntryError> {
-        let Some(data) = map.data.as_ref().filter(|data| !data.is_empty()) else {
+        let entries = Self::all(map)?;
+        if entries.is_empty() {
             return Ok(None);
-        };
-        let mut names = BTreeSet::new();
-        for (key, text) in data {
-            let entry: Self = serde_json::from_str(text).map_err(|source| EntryError {
+        }
+        let names = entries
+            .into_values()
+            .flat_map(|entry| entry.enabled_controllers);
+        Ok(Some(names.flatten().collect()))
+    }
+
+    /// Every manager's entry.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn all(map: &ConfigMap) -> Result<BTreeMap<String, Self>, EntryError> {
+        let entries = map.data.iter().flatten().map(|(key, text)| {
+            let entry = serde_json::from_str(text).map_err(|source| EntryError {
                 key: key.clone(),
                 source,
             })?;
-            names.extend(entry.enabled_controllers.into_iter().flatten());
-        }
-        Ok(Some(names))
+            Ok((key.clone(), entry))
+        });
+        entries.collect()
     }
 }
 
@@ -177,16 +216,47 @@ impl Discovery {
         self.patch(&patch).await.map_err(Error::api(action))
     }
 
-    /// Takes a manager's entry away. Stale entries of others stay: only
-    /// [`Discovery::begin`] clears those.
+    /// Takes a manager's entry away, unless another one has that key by now. For the
+    /// manager itself, and for the control plane when it is dead.
     ///
     /// # Errors
     /// When the API refuses. A missing ConfigMap is fine.
-    pub async fn unregister(&self, key: &str) -> Result<()> {
-        match self.patch(&json!({"data": {key: null}})).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            patched => patched.map_err(Error::api("leave the discovery ConfigMap")),
+    pub async fn unregister(&self, key: &str, identity: &str) -> Result<()> {
+        let action = "take an entry out of the discovery ConfigMap";
+        loop {
+            let found = self.api().get_opt(self.names.config_map).await;
+            let Some(map) = found.map_err(Error::api(action))? else {
+                return Ok(());
+            };
+            let entry = map.data.as_ref().and_then(|data| data.get(key));
+            let entry: Option<Entry> = entry.and_then(|text| serde_json::from_str(text).ok());
+            if entry.is_none_or(|entry| entry.identity != identity) {
+                return Ok(());
+            }
+            let patch = json!({
+                "metadata": {"resourceVersion": map.metadata.resource_version},
+                "data": {key: null},
+            });
+            match self.patch(&patch).await {
+                // Somebody else wrote an entry meanwhile.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                patched => return patched.map_err(Error::api(action)),
+            }
         }
+    }
+
+    /// Every manager's entry; `None` without the ConfigMap.
+    ///
+    /// # Errors
+    /// When the API refuses, or an entry cannot be read.
+    pub async fn entries(&self) -> Result<Option<BTreeMap<String, Entry>>> {
+        let action = "read the discovery ConfigMap";
+        let found = self.api().get_opt(self.names.config_map).await;
+        let Some(map) = found.map_err(Error::api(action))? else {
+            return Ok(None);
+        };
+        Entry::all(&map).map(Some).map_err(Error::Entry)
     }
 
     /// Says that everything works. The control plane's last step.
@@ -200,6 +270,67 @@ impl Discovery {
             .map_err(Error::api("mark the control plane ready"))
     }
 
+    /// Tells managers in programs of their own that the control plane stops, and waits
+    /// until they have signed off, for this long at most: what they hold is free then.
+    /// Without any, nothing is written.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub async fn dismiss(&self, own: &str, patience: Duration) -> Result<()> {
+        let entries = self.entries().await?.unwrap_or_default();
+        let others: Vec<String> = entries
+            .into_iter()
+            .filter(|(key, _)| key != own)
+            .map(|(_, entry)| entry.identity)
+            .collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"annotations": {self.names.stopping_annotation: "true"}}});
+        self.patch(&patch)
+            .await
+            .map_err(Error::api("tell programs to leave"))?;
+        let gone = async {
+            while self.hold_something(&others).await? {
+                sleep(LOOK).await;
+            }
+            Ok(())
+        };
+        // Whoever stays misses the API soon.
+        timeout(patience, gone).await.unwrap_or(Ok(()))
+    }
+
+    /// Whether one of these managers is listed, or has a lease.
+    async fn hold_something(&self, identities: &[String]) -> Result<bool> {
+        let is_one = |identity: &str| identities.iter().any(|one| one == identity);
+        let entries = self.entries().await?.unwrap_or_default();
+        if entries.values().any(|entry| is_one(&entry.identity)) {
+            return Ok(true);
+        }
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), self.names.namespace);
+        let leases = leases.list(&ListParams::default()).await;
+        let leases = leases.map_err(Error::api("read the leases of managers"))?;
+        Ok(leases.items.iter().any(|lease| is_one(holder(lease))))
+    }
+
+    /// Returns when the control plane says that it stops.
+    pub async fn dismissed(&self) {
+        let config =
+            watcher::Config::default().fields(&format!("metadata.name={}", self.names.config_map));
+        let events = watcher(self.api(), config)
+            .backoff(watch_backoff())
+            .touched_objects();
+        let mut events = pin!(events);
+        while let Some(seen) = events.next().await {
+            // That the control plane is gone without a word is somebody else's to find out.
+            let annotations = seen.ok().and_then(|map| map.metadata.annotations);
+            if annotations.is_some_and(|all| all.contains_key(self.names.stopping_annotation)) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     async fn patch(&self, patch: &serde_json::Value) -> kube::Result<()> {
         self.api()
             .patch(
@@ -211,7 +342,7 @@ impl Discovery {
             .map(drop)
     }
 
-    async fn ensure_namespace(&self) -> Result<()> {
+    pub(crate) async fn ensure_namespace(&self) -> Result<()> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let action = || format!("create the namespace {}", self.names.namespace);
         if api
@@ -279,7 +410,7 @@ mod tests {
         };
         let entry = |controllers: &[&str]| {
             let names = controllers.iter().map(|name| (*name).to_owned()).collect();
-            serde_json::to_string(&Entry::new(1, names)).expect("plain data")
+            serde_json::to_string(&Entry::new("x", 1, 1, names)).expect("plain data")
         };
         check(&[], None);
         check(&[("embedded", &entry(&[]))], Some(&[]));
@@ -299,11 +430,12 @@ mod tests {
 
     #[test]
     fn an_entry_has_the_documented_fields() {
-        let value = serde_json::to_value(Entry::new(7, Vec::new())).expect("plain data");
+        let value =
+            serde_json::to_value(Entry::new("app/1", 7, 8, Vec::new())).expect("plain data");
         assert_eq!(value["enabledControllers"], serde_json::Value::Null);
         assert_eq!(value["enabledPassthroughs"], json!({}));
         assert_eq!(value["healthPort"], 7);
         assert_eq!(value["healthEndpoint"], "http://localhost:7/healthz");
-        assert_eq!(value["metricsEndpoint"], "http://localhost:7/metrics");
+        assert_eq!(value["metricsEndpoint"], "http://localhost:8/metrics");
     }
 }

@@ -1,5 +1,6 @@
 //! Why a start ended.
 
+use crate::discovery::EntryError;
 use crate::selection::UnknownController;
 
 /// The crate's results.
@@ -63,9 +64,12 @@ pub enum Error {
         /// The whole chain of causes.
         text: String,
     },
-    /// The health endpoint could not be opened.
-    #[error("failed to listen for health checks on loopback")]
-    Health(#[source] std::io::Error),
+    /// A port could not be opened.
+    #[error("failed to listen on loopback")]
+    Listen(#[source] std::io::Error),
+    /// What a manager wrote about itself cannot be understood.
+    #[error(transparent)]
+    Entry(EntryError),
 }
 
 impl Error {

@@ -10,25 +10,55 @@ use tokio_util::sync::CancellationToken;
 
 use crate::diagnostics::Diagnostics;
 
+/// The header in which a manager says who it is.
+pub(crate) const IDENTITY: &str = "Rdd-Manager";
+
 /// The longest request head that is read, in bytes.
 const HEAD_MAX: u64 = 8192;
 
 /// How long one caller may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// On which loopback ports a manager answers; 0 is any free one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// For `/healthz` and `/readyz`.
+    pub health: u16,
+    /// For `/metrics`. Where neither is asked for, one port serves both.
+    pub metrics: u16,
+}
+
 /// Callers served one after the other; more wait in the kernel's queue.
 pub(crate) struct Health {
     listener: TcpListener,
     diagnostics: Diagnostics,
+    identity: String,
 }
 
 impl Health {
-    /// Listens on a port of the system's choice.
-    pub(crate) async fn bind(diagnostics: Diagnostics) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    /// Listens on this port, or on any when somebody else has it.
+    pub(crate) async fn bind(
+        port: u16,
+        diagnostics: Diagnostics,
+        identity: &str,
+    ) -> io::Result<Self> {
+        let listener = match TcpListener::bind(("127.0.0.1", port)).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+                let taken = listener.local_addr()?.port();
+                tracing::warn!(
+                    wanted = port,
+                    port = taken,
+                    "the port is in use; another one was taken"
+                );
+                listener
+            }
+            bound => bound?,
+        };
         Ok(Self {
             listener,
             diagnostics,
+            identity: identity.to_owned(),
         })
     }
 
@@ -67,7 +97,8 @@ impl Health {
             _ => ("404 Not Found", "not found\n".to_owned()),
         };
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {status}\r\n{IDENTITY}: {}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.identity,
             body.len()
         );
         stream.write_all(head.as_bytes()).await?;
@@ -97,11 +128,12 @@ mod tests {
     async fn health_and_figures_are_served_and_nothing_else() {
         let diagnostics = Diagnostics::default();
         diagnostics.record("app", "test", Ok(()));
-        let health = Health::bind(diagnostics).await.expect("a port");
+        let health = Health::bind(0, diagnostics, "app/1").await.expect("a port");
         let port = health.port().expect("bound");
         let stop = CancellationToken::new();
         let served = tokio::spawn(health.serve(stop.clone()));
-        assert!(get(port, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let text = get(port, "/healthz").await;
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("\r\nRdd-Manager: app/1\r\n"));
         assert!(get(port, "/").await.starts_with("HTTP/1.1 404"));
         let text = get(port, "/metrics").await;
         assert!(

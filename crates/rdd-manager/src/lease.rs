@@ -65,8 +65,16 @@ impl Terms {
             holder: format!("{group}/{identity}"),
             duration: Duration::from_secs(15),
             supersedes: None,
-            patience: Duration::from_secs(30),
+            // Longer than the lease of one that was killed, and shorter than the control
+            // plane's own patience: of two that wait for each other, the control plane wins.
+            patience: Duration::from_secs(20),
         }
+    }
+
+    /// Who the holder is.
+    #[must_use]
+    pub fn holder(&self) -> &str {
+        &self.holder
     }
 
     /// How often a lease is renewed: two renewals may fail before it lapses.
@@ -149,11 +157,7 @@ fn claim(lease: Option<&Lease>, terms: &Terms) -> Claim {
     let Some(lease) = lease else {
         return Claim::Create;
     };
-    let holder = lease
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.holder_identity.as_deref())
-        .unwrap_or_default();
+    let holder = holder(lease);
     if holder == terms.holder {
         return Claim::Renew;
     }
@@ -165,6 +169,24 @@ fn claim(lease: Option<&Lease>, terms: &Terms) -> Claim {
         return Claim::Take;
     }
     Claim::Foreign(holder.to_owned())
+}
+
+/// Who holds a lease; empty when nobody does.
+pub(crate) fn holder(lease: &Lease) -> &str {
+    lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.holder_identity.as_deref())
+        .unwrap_or_default()
+}
+
+/// How long a lease lasts after its last renewal.
+pub(crate) fn lasts(lease: &Lease) -> Duration {
+    let seconds = lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.lease_duration_seconds);
+    Duration::from_secs(u64::try_from(seconds.unwrap_or(15)).unwrap_or(15))
 }
 
 fn lease_name(controller: &str) -> String {
@@ -191,12 +213,7 @@ pub(crate) async fn take(
                 _ => Instant::now(),
             };
             watched = Some((version, since));
-            let lasts = lease
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.lease_duration_seconds);
-            let lasts = Duration::from_secs(u64::try_from(lasts.unwrap_or(15)).unwrap_or(15));
-            if since.elapsed() >= lasts {
+            if since.elapsed() >= lasts(lease) {
                 claim = Claim::Take;
             }
         }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! definitions installed and Established → leases taken → controllers spawned, caches filled →
-//! admission joined → gate opened, reconciling → discovery entry written → ready annotation
+//! rules served and listed → gate opened, reconciling → discovery entry written → ready annotation
 //! ```
 //!
 //! A step that fails ends the start with its own error, and nothing after it
@@ -22,21 +22,35 @@ mod discovery;
 mod error;
 pub mod finalizer;
 mod health;
+mod janitor;
 mod lease;
+mod listener;
 mod manager;
 pub mod ownership;
 mod passthrough;
+mod probe;
+mod remote;
 mod selection;
+mod tls;
+mod vigil;
 mod watch_backoff;
+mod webhooks;
 
-pub use admission::JoinAdmission;
+pub use admission::{JoinAdmission, WebhooksOnly};
 pub use context::Context;
 pub use controller_def::ControllerDef;
 pub use diagnostics::{Diagnostics, Report};
 pub use discovery::{Discovery, Entry, EntryError, Names};
 pub use error::{Error, Result};
+pub use health::Ports;
+pub use janitor::clear_up;
 pub use lease::Terms;
-pub use manager::{Deadlines, Manager, Options, Role, start};
+pub use manager::{Deadlines, EMBEDDED, Manager, Options, Role, start};
 pub use passthrough::{Access, Body, Endpoint, Passthroughs};
+pub use probe::Running;
+pub use remote::Proxy;
 pub use selection::{Selected, Selection, UnknownController};
+pub use tls::Tls;
+pub use vigil::vigil;
 pub use watch_backoff::{WatchBackoff, watch_backoff};
+pub use webhooks::remove_leftovers;

@@ -10,6 +10,7 @@
 //! [`Diagnostics`]. A lost lease is different: somebody else owns the work now, so
 //! [`Manager::lost`] tells the owner of the process, who has to end it.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use futures::FutureExt as _;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::Api;
+use rdd_admission::AdmissionChain;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -30,13 +32,17 @@ use crate::definitions;
 use crate::diagnostics::Diagnostics;
 use crate::discovery::{Discovery, Entry, Names};
 use crate::error::{Error, Result};
-use crate::health::Health;
+use crate::health::{Health, Ports};
 use crate::lease::{self, Held, Terms};
+use crate::listener::Listener;
 use crate::passthrough::Passthroughs;
+use crate::remote::Endpoints;
 use crate::selection::with_needs;
+use crate::tls::Tls;
+use crate::webhooks::{self, Listed, OfController, Whose};
 
 /// The key of the control plane's own manager in the discovery ConfigMap.
-const EMBEDDED: &str = "embedded";
+pub const EMBEDDED: &str = "embedded";
 
 /// The group whose controllers no reader has to know about.
 const UNLISTED: &str = "builtin";
@@ -99,6 +105,11 @@ pub struct Options<W: 'static> {
     pub admission: Arc<dyn JoinAdmission>,
     /// Where their endpoints are listed.
     pub passthroughs: Passthroughs,
+    /// What protects their rules and endpoints where others reach them. Without it rules
+    /// are not listed as webhooks, and nothing is served beside figures.
+    pub tls: Option<Tls>,
+    /// Where health and figures are served.
+    pub ports: Ports,
     /// What things are called.
     pub names: Names,
     /// Where the manager runs.
@@ -110,7 +121,6 @@ pub struct Options<W: 'static> {
 }
 
 /// A running set of controllers. Dropping it aborts them; [`Manager::stop`] ends them in order.
-#[derive(Debug)]
 pub struct Manager {
     controllers: JoinSet<&'static str>,
     upkeep: JoinSet<()>,
@@ -121,11 +131,23 @@ pub struct Manager {
     lease_api: Api<Lease>,
     terms: Terms,
     discovery: Discovery,
+    client: kube::Client,
+    names: Names,
     key: String,
     deadlines: Deadlines,
     diagnostics: Diagnostics,
     passthroughs: Passthroughs,
     served: Vec<&'static str>,
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Manager")
+            .field("key", &self.key)
+            .field("served", &self.served)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Brings controllers up. When it returns, all of them reconcile, and the
@@ -142,6 +164,8 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
         registry,
         admission,
         passthroughs,
+        tls,
+        ports,
         names,
         role,
         terms,
@@ -158,13 +182,24 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
     definitions::install(&client, names.field_manager, crds, deadlines.established).await?;
 
     let diagnostics = Diagnostics::default();
-    let health = Health::bind(diagnostics.clone())
-        .await
-        .map_err(Error::Health)?;
-    let port = health.port().map_err(Error::Health)?;
-
+    let bind = |port| Health::bind(port, diagnostics.clone(), &terms.holder);
+    let health = bind(ports.health).await.map_err(Error::Listen)?;
+    let health_port = health.port().map_err(Error::Listen)?;
+    let figures = match ports.metrics {
+        0 => None,
+        port => Some(bind(port).await.map_err(Error::Listen)?),
+    };
+    let metrics_port = match &figures {
+        Some(figures) => figures.port().map_err(Error::Listen)?,
+        None => health_port,
+    };
+    let discovery = Discovery::new(client.clone(), names);
+    if matches!(role, Role::External { .. }) {
+        // On a cluster that is not ours, nobody else has made it.
+        discovery.ensure_namespace().await?;
+    }
     let lease_api: Api<Lease> = Api::namespaced(client.clone(), names.namespace);
-    let leases = Arc::new(take_all(&lease_api, &controllers, &terms).await?);
+    let leases = Arc::new(take_all(&lease_api, &controllers, &terms, &role).await?);
 
     let listed: Vec<String> = controllers
         .iter()
@@ -182,7 +217,9 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
         leases: Arc::clone(&leases),
         lease_api: lease_api.clone(),
         terms: terms.clone(),
-        discovery: Discovery::new(client.clone(), names),
+        discovery,
+        client: client.clone(),
+        names,
         key: match &role {
             Role::Embedded => EMBEDDED.to_owned(),
             Role::External { group } => group.clone(),
@@ -195,6 +232,10 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
     manager
         .upkeep
         .spawn(health.serve(manager.background.clone()));
+    if let Some(figures) = figures {
+        let stop = manager.background.clone();
+        manager.upkeep.spawn(figures.serve(stop));
+    }
     manager.upkeep.spawn(renew(
         lease_api,
         leases,
@@ -216,7 +257,10 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
             diagnostics.clone(),
             Arc::clone(&progress),
         );
-        rules.extend((def.admission)(&context));
+        rules.push(OfController {
+            controller: def.name,
+            rules: (def.admission)(&context),
+        });
         passthroughs.add(def.name, (def.endpoints)(&context));
         let (failed, failure) = watch::channel(None);
         starting.push(Starting {
@@ -230,16 +274,32 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
     }
     let go = async {
         all(&mut starting, Stage::Synced, deadlines.synced).await?;
-        admission
-            .join(rules)
-            .await
-            .map_err(|error| Error::Admission {
-                text: format!("{error:#}"),
-            })?;
+        let joined = |error: anyhow::Error| Error::Admission {
+            text: format!("{error:#}"),
+        };
+        let chain = AdmissionChain::new(rules.iter().flat_map(|of| of.rules.iter().cloned()));
+        match &tls {
+            None => admission.join(chain).await.map_err(joined)?,
+            Some(tls) => {
+                let listed = manager.serve_rules(tls, &rules).await?;
+                let chain = chain.listed(listed.webhooks());
+                admission.join(chain).await.map_err(joined)?;
+                listed.apply(&client, &names).await?;
+            }
+        }
+        let endpoints = match (&tls, &role) {
+            (Some(tls), Role::External { .. }) if !passthroughs.names().is_empty() => {
+                Some(manager.serve_endpoints(tls).await?)
+            }
+            _ => None,
+        };
         gate.send_replace(true);
         all(&mut starting, Stage::Reconciling, deadlines.synced).await?;
-        let mut entry = Entry::new(port, listed);
+        let mut entry = Entry::new(&manager.terms.holder, health_port, metrics_port, listed);
         entry.enabled_passthroughs = passthroughs.names();
+        if let Some(port) = endpoints {
+            entry.passthrough_endpoint = format!("https://localhost:{port}/");
+        }
         manager.discovery.register(&manager.key, &entry).await?;
         if role == Role::Embedded {
             manager.discovery.mark_ready().await?;
@@ -256,19 +316,35 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
 }
 
 /// Takes every lease, or none: what was taken is given up again when one is not free.
+///
+/// Programs take theirs one after the other: of two that start together, who has the
+/// first has all. The control plane takes all at once; programs are less patient than it.
 async fn take_all<W>(
     api: &Api<Lease>,
     controllers: &[&'static ControllerDef<W>],
     terms: &Terms,
+    role: &Role,
 ) -> Result<Vec<Held>> {
-    let taking = controllers
-        .iter()
-        .map(|def| lease::take(api, def.name, terms));
     let (mut held, mut refused) = (Vec::new(), None);
-    for taken in join_all(taking).await {
-        match taken {
-            Ok(lease) => held.push(lease),
-            Err(error) => refused = refused.or(Some(error)),
+    if *role == Role::Embedded {
+        let taking = controllers
+            .iter()
+            .map(|def| lease::take(api, def.name, terms));
+        for taken in join_all(taking).await {
+            match taken {
+                Ok(lease) => held.push(lease),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+    } else {
+        for def in controllers {
+            match lease::take(api, def.name, terms).await {
+                Ok(lease) => held.push(lease),
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
         }
     }
     let Some(error) = refused else {
@@ -409,6 +485,35 @@ async fn renew(
 }
 
 impl Manager {
+    /// Answers for the rules from now on; says how they are to be listed.
+    async fn serve_rules(&mut self, tls: &Tls, rules: &[OfController]) -> Result<Listed> {
+        let listener = Listener::bind(Arc::clone(&tls.webhooks))
+            .await
+            .map_err(Error::Listen)?;
+        let (port, holder) = (listener.port(), &self.terms.holder);
+        let (served, listed) = webhooks::list(rules, port, &tls.authority, &self.names, holder)?;
+        if !served.is_empty() {
+            let stop = self.background.clone();
+            self.upkeep.spawn(listener.serve(Arc::new(served), stop));
+        }
+        Ok(listed)
+    }
+
+    /// Answers for the endpoints from now on; says on which port.
+    async fn serve_endpoints(&mut self, tls: &Tls) -> Result<u16> {
+        let listener = Listener::bind(Arc::clone(&tls.endpoints))
+            .await
+            .map_err(Error::Listen)?;
+        let port = listener.port();
+        let endpoints = Endpoints {
+            passthroughs: self.passthroughs.clone(),
+            client: self.client.clone(),
+        };
+        let stop = self.background.clone();
+        self.upkeep.spawn(listener.serve(Arc::new(endpoints), stop));
+        Ok(port)
+    }
+
     /// Waits until a lease is lost; says of which controller. The process has to end then.
     pub async fn lost(&self) -> &'static str {
         let mut lost = self.lost.clone();
@@ -423,14 +528,20 @@ impl Manager {
         }
     }
 
+    /// Who it is: unique among all managers that ever ran.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        self.terms.holder()
+    }
+
     /// What each controller did last.
     #[must_use]
     pub fn diagnostics(&self) -> &Diagnostics {
         &self.diagnostics
     }
 
-    /// Ends all controllers at once under one deadline, leaves the discovery
-    /// ConfigMap and gives up the leases. Says which controllers had to be aborted.
+    /// Ends all controllers at once under one deadline, takes their webhooks off the
+    /// list, leaves the discovery ConfigMap and gives up the leases. Says which controllers had to be aborted.
     pub async fn stop(mut self) -> Vec<&'static str> {
         for controller in &self.served {
             self.passthroughs.remove(controller);
@@ -449,10 +560,20 @@ impl Manager {
             tracing::error!(controllers = ?pending, "controllers did not end in time and are aborted");
         }
         self.controllers.shutdown().await;
-        self.background.cancel();
         let sign_off = timeout(self.deadlines.sign_off, async {
-            // Stale entries that are left here are cleared by the next control plane start only.
-            if let Err(error) = self.discovery.unregister(&self.key).await {
+            // While a rule is listed it has to answer, or nobody could write.
+            let own = Whose::Manager(&self.terms.holder);
+            if let Err(error) = webhooks::remove(&self.client, &self.names, own).await {
+                tracing::warn!(error = %chain(&error), "webhooks are still listed");
+            }
+            self.background.cancel();
+            // An entry that is left here is taken away by the control plane: when the leases
+            // have run out, or at its next start.
+            if let Err(error) = self
+                .discovery
+                .unregister(&self.key, self.terms.holder())
+                .await
+            {
                 tracing::warn!(error = %chain(&error), "the discovery entry was not removed");
             }
             release_all(&self.lease_api, &self.leases, &self.terms).await;
@@ -460,6 +581,7 @@ impl Manager {
         if sign_off.await.is_err() {
             tracing::warn!("the API did not answer in time while signing off");
         }
+        self.background.cancel();
         self.upkeep.shutdown().await;
         pending
     }

@@ -49,6 +49,7 @@ impl TestControlPlane {
             authority: String::new(),
             allowed_origins: Vec::new(),
             audit: None,
+            certificates: None,
         };
         Ok(Self {
             control_plane: ControlPlane::assemble(parts, None).await?,

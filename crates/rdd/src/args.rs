@@ -13,9 +13,6 @@ use crate::exit::{Failure, Outcome};
 use crate::properties::Schema;
 use crate::settings::{Settings, VERSION};
 
-/// One text for `--controllers`, wherever the flag stands.
-pub(crate) const CONTROLLERS_HELP: &str = rdd_control_plane::CONTROLLERS_HELP;
-
 #[derive(Parser)]
 #[command(
     name = "rdd",
@@ -211,7 +208,7 @@ pub(crate) enum Service {
 /// Settings of one start.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Session {
-    #[arg(long, value_name = "LIST", help = CONTROLLERS_HELP)]
+    #[arg(long, value_name = "LIST", help = rdd_controllers::CONTROLLERS_HELP.as_str())]
     pub(crate) controllers: Option<String>,
     /// Port of the API server; 0 is the instance's own
     #[arg(long, value_name = "PORT")]

@@ -13,12 +13,21 @@ pub(crate) const PREFIX: &str = "/passthrough/";
 /// Serves paths below `/passthrough/`. The server authenticates the caller, asks what the
 /// path stands for, and authorises that, before anything is passed on.
 pub trait Passthrough: Send + Sync + 'static {
-    /// What a caller must be allowed to do to reach a path, as if it were a request for a
-    /// resource, and the verb. `None` when nobody serves the path.
-    fn guard(&self, path: &str) -> Option<(ResourceRequest, &'static str)>;
+    /// Who decides whether a caller may reach a path. `None` when nobody serves the path.
+    fn guard(&self, path: &str) -> Option<Guard>;
 
-    /// Answers. A request to upgrade carries hyper's `OnUpgrade` among its extensions.
+    /// Answers. What [`Guard::Delegated`] stands for has the caller's [`Identity`](crate::Identity) among
+    /// its extensions. A request to upgrade carries hyper's `OnUpgrade` among its extensions.
     fn serve(&self, parts: Parts, body: Body) -> BoxFuture<'static, Response<Body>>;
+}
+
+/// Who decides whether a caller may reach a path.
+#[derive(Debug)]
+pub enum Guard {
+    /// This server: as if it were a request for this resource, with this verb.
+    Resource(Box<ResourceRequest>, &'static str),
+    /// Whoever serves it, once the caller is known. Nobody is passed on without a name.
+    Delegated,
 }
 
 /// No such paths at all.
@@ -26,7 +35,7 @@ pub trait Passthrough: Send + Sync + 'static {
 pub struct NoPassthrough;
 
 impl Passthrough for NoPassthrough {
-    fn guard(&self, _: &str) -> Option<(ResourceRequest, &'static str)> {
+    fn guard(&self, _: &str) -> Option<Guard> {
         None
     }
 

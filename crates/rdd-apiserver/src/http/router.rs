@@ -17,13 +17,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     api_server::Inner,
-    auth::{self, Attributes, Decision, Identity, Issuer, certificate::Presented},
+    auth::{
+        self, Attributes, Decision, Identity, Issuer, authenticate::UNAUTHENTICATED,
+        certificate::Presented,
+    },
     catalog::{Catalog, Resource, Subresource, Verb},
     encoding::negotiate::{self, Offer, Protobuf},
     http::{
         body::{self, Body, BoxError},
         detach::detach,
-        passthrough,
+        passthrough::{self, Guard},
         record::Record,
         request_info::{Query, RequestInfo, ResourceRequest},
         response,
@@ -186,7 +189,7 @@ fn new_audit_id() -> HeaderValue {
 async fn route(
     server: &Arc<Inner>,
     identity: Option<Arc<Identity>>,
-    parts: Parts,
+    mut parts: Parts,
     body: Body,
     record: &mut Record,
     deprecation: &mut Option<String>,
@@ -218,17 +221,23 @@ async fn route(
     let user = Arc::clone(&identity);
     let identity = auth::impersonate(server.authorizer(), identity, &parts.headers).await?;
     record.identified(&user, &identity);
-    if parts.uri.path().starts_with(passthrough::PREFIX)
-        && let Some((request, verb)) = server.passthrough.guard(parts.uri.path())
-    {
-        let attributes = Attributes {
-            identity: &identity,
-            request: &RequestInfo::Resource(request),
-            verb,
-            selected_name: None,
-        };
-        authorize(server, &attributes, record).await?;
-        return Ok(server.passthrough.serve(parts, body).await);
+    let guard = parts.uri.path().starts_with(passthrough::PREFIX);
+    match guard.then(|| server.passthrough.guard(parts.uri.path())) {
+        Some(Some(Guard::Resource(request, verb))) => {
+            let attributes = Attributes {
+                identity: &identity,
+                request: &RequestInfo::Resource(*request),
+                verb,
+                selected_name: None,
+            };
+            authorize(server, &attributes, record).await?;
+            return Ok(server.passthrough.serve(parts, body).await);
+        }
+        Some(Some(Guard::Delegated)) if !identity.is_in(UNAUTHENTICATED) => {
+            parts.extensions.insert(Arc::clone(&identity));
+            return Ok(server.passthrough.serve(parts, body).await);
+        }
+        _ => {}
     }
     let selected = query.get("fieldSelector").and_then(selected_name);
     let verb = match &info {

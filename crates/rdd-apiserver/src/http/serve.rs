@@ -33,8 +33,9 @@ const HEAD_MAX: u32 = 1024 * 1024;
 
 /// Who is at the other end of a connection; among the extensions of its requests.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) address: IpAddr,
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
     pub(crate) presented: Presented,
 }
 

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
+use rdd_admission::{
+    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
+};
 use rdd_api::names::{self, group};
 use serde_json::Value;
 
@@ -67,6 +69,17 @@ impl Admit for Rule {
 
     fn matches(&self) -> &[Matches] {
         &self.matches
+    }
+
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing {
+            configuration: match self.phase {
+                Phase::Mutating => "app-defaulter",
+                Phase::Validating => "app-validator",
+            },
+            version: names::VERSION,
+            kind: "app",
+        })
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt as _};
-use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
+use rdd_admission::{
+    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
+};
 use rdd_api::{App, Container, Image, Volume, names};
 use serde::de::DeserializeOwned;
 
@@ -40,6 +42,14 @@ impl Admit for NamespaceGuard {
 
     fn matches(&self) -> &[Matches] {
         &self.matches
+    }
+
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing {
+            configuration: "namespace-guard",
+            version: "v1",
+            kind: "namespace",
+        })
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

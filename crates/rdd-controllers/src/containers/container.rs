@@ -8,7 +8,9 @@ use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
+use rdd_admission::{
+    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
+};
 use rdd_api::names::{self, controller, field_manager, group, selection};
 use rdd_api::{
     Action, Condition, Container, ContainerCreateRequest, ContainerState, DesiredState, condition,
@@ -69,6 +71,14 @@ impl Admit for ContainerRules {
 
     fn matches(&self) -> &[Matches] {
         &self.matches
+    }
+
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing {
+            configuration: "container-mutating",
+            version: names::VERSION,
+            kind: "container",
+        })
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

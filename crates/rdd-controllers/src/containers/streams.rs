@@ -71,7 +71,7 @@ impl From<Refusal> for Response<Body> {
     }
 }
 
-fn refuse<T>(status: StatusCode, text: impl Into<String>) -> Result<T, Refusal> {
+pub(crate) fn refuse<T>(status: StatusCode, text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(status, text.into()))
 }
 

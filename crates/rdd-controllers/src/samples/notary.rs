@@ -12,7 +12,9 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;
 use kube::{Resource as _, ResourceExt as _};
-use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
+use rdd_admission::{
+    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
+};
 use rdd_api::names::{self, controller, group, selection};
 use rdd_api::{Notary, condition};
 use rdd_manager::{Context, ControllerDef, finalizer, ownership};
@@ -148,6 +150,14 @@ impl Admit for Validator {
 
     fn matches(&self) -> &[Matches] {
         &self.matches
+    }
+
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing {
+            configuration: "notary-validator",
+            version: names::VERSION,
+            kind: "notary",
+        })
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
-use rdd_admission::{AdmissionChain, Admit};
+use rdd_admission::AdmissionChain;
 use rdd_api::{App, Condition, condition, names};
 use rdd_apiserver::auth::{Authenticator, MastersOnly};
 use rdd_apiserver::catalog::crd;
@@ -20,8 +20,8 @@ use rdd_controllers::{NAMES, REGISTRY, World};
 use rdd_engine::Fake;
 use rdd_machine::FakeMachine;
 use rdd_manager::{
-    ControllerDef, Deadlines, Discovery, JoinAdmission, Manager, Options, Passthroughs, Role,
-    Selection, Terms,
+    ControllerDef, Deadlines, Discovery, JoinAdmission, Manager, Options, Passthroughs, Ports,
+    Role, Selection, Terms,
 };
 use rdd_store::{MemoryStore, Store};
 use tokio_util::sync::CancellationToken;
@@ -50,8 +50,8 @@ pub(crate) struct InProcess(pub(crate) ApiServer);
 
 #[async_trait]
 impl JoinAdmission for InProcess {
-    async fn join(&self, rules: Vec<Arc<dyn Admit>>) -> anyhow::Result<()> {
-        self.0.set_admission(AdmissionChain::new(rules));
+    async fn join(&self, rules: AdmissionChain) -> anyhow::Result<()> {
+        self.0.set_admission(rules);
         Ok(())
     }
 }
@@ -151,6 +151,8 @@ impl Lab {
             registry: REGISTRY,
             admission: Arc::new(InProcess(self.server.clone())),
             passthroughs: Passthroughs::default(),
+            tls: None,
+            ports: Ports::default(),
             names: NAMES,
             role: Role::Embedded,
             terms: Terms::embedded(start_id),

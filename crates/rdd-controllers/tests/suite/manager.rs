@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use rdd_admission::Admit;
+use rdd_admission::AdmissionChain;
 use rdd_api::{App, names};
 use rdd_controllers::{REGISTRY, World};
 use rdd_manager::{ControllerDef, Deadlines, Entry, Error, JoinAdmission, Options, Terms};
@@ -182,7 +182,7 @@ struct SlowAdmission {
 
 #[async_trait]
 impl JoinAdmission for SlowAdmission {
-    async fn join(&self, rules: Vec<Arc<dyn Admit>>) -> anyhow::Result<()> {
+    async fn join(&self, rules: AdmissionChain) -> anyhow::Result<()> {
         self.gate.notified().await;
         self.lab.join(rules).await
     }
@@ -252,7 +252,7 @@ struct NoAdmission;
 
 #[async_trait]
 impl JoinAdmission for NoAdmission {
-    async fn join(&self, _rules: Vec<Arc<dyn Admit>>) -> anyhow::Result<()> {
+    async fn join(&self, _rules: AdmissionChain) -> anyhow::Result<()> {
         Err(anyhow::anyhow!("out of order").context("cannot listen"))
     }
 }
@@ -450,14 +450,14 @@ fn fifty_managers_register_and_leave_without_losing_each_other() {
         let all = (0..50).map(|number| {
             let discovery = Arc::clone(&discovery);
             tokio::spawn(async move {
-                let entry = Entry::new(1, vec![format!("c{number}")]);
+                let entry = Entry::new("m", 1, 1, vec![format!("c{number}")]);
                 discovery
                     .register(&format!("m{number}"), &entry)
                     .await
                     .expect("it registers");
                 if number % 2 == 0 {
                     discovery
-                        .unregister(&format!("m{number}"))
+                        .unregister(&format!("m{number}"), "m")
                         .await
                         .expect("it leaves");
                 }

@@ -2,8 +2,10 @@
 
 use async_trait::async_trait;
 use kube::api::{Api, ListParams};
-use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
-use rdd_api::names::{MOBY, group};
+use rdd_admission::{
+    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
+};
+use rdd_api::names::{MOBY, VERSION, group};
 use rdd_api::{ContainerCreateRequest, Request as _};
 use serde_json::Value;
 
@@ -45,6 +47,14 @@ impl Admit for CreateRules {
 
     fn matches(&self) -> &[Matches] {
         &self.matches
+    }
+
+    fn listing(&self) -> Option<Listing> {
+        Some(Listing {
+            configuration: "container-create-request",
+            version: VERSION,
+            kind: "containercreaterequest",
+        })
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

@@ -1,4 +1,5 @@
-//! The engine of an instance.
+//! What controllers touch on this machine, for an instance: its engine and the user's
+//! files of the Docker client.
 
 use std::sync::Arc;
 
@@ -6,6 +7,23 @@ use anyhow::{Context as _, Result};
 use rdd_docker_cli::{CredentialStore, DEFAULT_ENDPOINT, Files, Publisher};
 use rdd_instance::{Instance, PathKey, open_log};
 use rdd_machine::{Machine, Native, NativeOptions};
+
+use crate::world::{DockerEngines, World};
+
+/// What the controllers of an instance touch.
+///
+/// # Errors
+/// When the engine's log cannot be opened.
+pub fn world(instance: &Instance) -> Result<World> {
+    let engines = DockerEngines {
+        files: Some(Files::new(instance.docker_config())),
+    };
+    Ok(World {
+        docker_context: Some(Arc::new(docker_context(instance))),
+        credentials: Some(Arc::new(credentials(instance))),
+        ..World::new(native_machine(instance)?, Arc::new(engines))
+    })
+}
 
 /// The machine of an instance: a dockerd on this machine.
 ///
@@ -41,7 +59,7 @@ fn native(instance: &Instance) -> Native {
 }
 
 /// The Docker context of an instance.
-pub(crate) fn docker_context(instance: &Instance) -> Publisher {
+fn docker_context(instance: &Instance) -> Publisher {
     let environment = instance.environment();
     let decided_by = if environment.docker_host.is_some() {
         Some("DOCKER_HOST")
@@ -61,7 +79,7 @@ pub(crate) fn docker_context(instance: &Instance) -> Publisher {
 }
 
 /// Who the user of an instance is to registries.
-pub(crate) fn credentials(instance: &Instance) -> CredentialStore {
+fn credentials(instance: &Instance) -> CredentialStore {
     let environment = instance.environment().clone();
     let find = move |program: &str| environment.find(program);
     CredentialStore::new(Files::new(instance.docker_config()), Arc::new(find))
