@@ -93,7 +93,12 @@ fn keeps_tallies(instance: &str, mut command: Command) {
 fn a_program_in_rust_keeps_tallies() {
     let test = std::env::current_exe().expect("this test is a file");
     let folder = test.ancestors().nth(2).expect("a target folder");
-    keeps_tallies("tallyrs", Command::new(folder.join("examples/tally")));
+    let program = folder.join("examples/tally");
+    assert!(
+        program.is_file(),
+        "run `cargo build -p rdd-e2e --example tally`"
+    );
+    keeps_tallies("tallyrs", Command::new(program));
 }
 
 #[test]

@@ -13,7 +13,7 @@ config.load_kube_config()
 settings = client.Configuration.get_default_copy()
 url = settings.host.replace("https", "wss") + "/passthrough/demo/websocket/"
 socket = websocket.create_connection(
-    url, header=["Authorization: " + settings.api_key["authorization"]], sslopt={"ca_certs": settings.ssl_ca_cert})
+    url, header=["Authorization: " + settings.get_api_key_with_prefix("BearerToken")], sslopt={"ca_certs": settings.ssl_ca_cert})
 print(socket.recv())
 "#;
 
