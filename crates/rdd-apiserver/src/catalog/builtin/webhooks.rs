@@ -298,10 +298,11 @@ mod tests {
         check(
             &json!({"clientConfig": {"service": {"name": "s", "namespace": "", "path": "a//b"}}}),
             &[
-                "webhooks[0].clientConfig.service.namespace: Required value: service namespace is \
-                 required",
+                "webhooks[0].clientConfig.service.namespace: Required value",
                 "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": must start with a \
                  '/'",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[0] may \
+                 not be empty",
                 "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[1] may \
                  not be empty",
             ],
