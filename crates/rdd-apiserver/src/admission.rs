@@ -80,7 +80,9 @@ struct Question<'a> {
 impl Question<'_> {
     fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
         for warning in warnings {
-            if !self.warnings.contains(&warning) {
+            // A header has one line, and says something.
+            let fits = !warning.is_empty() && !warning.contains(char::is_control);
+            if fits && !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
         }
@@ -260,14 +262,26 @@ impl Call {
         if self.subresource == Some(Subresource::Scale) {
             return scale::set_replicas(&self.resource, object, &after);
         }
-        for field in ["name", "namespace"] {
-            let (asked, made) = (object::meta(before, field), object::meta(&after, field));
-            if !asked.is_empty() && asked != made {
-                return Err(ApiError::bad_request(format!(
-                    "the {field} of the object ({made}) does not match the {field} on the URL \
-                     ({asked})"
-                )));
+        let mut after = after;
+        let changed = |field: &str, after: &Value| {
+            let (asked, made) = (object::meta(before, field), object::meta(after, field));
+            (!asked.is_empty() && asked != made).then(|| (asked.to_owned(), made.to_owned()))
+        };
+        if let Some((namespace, made)) = changed("namespace", &after) {
+            if !made.is_empty() {
+                return Err(ApiError::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on \
+                     the request",
+                ));
             }
+            if let Some(metadata) = object::metadata_mut(&mut after) {
+                metadata.insert("namespace".to_owned(), namespace.into());
+            }
+        }
+        if let Some((name, made)) = changed("name", &after) {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({made}) does not match the name on the URL ({name})"
+            )));
         }
         *object = after;
         Ok(())

@@ -1,8 +1,9 @@
 //! `authorizer` in expressions: what they ask is answered by the server's authorizer.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use http::Method;
+use parking_lot::Mutex;
 use rdd_admission::AdmissionRequest;
 use rdd_cel::{Authority, Check, Ruling};
 
@@ -17,14 +18,14 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     known: BTreeMap<Check, Ruling>,
-    asked: RefCell<Vec<Check>>,
+    asked: Mutex<Vec<Check>>,
 }
 
 impl Authority for Checks {
     fn rule(&self, check: &Check) -> Option<Ruling> {
         let known = self.known.get(check).cloned();
         if known.is_none() {
-            self.asked.borrow_mut().push(check.clone());
+            self.asked.lock().push(check.clone());
         }
         known
     }
@@ -33,7 +34,7 @@ impl Authority for Checks {
 impl Checks {
     /// Asks what was not known; the answer is whether there was anything to ask.
     pub(super) async fn answer(&mut self, call: &Call) -> bool {
-        let asked = self.asked.take();
+        let asked = std::mem::take(self.asked.get_mut());
         let is_open = !asked.is_empty();
         for check in asked {
             let ruling = judge(call, &check).await;

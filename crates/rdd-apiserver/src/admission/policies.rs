@@ -77,8 +77,10 @@ impl Policy {
         let mut environment = expressions::of_policies(param_kind.is_some());
         let mut of_messages = expressions::of_messages(param_kind.is_some());
         let conditions = Conditions::read(&environment, spec);
-        environment = expressions::with_variables(environment);
-        of_messages = expressions::with_variables(of_messages);
+        if items(spec, "variables").next().is_some() {
+            environment = expressions::with_variables(environment);
+            of_messages = expressions::with_variables(of_messages);
+        }
         let mut variables = Vec::new();
         for variable in items(spec, "variables") {
             let name = format!("variables.{}", text(variable, "name"));

@@ -51,26 +51,20 @@ pub(super) struct Patch {
     bytes: Vec<u8>,
 }
 
-/// Why a patch is not applied.
-#[derive(Debug)]
-pub(super) enum PatchProblem {
-    /// The webhook does not keep to the protocol; its failure policy decides.
-    Protocol(String),
-    /// The patch itself is wrong; nothing excuses that.
-    Broken(String),
-}
-
 impl Patch {
     /// The patch, or none when it has no operations.
-    pub(super) fn parse(&self) -> Result<Option<JsonPatch>, PatchProblem> {
-        if self.kind != "JSONPatch" {
-            let text = format!("unsupported patch type {:?}", self.kind);
-            return Err(PatchProblem::Protocol(text));
-        }
-        let broken = |text: String| PatchProblem::Broken(text);
+    ///
+    /// # Errors
+    /// What the webhook did wrong; its failure policy decides.
+    pub(super) fn parse(&self) -> Result<Option<JsonPatch>, String> {
+        let broken =
+            |text: String| format!("received undecodable patch in webhook response: {text}");
         let document = parse_trusted(&self.bytes).map_err(|error| broken(error.to_string()))?;
         if document.as_array().is_none_or(Vec::is_empty) && !document.is_object() {
             return Ok(None);
+        }
+        if self.kind != "JSONPatch" {
+            return Err(format!("unsupported patch type {:?}", self.kind));
         }
         JsonPatch::parse(&document, Decoder::Lax)
             .map(|(patch, _)| Some(patch))
@@ -92,6 +86,11 @@ pub(super) fn judgement(
     if let Some(refusal) = answer.refusal() {
         return Err(failed(refusal));
     }
+    if answer.body.is_empty() {
+        return Err(failed(
+            "0-length response with status code: 200 and content type: application/json".to_owned(),
+        ));
+    }
     let review = parse_trusted(&answer.body).map_err(|error| {
         failed(format!(
             "couldn't get version/kind; json parse error: {error}"
@@ -110,6 +109,16 @@ pub(super) fn judgement(
         }
         Some(response) => response,
     };
+    if !matches!(
+        response.get("allowed"),
+        None | Some(Value::Null | Value::Bool(_))
+    ) {
+        return Err(failed(
+            "json: cannot unmarshal into Go struct field AdmissionResponse.response.allowed of \
+             type bool"
+                .to_owned(),
+        ));
+    }
     let strict = version == "v1";
     if strict {
         let answered = text(&response["uid"]);
@@ -233,6 +242,12 @@ mod tests {
              response.patchType",
         );
         check(
+            review(json!({"uid": "u1", "allowed": "yes"})),
+            true,
+            "failed to call webhook: json: cannot unmarshal into Go struct field \
+             AdmissionResponse.response.allowed of type bool",
+        );
+        check(
             review(json!({"uid": "u1", "allowed": true, "patchType": "JSONPatch"})),
             true,
             "received invalid webhook response: webhook returned response.patchType but not \
@@ -281,17 +296,14 @@ mod tests {
             bytes: text.as_bytes().to_vec(),
         };
         assert!(matches!(patch("JSONPatch", "[]").parse(), Ok(None)));
-        assert!(matches!(
-            patch("MergePatch", "[]").parse(),
-            Err(PatchProblem::Protocol(_))
-        ));
-        assert!(matches!(
-            patch("JSONPatch", "{}").parse(),
-            Err(PatchProblem::Broken(_))
-        ));
-        assert!(matches!(
-            patch("JSONPatch", "[").parse(),
-            Err(PatchProblem::Broken(_))
-        ));
+        assert!(matches!(patch("MergePatch", "[]").parse(), Ok(None)));
+        for (kind, text) in [
+            ("MergePatch", r#"[{"op": "add", "path": "/a", "value": 1}]"#),
+            ("JSONPatch", "{}"),
+            ("JSONPatch", "["),
+        ] {
+            let parsed = patch(kind, text).parse();
+            assert!(parsed.is_err(), "{text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     kind_of,
     matching::Subject,
     policies::described,
-    review::{self, Judgement, Outcome, Patch, PatchProblem},
+    review::{self, Judgement, Outcome, Patch},
     settle,
 };
 use crate::{
@@ -62,24 +62,36 @@ pub(super) async fn validate(
     let (call, request) = (question.call, &question.request);
     let answers = join_all(webhooks.iter().map(|webhook| async move {
         let Some(asked) = meant(call, request, webhook).await? else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Ok(())));
         };
         match excused(webhook, ask(call, webhook, &asked, false).await)? {
-            None => Ok(Vec::new()),
+            None => Ok((Vec::new(), Ok(()))),
             Some(Judgement {
                 outcome, warnings, ..
-            }) => match outcome {
-                Outcome::Allowed(_) => Ok(warnings),
-                Outcome::Denied(status) => Err(ApiError::webhook_denied(&webhook.name, &status)),
-            },
+            }) => Ok((
+                warnings,
+                match outcome {
+                    Outcome::Allowed(_) => Ok(()),
+                    Outcome::Denied(status) => {
+                        Err(ApiError::webhook_denied(&webhook.name, &status))
+                    }
+                },
+            )),
         }
     }))
     .await;
+    // Who refuses may warn as well; the first refusal wins.
+    let mut judged = Ok(());
     for answer in answers {
-        let warnings = answer?;
-        question.warn(warnings);
+        match answer {
+            Ok((warnings, verdict)) => {
+                question.warn(warnings);
+                judged = judged.and(verdict);
+            }
+            Err(error) => judged = judged.and(Err(error)),
+        }
     }
-    Ok(())
+    judged
 }
 
 /// Who has been asked, and who has to be asked again.
@@ -107,13 +119,13 @@ impl<'a> Reinvocation<'a> {
             outcome, warnings, ..
         }) = excused(webhook, answer)?
         {
+            question.warn(warnings);
             let patch = match outcome {
                 Outcome::Denied(status) => {
                     return Err(ApiError::webhook_denied(&webhook.name, &status));
                 }
                 Outcome::Allowed(patch) => patch,
             };
-            question.warn(warnings);
             if let Some(patch) = patch {
                 let after = patched(call, webhook, &asked, &patch);
                 if let Some(Some(after)) = excused(webhook, after)? {
@@ -276,8 +288,7 @@ fn patched(
     let patch = match patch.parse() {
         Ok(Some(patch)) => patch,
         Ok(None) => return Ok(None),
-        Err(PatchProblem::Protocol(text)) => return Err(Unanswered::Failed(text)),
-        Err(PatchProblem::Broken(text)) => return Err(broken(text)),
+        Err(text) => return Err(Unanswered::Failed(text)),
     };
     if asked.object.is_null() {
         return Err(broken(format!(
@@ -292,6 +303,14 @@ fn patched(
         .map_err(|error| broken(error.to_string()))?;
     if !object.is_object() {
         return Err(broken("the patched object is no object".to_owned()));
+    }
+    for field in ["apiVersion", "kind"] {
+        if object[field] != asked.object[field] {
+            return Err(broken(format!(
+                "admission webhook {:?} must not change {field} from {} to {}",
+                webhook.name, asked.object[field], object[field]
+            )));
+        }
     }
     let own = served(call, &asked.resource);
     if let (Some(own), false) = (own, call.subresource == Some(Subresource::Scale)) {

@@ -304,6 +304,10 @@ async fn a_patch_that_does_not_fit_is_never_excused() {
             review,
             &json!([{"op": "replace", "path": "/data", "value": "text"}]),
         ),
+        "/kind" => patch(
+            review,
+            &json!([{"op": "replace", "path": "/kind", "value": "Secret"}]),
+        ),
         "/renamed" => {
             let rename = json!([{"op": "replace", "path": "/metadata/name", "value": "other"}]);
             patch(review, &rename)
@@ -316,8 +320,10 @@ async fn a_patch_that_does_not_fit_is_never_excused() {
     .await;
     for (path, code) in [
         ("/broken", 500),
-        ("/malformed", 500),
+        // What is no patch at all is a failed call.
+        ("/malformed", 201),
         ("/typed", 500),
+        ("/kind", 500),
         ("/renamed", 400),
     ] {
         let server = Server::start().await;

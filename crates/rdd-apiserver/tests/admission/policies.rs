@@ -256,6 +256,7 @@ async fn expressions_ask_what_somebody_else_may_do() {
                 "operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"],
                 "resources": ["configmaps"],
             }]},
+            "variables": [{"name": "some", "expression": "1"}],
             "validations": [{
                 "expression": "int('x') == 1 || variables.none == 1",
                 "messageExpression": "authorizer.path('/').check('get').reason()",

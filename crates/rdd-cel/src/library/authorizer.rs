@@ -67,7 +67,7 @@ pub struct Ruling {
 
 /// Who answers. An answer that takes time is none at first: the evaluation then ends with
 /// [`Error::Undecided`], and is begun anew once the answer is known.
-pub trait Authority: fmt::Debug {
+pub trait Authority: fmt::Debug + Sync {
     /// The answer, if it is known.
     fn rule(&self, check: &Check) -> Option<Ruling>;
 }

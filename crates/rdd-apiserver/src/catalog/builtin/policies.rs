@@ -129,8 +129,10 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
     let mut environment = expressions::of_policies(has_params);
     let mut of_messages = expressions::of_messages(has_params);
     rules::condition_errors(spec, "spec.matchConditions", &environment, &mut errors);
-    environment = expressions::with_variables(environment);
-    of_messages = expressions::with_variables(of_messages);
+    if list(spec, "variables").next().is_some() {
+        environment = expressions::with_variables(environment);
+        of_messages = expressions::with_variables(of_messages);
+    }
     for (index, variable) in list(spec, "variables").enumerate() {
         let base = format!("spec.variables[{index}]");
         let r#type = variable_errors(variable, &base, &environment, &mut errors);
