@@ -11,7 +11,7 @@ use crate::{
     functions::{self, Function, Overload},
     infer::{Inference, closed, instantiate, more_general},
     library::regex::Pattern,
-    source::Problem,
+    source::{PROBLEMS_MAX, Problem},
     syntax::{Access, Entry, Expr, ExprKind, Fold, FoldKind, Literal, OptMap},
     types::Type,
 };
@@ -688,10 +688,16 @@ impl Checker<'_> {
         let (problems, literals) = (self.problems.len(), self.literals.len());
         let params = self.inference.count();
         let target = self.node(&inner.target);
-        self.inference.skip(self.inference.count() - params + 2);
-        // It is asked whether it has a value, and once more for the value.
-        self.problems.extend_from_within(problems..);
-        self.literals.extend_from_within(literals..);
+        let again = (self.inference.count() - params).min(PROBLEMS_MAX);
+        self.inference.skip(again + 2);
+        // It is asked whether it has a value, and once more for the value. What is told
+        // twice inside of each other is told often enough.
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.extend_from_within(problems..);
+        }
+        if self.literals.len() < PROBLEMS_MAX {
+            self.literals.extend_from_within(literals..);
+        }
         let value = Type::Param(self.inference.fresh());
         let wanted = Type::Optional(Arc::new(value.clone()));
         let element = if self.inference.fits(&target.r#type, &wanted) {

@@ -270,8 +270,9 @@ impl Estimator<'_> {
             }
             NodeKind::Fold(fold) => self.fold(fold),
             NodeKind::OptMap(inner) => {
+                // It is evaluated twice: whether there is a value, and which.
                 let (target, _) = self.node(&inner.target);
-                let (value, _) = self.node(&inner.target);
+                let value = target;
                 self.locals.push(Known::default());
                 let (body, _) = self.node(&inner.body);
                 self.locals.pop();

@@ -4,7 +4,7 @@
 pub(crate) const CHARACTERS_MAX: usize = 100_000;
 
 /// The most problems that are told about one expression.
-const PROBLEMS_MAX: usize = 100;
+pub(crate) const PROBLEMS_MAX: usize = 100;
 
 /// Why a text is no program: one or more problems, each with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -269,10 +269,41 @@ fn nothing_escapes_the_budget() {
         "self.l.sortBy(x, self.l.sum()).size() > 0",
         "self.l.all(x, self.words.join(self.s) != '')",
         "self.l.transformMap(i, v, self.l.transformMap(j, w, i + j)).size() > 0",
+        // Doubled again and again.
+        "[self.s].map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).size() > 0",
+        "self.l.map(x, self.l).map(x, self.l) == self.l.map(x, self.l.map(y, x))",
+        // Patterns that are made while it runs, and large once they are compiled.
+        "self.l.all(x, !'a'.matches('((a{9}){9}){9}' + string(x)))",
+        "self.l.all(x, self.s.findAll('a*?' + string(x)).size() == 0)",
+        "self.words.map(w, self.words.sort()).size() == 0",
+        "self.l.map(x, {'a': self.l}).all(x, x == {'a': self.l.map(y, y)})",
+        "self.l.all(x, self.s.indexOf(self.s + 'b') == -1 && self.s.lastIndexOf('ba') == -1)",
+        "self.l.all(x, string(bytes(self.s)) == self.s)",
+        "self.l.all(x, strings.quote(self.s) != '')",
     ] {
         let error = fails(expression, &this, Budget::PER_EXPRESSION);
         assert_eq!(error, Error::Budget, "{expression}");
     }
+}
+
+/// What is written out in full elsewhere must not double what is done for each level.
+#[test]
+fn macros_inside_of_macros_are_judged_once() {
+    let nested = |start: &str, step: &str| {
+        let mut text = start.to_owned();
+        for _ in 0..60 {
+            text.push_str(step);
+        }
+        text
+    };
+    let fine = nested("optional.of([1, 2])", ".optMap(x, [x, x])");
+    let program = environment().compile(&fine).expect("it is taken");
+    assert!(program.cost_max() > 1 << 40, "{}", program.cost_max());
+    let wrong = nested("optional.of(zz)", ".optMap(x, duration('x'))");
+    let error = environment().compile(&wrong).expect_err("it is refused");
+    assert!(error.to_string().len() < 1_000_000);
+    let sorted = nested("[1]", ".sortBy(x, [x].sortBy(y, y)[0])");
+    assert!(environment().compile(&sorted).is_ok());
 }
 
 #[test]
