@@ -179,6 +179,7 @@ impl Mirror {
             authority: String::new(),
             allowed_origins: Vec::new(),
             audit: None,
+            certificates: None,
         };
         let control_plane = ControlPlane::assemble(parts, None).await?;
         let client = control_plane.client(Identity::system("bench"));
