@@ -118,10 +118,13 @@ fn a_hundred_looks_at_what_is_right_write_nothing_and_tell_the_engine_nothing() 
         story
             .mirror("web", |mirror| {
                 let status = mirror.and_then(|mirror| mirror.status.as_ref());
-                // The conditions follow the state.
+                let generation = mirror.and_then(|mirror| mirror.metadata.generation);
+                // The conditions follow the state, and the wish.
                 let ended = |status: &rdd_api::ContainerStatus| {
                     let running = condition::find(&status.conditions, "Running");
-                    running.is_some_and(|running| running.status == "False")
+                    running.is_some_and(|running| {
+                        running.status == "False" && running.observed_generation == generation
+                    })
                 };
                 status.is_some_and(|status| ended(status) && status.ports.len() == 3)
             })
