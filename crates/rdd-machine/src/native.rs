@@ -465,6 +465,7 @@ impl Native {
 
     async fn stop_in_turn(&self) -> Result<()> {
         let until = Instant::now() + GRACEFUL;
+        network::quiet().await;
         if self.alive().is_none() && self.backend() == Backend::Moby && !self.orphans().is_empty() {
             // An engine ends its containers better than a signal does.
             if let Err(error) = self.start_in_turn(Backend::Moby, REVIVE).await {

@@ -276,3 +276,31 @@ async fn the_other_engine_takes_the_place_of_the_first_and_ends_its_containers()
     assert_eq!(processes(), "", "no process and no mount is left");
     machine.destroy().await.expect("it is removed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_is_dropped_anywhere_leaves_nothing_that_a_stop_does_not_find() {
+    let home = tempfile::Builder::new()
+        .prefix("rddm")
+        .tempdir_in("/tmp")
+        .expect("a folder");
+    let home = home.path();
+    let machine = Native::new(options(home, "machinedrop", 152));
+    for polls in 1..=16 {
+        let mut start = Box::pin(machine.start(Backend::Moby));
+        let mut left = polls;
+        std::future::poll_fn(|context| {
+            left -= 1;
+            if start.as_mut().poll(context).is_ready() || left == 0 {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+        drop(start);
+        machine.stop().await.expect("it stops");
+        let left = shell("ip -o link | grep rdd152 || true; iptables-save | grep RDD-152 || true");
+        assert_eq!(left, "", "dropped after {polls} polls");
+    }
+    machine.destroy().await.expect("it is removed");
+}

@@ -12,6 +12,7 @@ use std::process::Stdio;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::sync::RwLock;
 
 use crate::error::{Error, Result};
 
@@ -154,7 +155,8 @@ impl Network {
                 firewall(table, &["-X", &self.chain]).await?;
             }
         }
-        let addresses = run("ip", &["-json", "-4", "address"]).await?;
+        // Every link, also one that has no address yet.
+        let addresses = run("ip", &["-json", "address"]).await?;
         let addresses: Value = serde_json::from_str(&addresses).unwrap_or_default();
         let ours = format!("10.{}.", self.block);
         for link in addresses.as_array().into_iter().flatten() {
@@ -214,6 +216,15 @@ async fn firewall(table: &str, arguments: &[&str]) -> Result<String> {
     run("iptables", &[&["-w", "5", "-t", table], arguments].concat()).await
 }
 
+/// Held for reading by every command that is under way.
+static UNDER_WAY: RwLock<()> = RwLock::const_new(());
+
+/// Waits until no command is under way. One that was begun by a start that was dropped
+/// would otherwise make something behind the back of the stop that follows.
+pub(super) async fn quiet() {
+    drop(UNDER_WAY.write().await);
+}
+
 /// Runs a program of the system and returns what it printed.
 pub(super) async fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let failed = |output: String| Error::Command {
@@ -225,12 +236,19 @@ pub(super) async fn run(program: &str, arguments: &[&str]) -> Result<String> {
         .into_iter()
         .find(|path| path.exists())
         .ok_or_else(|| failed(format!("{program} is not installed")))?;
-    let output = Command::new(path)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|error| failed(error.to_string()))?;
+    let mut command = Command::new(path);
+    command.args(arguments).stdin(Stdio::null());
+    let under_way = UNDER_WAY.read().await;
+    // In a task of its own: whoever waits for it may be dropped, and the command not.
+    let ended = tokio::spawn(async move {
+        let output = command.output().await;
+        drop(under_way);
+        output
+    });
+    let output = match ended.await {
+        Ok(output) => output.map_err(|error| failed(error.to_string()))?,
+        Err(error) => return Err(failed(error.to_string())),
+    };
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
