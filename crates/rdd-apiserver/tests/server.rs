@@ -693,9 +693,12 @@ async fn nobody_acts_as_somebody_else_without_the_right_to() {
         ("impersonate-group", "system:masters"),
     ];
     assert_eq!(list(masters).await.0, StatusCode::FORBIDDEN);
-    assert_eq!(
-        list(&[("impersonate-group", "system:masters")]).await.0,
-        StatusCode::INTERNAL_SERVER_ERROR
+    let (status, refused) = list(&[("impersonate-group", "system:masters")]).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(
+        message.ends_with("without impersonating a user name"),
+        "{refused}"
     );
 }
 
