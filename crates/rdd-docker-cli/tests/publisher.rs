@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdd_docker_cli::{Files, Options, Publisher};
@@ -282,19 +281,23 @@ fn log_in(config: &Path, registry: usize) {
 async fn the_file_is_whole_at_every_moment_while_others_write_it() {
     let home = Home::new();
     fs::write(home.config(), r#"{"auths": {}}"#).expect("a file");
-    let done = Arc::new(AtomicBool::new(false));
+    let (round, rounds) = std::sync::mpsc::sync_channel(0);
     let writer = std::thread::spawn({
-        let (config, done) = (home.config(), Arc::clone(&done));
+        let config = home.config();
         move || {
             let mut last = 0;
-            while !done.load(Ordering::Relaxed) {
-                last += 1;
-                log_in(&config, last);
+            for () in rounds {
+                // Fewer than a change of ours is tried: on a busy machine it would never win.
+                for _ in 0..20 {
+                    last += 1;
+                    log_in(&config, last);
+                }
             }
             last
         }
     });
     for _ in 0..50 {
+        round.send(()).expect("the writer lives");
         let publisher = home.publisher();
         publisher
             .publish("unix:///x.sock")
@@ -303,7 +306,7 @@ async fn the_file_is_whole_at_every_moment_while_others_write_it() {
         home.becomes_or_not().await;
         publisher.withdraw().await.expect("it goes");
     }
-    done.store(true, Ordering::Relaxed);
+    drop(round);
     let last = writer.join().expect("every read was whole");
     // With nobody in between, a last login and a last selection both stand.
     log_in(&home.config(), last + 1);
