@@ -314,8 +314,8 @@ impl Managed {
             entry.set.remove(&set);
             entry.set.remove(&comparison.removed);
         }
+        // What was removed and added at once, as an item that is now there twice, is set.
         let mut own = set;
-        own.remove(&comparison.removed);
         remove_untracked(&mut own);
         if !own.is_empty() {
             let id = Id::new(manager, false, update.api_version, update.subresource);

@@ -480,23 +480,27 @@ impl Comparison {
         path: &mut Vec<Box<str>>,
     ) {
         path.push(step.into());
-        if left.len() <= 1 && right.len() <= 1 {
-            self.compare(
-                list.items,
-                left.first().copied(),
-                right.first().copied(),
-                path,
-            );
-        } else {
-            // Duplicates change as a whole.
-            let whole = path.iter().map(|step| &**step);
-            if left.is_empty() {
-                self.added.insert(whole);
-            } else if right.is_empty() {
-                self.removed.insert(whole);
-            } else if left != right {
-                self.modified.insert(whole);
+        match (left, right) {
+            ([] | [_], [] | [_]) => {
+                self.compare(
+                    list.items,
+                    left.first().copied(),
+                    right.first().copied(),
+                    path,
+                );
             }
+            // Duplicates change as a whole. An item that was or becomes the only one
+            // goes or comes with its fields.
+            (_, [] | [_]) => {
+                self.compare(list.items, None, right.first().copied(), path);
+                self.removed.insert(path.iter().map(|step| &**step));
+            }
+            ([] | [_], _) => {
+                self.compare(list.items, left.first().copied(), None, path);
+                self.added.insert(path.iter().map(|step| &**step));
+            }
+            _ if left != right => self.modified.insert(path.iter().map(|step| &**step)),
+            _ => {}
         }
         path.pop();
     }
