@@ -37,11 +37,13 @@ pub(crate) mod expressions;
 mod matching;
 mod policies;
 mod review;
+mod type_checks;
 mod webhooks;
 
 pub(crate) use matching::LabelSelector;
 
 pub(crate) use configurations::Configurations;
+pub(crate) use type_checks::warnings as type_warnings;
 
 /// What has no say about itself: configurations and policies are judged by no webhook,
 /// so that a bad one can always be removed.

@@ -15,7 +15,7 @@ use http::{Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha512};
 
-use crate::catalog::{ApiGroup, Catalog};
+use crate::catalog::{ApiGroup, Catalog, Resource};
 use crate::http::body::{self, Body};
 use crate::http::request_info::Query;
 use crate::http::response;
@@ -78,6 +78,12 @@ impl Document {
             Rendered::new(&document::v3(resources))
         })
     }
+}
+
+/// What objects of a resource look like, metadata included, with no reference to another
+/// schema.
+pub(crate) fn whole_schema(resource: &Resource) -> Value {
+    document::whole_schema(resource)
 }
 
 impl OpenApi {

@@ -4,7 +4,9 @@
 //! ```text
 //! store.changes ─▶ feed ─▶ definitions: conditions of CRDs, deletion of their objects
 //!                     ├──▶ namespaces:  deletion of content; `default` account, root CA
-//!                     └──▶ garbage:     objects whose owners are gone
+//!                     ├──▶ garbage:     objects whose owners are gone
+//!                     ├──▶ aggregation: rules of aggregated ClusterRoles
+//!                     └──▶ policies:    type warnings of admission policies
 //! catalog ────────▶ api_services: one APIService per served version
 //! ```
 //!
@@ -31,6 +33,7 @@ mod feed;
 mod front_door;
 mod garbage;
 mod namespaces;
+mod policies;
 mod queue;
 
 /// What the workers work with.
@@ -107,6 +110,7 @@ impl Workers {
         let namespaces = namespaces::Worker::new(&self, Arc::clone(&front_door));
         let garbage = garbage::Worker::new(&self, Arc::clone(&front_door));
         let aggregation = aggregation::Worker::new(&self, Arc::clone(&front_door));
+        let policies = policies::Worker::new(&self, Arc::clone(&front_door));
         let api_services = api_services::Worker::new(&self, front_door);
         let feed = feed::Feed {
             store: Arc::clone(&self.store),
@@ -115,6 +119,7 @@ impl Workers {
             namespaces: namespaces.inbox(),
             garbage: garbage.inbox(),
             aggregation: aggregation.inbox(),
+            policies: policies.inbox(),
         };
         tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -123,6 +128,7 @@ impl Workers {
             () = namespaces.run() => Ok(()),
             () = garbage.run() => Ok(()),
             () = aggregation.run() => Ok(()),
+            () = policies.run() => Ok(()),
             () = api_services.run() => Ok(()),
         }
     }

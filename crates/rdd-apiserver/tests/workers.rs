@@ -318,3 +318,178 @@ async fn dependents_follow_their_owner_unless_they_are_orphaned() {
     assert_eq!(orphan["metadata"].get("ownerReferences"), None);
     server.finish().await;
 }
+
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+
+fn policy(rule: Value, rest: Value) -> Value {
+    let mut spec = rest;
+    spec["matchConstraints"] = json!({"resourceRules": [rule]});
+    json!({"metadata": {"name": "p"}, "spec": spec})
+}
+
+impl Server {
+    /// The status of the policy once its generation is observed.
+    async fn observed(&self, generation: i64) -> Value {
+        let path = format!("{POLICIES}/p");
+        self.until(&path, |answer| {
+            answer
+                .as_ref()
+                .is_ok_and(|policy| policy["status"]["observedGeneration"] == generation)
+        })
+        .await;
+        self.get(&path).await.expect("it is there")
+    }
+}
+
+fn warnings(policy: &Value) -> Vec<(&str, &str)> {
+    let warnings = policy["status"]["typeChecking"]["expressionWarnings"].as_array();
+    let pair = |warning| -> Option<(&str, &str)> {
+        let warning: &Value = warning;
+        Some((warning["fieldRef"].as_str()?, warning["warning"].as_str()?))
+    };
+    warnings.into_iter().flatten().filter_map(pair).collect()
+}
+
+#[tokio::test]
+async fn a_policy_is_told_which_expressions_do_not_fit_its_kinds() {
+    let server = Server::start().await;
+    let rule = json!({
+        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"],
+        "resources": ["secrets", "configmaps", "nothings", "namespaces/status"],
+    });
+    let rules = json!({
+        "variables": [
+            {"name": "labels", "expression": "object.metadata.labels"},
+            {"name": "object", "expression": "object"},
+        ],
+        "validations": [
+            {"expression": "object.data.x == 1"},
+            {
+                "expression": "has(object.immutable)",
+                "messageExpression": "object.metadata.nme + 'x'",
+            },
+            {"expression": "variables.labels == 1 || variables.object.nope == 1"},
+            {"expression": "authorizer.requestResource.check('get').allowed()"},
+        ],
+    });
+    server
+        .send("POST", POLICIES, policy(rule.clone(), rules))
+        .await
+        .expect("the policy is valid");
+    let seen = server.observed(1).await;
+    assert_eq!(
+        warnings(&seen),
+        [
+            (
+                "spec.validations[0].expression",
+                "/v1, Kind=ConfigMap: ERROR: <input>:1:15: found no matching overload for '_==_' \
+                 applied to '(string, int)'\n | object.data.x == 1\n | ..............^\n\n\
+                 /v1, Kind=Secret: ERROR: <input>:1:15: found no matching overload for '_==_' \
+                 applied to '(bytes, int)'\n | object.data.x == 1\n | ..............^\n",
+            ),
+            (
+                "spec.validations[1].messageExpression",
+                "/v1, Kind=ConfigMap: ERROR: <input>:1:16: undefined field 'nme'\n | \
+                 object.metadata.nme + 'x'\n | ...............^\n\n\
+                 /v1, Kind=Secret: ERROR: <input>:1:16: undefined field 'nme'\n | \
+                 object.metadata.nme + 'x'\n | ...............^\n",
+            ),
+            (
+                "spec.validations[2].expression",
+                "/v1, Kind=ConfigMap: ERROR: <input>:1:18: found no matching overload for '_==_' \
+                 applied to '(map(string, string), int)'\n | variables.labels == 1 || \
+                 variables.object.nope == 1\n | .................^\n\n\
+                 /v1, Kind=Secret: ERROR: <input>:1:18: found no matching overload for '_==_' \
+                 applied to '(map(string, string), int)'\n | variables.labels == 1 || \
+                 variables.object.nope == 1\n | .................^\n",
+            ),
+        ]
+    );
+    let owner = &seen["metadata"]["managedFields"];
+    let owner = owner.as_array().into_iter().flatten();
+    let owner: Vec<&Value> = owner
+        .filter(|entry| entry["subresource"] == "status")
+        .collect();
+    assert_eq!(owner.len(), 1, "{owner:?}");
+    assert_eq!(owner[0]["manager"], "validatingadmissionpolicy-status");
+    let good = json!({"spec": {
+        "variables": null, "validations": [{"expression": "object.data.size() == 1"}],
+    }});
+    server
+        .send("PATCH", &format!("{POLICIES}/p"), good)
+        .await
+        .expect("it is there");
+    let seen = server.observed(2).await;
+    assert_eq!(seen["status"]["typeChecking"], json!({}));
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_policy_of_custom_resources_is_checked_by_their_schema() {
+    let server = Server::start().await;
+    let spec = json!({"type": "object", "properties": {
+        "size": {"type": "integer"}, "port": {"x-kubernetes-int-or-string": true},
+    }});
+    let widgets = json!({
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+            }],
+        },
+    });
+    server
+        .send("POST", DEFINITIONS, widgets)
+        .await
+        .expect("the definition is valid");
+    let rules = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "validations": [
+            {"expression": "object.spec.size == 'a'"},
+            {"expression": "object.spec.port == 1.5 || oldObject.metadata.generateName == ''"},
+            {"expression": "params.data == 2"},
+        ],
+    });
+    let rule = |group: &str| {
+        json!({
+            "apiGroups": [group], "apiVersions": ["v1"], "operations": ["*"],
+            "resources": ["widgets"],
+        })
+    };
+    server
+        .send("POST", POLICIES, policy(rule("example.com"), rules))
+        .await
+        .expect("the policy is valid");
+    let seen = server.observed(1).await;
+    let texts: Vec<&str> = warnings(&seen).iter().map(|(_, text)| *text).collect();
+    assert_eq!(
+        texts,
+        [
+            "example.com/v1, Kind=Widget: ERROR: <input>:1:18: found no matching overload for \
+             '_==_' applied to '(int, string)'\n | object.spec.size == 'a'\n | \
+             .................^\n",
+            "example.com/v1, Kind=Widget: ERROR: <input>:1:13: found no matching overload for \
+             '_==_' applied to '(map(string, string), int)'\n | params.data == 2\n | \
+             ............^\n",
+        ]
+    );
+    let any_group = json!({"spec": {"matchConstraints": {"resourceRules": [rule("*")]}}});
+    server
+        .send("PATCH", &format!("{POLICIES}/p"), any_group)
+        .await
+        .expect("it is there");
+    let seen = server.observed(2).await;
+    assert_eq!(seen["status"]["typeChecking"], json!({}));
+    let revision = seen["metadata"]["resourceVersion"].clone();
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}});
+    let labelled = server
+        .send("PATCH", &format!("{POLICIES}/p"), labelled)
+        .await
+        .expect("it is there");
+    assert_ne!(labelled["metadata"]["resourceVersion"], revision);
+    assert_eq!(labelled["status"], seen["status"]);
+    server.finish().await;
+}

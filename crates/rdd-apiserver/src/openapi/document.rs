@@ -141,6 +141,38 @@ fn object_schema(resource: &Resource, references: &str) -> Value {
     schema
 }
 
+/// The schema of a resource's objects with every reference replaced by what it refers to.
+pub(super) fn whole_schema(resource: &Resource) -> Value {
+    let mut schema = object_schema(resource, "");
+    resolve(&mut schema, &shared(""));
+    schema
+}
+
+/// Replaces references to `known`, which do not refer to themselves.
+fn resolve(schema: &mut Value, known: &BTreeMap<String, Value>) {
+    match schema {
+        Value::Object(fields) => {
+            let direct = fields.get("$ref");
+            let reference = direct.or_else(|| match fields.get("allOf")?.as_array()?.as_slice() {
+                [one] => one.get("$ref"),
+                _ => None,
+            });
+            let found = reference
+                .and_then(Value::as_str)
+                .and_then(|name| known.get(name))
+                .cloned();
+            if let Some(found) = found {
+                *schema = found;
+                resolve(schema, known);
+            } else {
+                fields.values_mut().for_each(|value| resolve(value, known));
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| resolve(value, known)),
+        _ => {}
+    }
+}
+
 fn list_schema(resource: &Resource, reference: &str, references: &str) -> Value {
     json!({
         "type": "object",

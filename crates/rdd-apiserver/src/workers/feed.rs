@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rdd_store::{Change, ChangeKind, KeyRange, ReadAt, Store};
 
-use super::{Error, aggregation, definitions, garbage, namespaces};
+use super::{Error, aggregation, definitions, garbage, namespaces, policies};
 use crate::{catalog::crd::Definitions, object};
 
 /// Where CustomResourceDefinitions are kept.
@@ -21,6 +21,7 @@ pub(super) struct Feed {
     pub(super) namespaces: namespaces::Inbox,
     pub(super) garbage: garbage::Inbox,
     pub(super) aggregation: aggregation::Inbox,
+    pub(super) policies: policies::Inbox,
 }
 
 impl Feed {
@@ -81,6 +82,7 @@ impl Feed {
         }
         self.namespaces.changed(key);
         self.aggregation.changed(key);
+        self.policies.changed(key);
         self.garbage.put(entry, previous);
     }
 

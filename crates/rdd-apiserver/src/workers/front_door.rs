@@ -90,6 +90,20 @@ impl FrontDoor {
         unless(merged, 404)
     }
 
+    /// Applies, whoever owns the fields; that the object is gone is fine.
+    pub(super) async fn apply(
+        &self,
+        manager: &str,
+        path: &str,
+        object: &Value,
+    ) -> Result<(), kube::Error> {
+        let path = format!("{path}?fieldManager={manager}&force=true");
+        let applied = self
+            .send(Method::PATCH, &path, "application/apply-patch+yaml", object)
+            .await;
+        unless(applied, 404)
+    }
+
     /// Deletes an object or a collection; that it is gone is fine.
     pub(super) async fn delete(
         &self,
