@@ -3,4 +3,5 @@
 pub(crate) mod container;
 pub(crate) mod engine;
 pub(crate) mod kinds;
+pub(crate) mod namespace;
 pub(crate) mod streams;

@@ -8,7 +8,7 @@ use rdd_api::names;
 use rdd_manager::{ControllerDef, Names, Selection};
 
 use crate::app;
-use crate::containers::{container, engine, kinds};
+use crate::containers::{container, engine, kinds, namespace};
 use crate::mock;
 use crate::samples::{configmapreplicaset, demo, notary};
 use crate::world::World;
@@ -18,7 +18,7 @@ pub static REGISTRY: &[ControllerDef<World>] = &[
     app::DEF,
     demo::DEF,
     container::DEF,
-    kinds::CONTAINER_NAMESPACE,
+    namespace::DEF,
     engine::DEF,
     kinds::IMAGE,
     kinds::VOLUME,

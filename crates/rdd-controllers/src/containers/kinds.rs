@@ -3,27 +3,17 @@
 use futures::future::BoxFuture;
 use rdd_api::names::{controller, selection};
 use rdd_api::{
-    ContainerNamespace, Image, ImagePullRequest, ImagePushRequest, ImageScanRequest, Volume,
-    VolumeCreateRequest,
+    Image, ImagePullRequest, ImagePushRequest, ImageScanRequest, Volume, VolumeCreateRequest,
 };
 use rdd_manager::{Context, ControllerDef};
 
 use crate::world::World;
 
-/// Ships ContainerNamespace.
-pub(crate) const CONTAINER_NAMESPACE: ControllerDef<World> = ControllerDef {
-    name: controller::CONTAINER_NAMESPACE,
-    group: selection::CONTAINERS,
-    needs: &[],
-    crds: || vec![ContainerNamespace::crd()],
-    admission: |_| Vec::new(),
-    endpoints: |_| Vec::new(),
-    run: idle,
-};
-
 /// Ships Image and the requests about images.
 pub(crate) const IMAGE: ControllerDef<World> = ControllerDef {
     name: controller::IMAGE,
+    group: selection::CONTAINERS,
+    needs: &[],
     crds: || {
         vec![
             Image::crd(),
@@ -32,17 +22,20 @@ pub(crate) const IMAGE: ControllerDef<World> = ControllerDef {
             ImageScanRequest::crd(),
         ]
     },
-    ..CONTAINER_NAMESPACE
+    admission: |_| Vec::new(),
+    endpoints: |_| Vec::new(),
+    run: idle,
 };
 
 /// Ships Volume and the request for one.
 pub(crate) const VOLUME: ControllerDef<World> = ControllerDef {
     name: controller::VOLUME,
     crds: || vec![Volume::crd(), VolumeCreateRequest::crd()],
-    ..CONTAINER_NAMESPACE
+    ..IMAGE
 };
 
-fn idle(context: Context<World>) -> BoxFuture<'static, anyhow::Result<()>> {
+/// Waits for the end.
+pub(super) fn idle(context: Context<World>) -> BoxFuture<'static, anyhow::Result<()>> {
     Box::pin(async move {
         context.synced().await;
         context.stopping().cancelled().await;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Resource as _, ResourceExt};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rdd_api::{Container, ContainerNamespace, ContainerState, Image, Volume, names};
@@ -640,20 +640,59 @@ async fn changes_while_connecting(story: Story, clock_ahead: i64) {
     story.ready("True/Connected").await;
 }
 
+/// Deletes a ContainerNamespace; gives the warnings of the answer.
+async fn warned(story: &Story, name: &str, query: &str) -> Vec<String> {
+    let path = ContainerNamespace::url_path(&(), Some("default"));
+    let request = http::Request::delete(format!("{path}/{name}{query}"));
+    let request = request
+        .body(kube::client::Body::empty())
+        .expect("a request");
+    let answer = story.lab.client.send(request).await.expect("an answer");
+    assert!(answer.status().is_success(), "{answer:?}");
+    let warnings = answer.headers().get_all(http::header::WARNING);
+    let text = |warning: &http::HeaderValue| warning.to_str().expect("text").to_owned();
+    warnings.iter().map(text).collect()
+}
+
 #[test]
-fn moby_is_back_after_its_deletion() {
+fn a_namespace_that_is_needed_is_back_after_its_deletion_which_warns() {
     story(|story| async move {
-        let before = story.all::<ContainerNamespace>().await[0].uid();
-        story.delete::<ContainerNamespace>(names::MOBY).await;
-        eventually("it is another one", || async {
-            let found = story.all::<ContainerNamespace>().await;
-            if found.first().is_some_and(|moby| moby.uid() != before) {
-                Ok(())
-            } else {
-                Err(found)
+        let job = engine::Container {
+            name: "/ci/job".to_owned(),
+            ..container("job", "running")
+        };
+        story.engine.put_container(job, "start");
+        let uid_of = |name: &'static str| {
+            let api = story.api::<ContainerNamespace>();
+            async move {
+                let found = api.get_opt(name).await.expect("the server answers");
+                found.and_then(|found| found.uid())
             }
-        })
-        .await;
+        };
+        for name in [names::MOBY, "ci"] {
+            let before = eventually("it is there", || async { uid_of(name).await.ok_or(()) }).await;
+            let wanted = format!(
+                r#"299 - "ContainerNamespace \"{name}\" is made again while the engine is mirrored""#
+            );
+            for query in ["?dryRun=All", ""] {
+                let warnings = warned(&story, name, query).await;
+                assert_eq!(warnings, [wanted.as_str()], "{query}");
+            }
+            eventually("it is another one", || async {
+                match uid_of(name).await {
+                    Some(uid) if uid != before => Ok(()),
+                    other => Err(other),
+                }
+            })
+            .await;
+        }
+        let free = json!({"apiVersion": "containers.rancherdesktop.io/v1alpha1",
+            "kind": "ContainerNamespace", "metadata": {"name": "free"}});
+        let free: ContainerNamespace = serde_json::from_value(free).expect("it is one");
+        let made = story.api().create(&PostParams::default(), &free).await;
+        made.expect("it is accepted");
+        assert_eq!(warned(&story, "free", "").await, [""; 0]);
+        assert_eq!(uid_of("free").await, None);
     });
 }
 

@@ -78,6 +78,7 @@ fn every_rule_is_listed_while_it_is_served_and_no_longer() {
                 "app-validator",
                 "container-create-request",
                 "container-mutating",
+                "container-namespace-deleting",
                 "namespace-guard",
                 "notary-validator"
             ]
