@@ -231,19 +231,20 @@ fn order_lists<'p>(
         if let Some(changes) = changes {
             check_order(strategy, changes, order)?;
         }
-        let merged = match (&standing, changes) {
+        let (merged, standing) = match (standing, changes) {
             (None, None) => continue,
-            (Some(items), None) => items.clone(),
-            (None, Some(changes)) => changes.iter().filter_map(without_directives).collect(),
-            (Some(items), Some(changes)) => {
-                let mut items = items.clone();
-                merge_list(&mut items, changes, child)?;
-                items
+            (Some(items), None) => (items.clone(), items),
+            (None, Some(changes)) => {
+                let merged = changes.iter().filter_map(without_directives).collect();
+                (merged, Vec::new())
+            }
+            (Some(mut items), Some(changes)) => {
+                let places = merge_list(&mut items, changes, child)?;
+                (items, places)
             }
         };
         check_keys(strategy, order)?;
         check_keys(strategy, &merged)?;
-        let standing = standing.unwrap_or_default();
         if standing.is_empty() && changes.is_none_or(Vec::is_empty) {
             return internal("no elements in any of the given slices");
         }
@@ -338,24 +339,25 @@ fn check_alike(items: &[Value], changes: &[Value]) -> Result<()> {
     Ok(())
 }
 
-fn merge_list(items: &mut Vec<Value>, changes: &[Value], place: Place<'_>) -> Result<()> {
+/// Merges, and answers the places of the live items as [`in_order`] is to see them.
+fn merge_list(items: &mut Vec<Value>, changes: &[Value], place: Place<'_>) -> Result<Vec<Value>> {
+    let standing = items.clone();
     let Some(strategy) = strategy(place) else {
         *items = changes.to_vec();
-        return Ok(());
+        return Ok(standing);
     };
     check_alike(items, changes)?;
     match strategy {
         PatchStrategy::MergeScalars => {
             // A set: what stood twice stands once.
-            let standing = items.clone();
             let mut seen = BTreeSet::new();
             items.extend_from_slice(changes);
             items.retain(|item| seen.insert(item.to_string()));
             *items = in_order(strategy, std::mem::take(items), &standing, changes);
+            Ok(standing)
         }
-        PatchStrategy::MergeObjects(key) => merge_objects(items, changes, key, strategy, place)?,
+        PatchStrategy::MergeObjects(key) => merge_objects(items, changes, key, strategy, place),
     }
-    Ok(())
 }
 
 /// Merges item by item; an item with `$patch: replace` makes the others the whole list.
@@ -365,7 +367,10 @@ fn merge_objects(
     key: &str,
     strategy: &PatchStrategy,
     place: Place<'_>,
-) -> Result<()> {
+) -> Result<Vec<Value>> {
+    // kube-apiserver deletes in place: those behind move up, what is left over stays, and
+    // new items take those places.
+    let mut places = items.clone();
     let mut replaces = false;
     let mut plain = Vec::with_capacity(changes.len());
     for change in changes {
@@ -373,7 +378,13 @@ fn merge_objects(
             None => plain.push(change.clone()),
             Some(word) if word == "delete" => {
                 check_keys(strategy, std::slice::from_ref(change))?;
-                items.retain(|item| item.get(key) != change.get(key));
+                while let Some(at) = items.iter().position(|one| one.get(key) == change.get(key)) {
+                    items.remove(at);
+                    let moved = items.iter().skip(at).cloned();
+                    for (place, item) in places.iter_mut().skip(at).zip(moved) {
+                        *place = item;
+                    }
+                }
             }
             Some(word) if word == "replace" => replaces = true,
             Some(word) if word == "merge" => {
@@ -391,7 +402,7 @@ fn merge_objects(
     if replaces {
         check_keys(strategy, &plain)?;
         *items = plain;
-        return Ok(());
+        return Ok(places);
     }
     let standing = items.clone();
     let item_place = match place.shape_of_any() {
@@ -407,12 +418,17 @@ fn merge_objects(
             (Some(Value::Object(live)), Value::Object(change)) => {
                 merge_map(live, change, item_place)?;
             }
-            _ => items.push(change.clone()),
+            _ => {
+                if let Some(place) = places.get_mut(items.len()) {
+                    *place = change.clone();
+                }
+                items.push(change.clone());
+            }
         }
     }
     check_keys(strategy, items)?;
     *items = in_order(strategy, std::mem::take(items), &standing, &plain);
-    Ok(())
+    Ok(places)
 }
 
 /// Items that the order names, in that order; the others where they stood among the live ones.
