@@ -1,6 +1,8 @@
 //! An engine in memory that fails on demand, for what a real one cannot do when told.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod faults;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::faults::Faults;
 use crate::engine::{Action, Engine, EngineInfo, Event, EventStream, Kind, Moment};
 use crate::error::{Error, Result};
 use crate::object::{Container, Image, ImageSummary, Volume};
@@ -21,42 +24,6 @@ use crate::wish::{Credentials, NewContainer, NewVolume, Transfer, TransferStep};
 /// How long a call waits for an engine that hangs, as every client of one has a limit.
 const HANG: Duration = Duration::from_secs(2);
 
-/// What goes wrong from now on.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// Calls fail as if nobody listened.
-    pub down: bool,
-    /// Events are lost.
-    pub drop_events: bool,
-    /// One event in so many is lost; 0 is none.
-    pub lose_one_event_in: u64,
-    /// Every event arrives twice.
-    pub repeat_events: bool,
-    /// Events wait until this is lifted, and then come in the reverse order.
-    pub hold_events: bool,
-    /// One inspection in so many fails; 0 is none.
-    pub fail_one_inspection_in: u64,
-    /// Creations are refused with this status.
-    pub refuse_creations: Option<u16>,
-    /// Creations are done, and their answers lost.
-    pub lose_answers: bool,
-    /// Pulls and pushes wait in their middle until this is lifted.
-    pub hang_transfers: bool,
-    /// Every call waits until this is lifted, or until its limit.
-    pub hang: bool,
-    /// How far the engine's clock is ahead, in seconds.
-    pub clock_ahead: i64,
-    /// Inspections of these identifiers fail.
-    pub unreadable: BTreeSet<String>,
-    /// Removals are refused with this status; with 404 the engine claims that nothing
-    /// of the kind is there.
-    pub refuse_removals: Option<u16>,
-    /// Actions are refused with this status.
-    pub refuse_actions: Option<u16>,
-    /// Actions wait until this is lifted.
-    pub hang_actions: bool,
-}
-
 /// An engine in memory; clones are the same engine.
 #[derive(Clone, Debug)]
 pub struct Fake {
@@ -64,6 +31,7 @@ pub struct Fake {
     state: Arc<Mutex<State>>,
     faults: Arc<watch::Sender<Faults>>,
     open_logs: Arc<AtomicUsize>,
+    log_chunks: Arc<AtomicUsize>,
 }
 
 /// Counts as long as it lives.
@@ -137,6 +105,7 @@ impl Fake {
             state: Arc::new(Mutex::new(state)),
             faults: Arc::new(watch::Sender::new(Faults::default())),
             open_logs: Arc::default(),
+            log_chunks: Arc::default(),
         }
     }
 
@@ -180,6 +149,12 @@ impl Fake {
     #[must_use]
     pub fn open_logs(&self) -> usize {
         self.open_logs.load(Ordering::SeqCst)
+    }
+
+    /// Chunks of logs that were read from it, or wait in a queue.
+    #[must_use]
+    pub fn log_chunks(&self) -> usize {
+        self.log_chunks.load(Ordering::SeqCst)
     }
 
     /// Ends every event stream.
@@ -323,6 +298,7 @@ impl Fake {
         self.up().await?;
         self.state.lock().inspections += 1;
         let faults = self.faults.borrow().clone();
+        assert!(!faults.panic_at.contains(id), "told to panic at {id}");
         let chosen = self.state.lock().is_chosen(faults.fail_one_inspection_in);
         if chosen || faults.unreadable.contains(id) {
             return Err(Error::Refused {
@@ -640,14 +616,33 @@ impl Engine for Fake {
         let mut faults = self.faults.subscribe();
         let follow = options.follow;
         let (queue, chunks) = mpsc::channel(8);
-        let open = Arc::clone(&self.open_logs);
+        let (open, sent) = (Arc::clone(&self.open_logs), Arc::clone(&self.log_chunks));
         let reader = tokio::spawn(async move {
             let _open = Counted::new(open);
             if queue.send(Ok((Source::Stdout, text.into()))).await.is_err() || !follow {
                 return;
             }
+            let every = faults.borrow().log_every;
+            let goes_on = async {
+                let Some(every) = every else {
+                    return std::future::pending().await;
+                };
+                for number in 0_u64.. {
+                    if !every.is_zero() {
+                        tokio::time::sleep(every).await;
+                    }
+                    let chunk = format!("{number:1023}\n").into();
+                    if queue.send(Ok((Source::Stdout, chunk))).await.is_err() {
+                        return;
+                    }
+                    sent.fetch_add(1, Ordering::SeqCst);
+                }
+            };
             // It goes on until the engine is gone.
-            drop(faults.wait_for(|faults| faults.down).await);
+            tokio::select! {
+                () = goes_on => {}
+                _ = faults.wait_for(|faults| faults.down) => {}
+            }
         });
         Ok(Output {
             chunks,

@@ -6,6 +6,8 @@
 
 mod exec;
 mod logs;
+#[cfg(test)]
+mod peers;
 pub(crate) mod socket;
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use crate::world::{LiveEngine, World};
 /// How long a peer may take for what is written to it.
 const WRITE: Duration = Duration::from_secs(10);
 
-/// How often a peer is asked whether it is there, while nothing else is said.
+/// How often a peer that says nothing is asked whether it is there.
 const PING: Duration = Duration::from_secs(10);
 
 /// How long a peer may say nothing at all.

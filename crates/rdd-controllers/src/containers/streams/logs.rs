@@ -16,7 +16,7 @@ use super::socket::{Handshake, Socket, is_wanted};
 use super::{Door, Refusal, boolean, parameters, refuse};
 
 /// The largest message of a client, in bytes: it has nothing to say.
-const MESSAGE_MAX: usize = 4096;
+pub(super) const MESSAGE_MAX: usize = 4096;
 
 pub(super) struct Logs(pub(super) Door);
 
@@ -110,7 +110,7 @@ fn options(query: Option<&str>) -> Result<LogOptions, Refusal> {
 }
 
 /// Chunk by chunk, as fast as the peer takes them.
-async fn pump(mut log: Output, mut socket: Socket, stop: CancellationToken) {
+pub(super) async fn pump(mut log: Output, mut socket: Socket, stop: CancellationToken) {
     loop {
         let chunk = tokio::select! {
             () = stop.cancelled() => {

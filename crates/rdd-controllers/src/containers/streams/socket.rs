@@ -108,7 +108,7 @@ impl Handshake {
             Ok(Socket {
                 stream: stream.await,
                 heard: Instant::now(),
-                spoke: Instant::now(),
+                asked: Instant::now(),
             })
         };
         (answer, socket)
@@ -119,7 +119,7 @@ impl Handshake {
 pub(crate) struct Socket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
     heard: Instant,
-    spoke: Instant,
+    asked: Instant,
 }
 
 /// The peer is gone, or breaks the rules.
@@ -128,13 +128,11 @@ pub(crate) struct Gone;
 impl Socket {
     /// Sends a binary message.
     pub(crate) async fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
-        self.spoke = Instant::now();
         self.write(Message::Binary(bytes)).await
     }
 
     /// Sends a text message.
     pub(crate) async fn say(&mut self, text: &'static str) -> Result<(), Gone> {
-        self.spoke = Instant::now();
         self.write(Message::text(text)).await
     }
 
@@ -149,14 +147,15 @@ impl Socket {
     /// Safe to drop at any time.
     pub(crate) async fn next(&mut self) -> Result<Bytes, Gone> {
         loop {
-            let due = (self.spoke.max(self.heard) + PING).min(self.heard + SILENCE);
+            // Whatever is sent: most peers only answer.
+            let due = (self.asked.max(self.heard) + PING).min(self.heard + SILENCE);
             let wait = due.saturating_duration_since(Instant::now());
             match timeout(wait.max(Duration::from_millis(1)), self.stream.next()).await {
                 Err(_) => {
                     if self.heard.elapsed() >= SILENCE {
                         return Err(Gone);
                     }
-                    self.spoke = Instant::now();
+                    self.asked = Instant::now();
                     self.write(Message::Ping(Bytes::new())).await?;
                 }
                 Ok(Some(Ok(message))) => {
