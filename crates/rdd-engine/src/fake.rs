@@ -278,6 +278,14 @@ impl Fake {
         }
     }
 
+    fn panic_if_told(&self, method: &'static str) {
+        let is_told = self.faults.send_if_modified(|faults| {
+            let told = faults.panic_next.take_if(|told| *told == method);
+            told.is_some()
+        });
+        assert!(!is_told, "told to panic in {method}");
+    }
+
     async fn up(&self) -> Result<()> {
         let mut faults = self.faults.subscribe();
         // The sender lives as long as this engine.
@@ -406,11 +414,13 @@ impl Engine for Fake {
     }
 
     async fn ping(&self) -> Result<()> {
+        self.panic_if_told("ping");
         self.state.lock().pings += 1;
         self.up().await
     }
 
     async fn events(&self, since: Option<Moment>) -> Result<EventStream> {
+        self.panic_if_told("events");
         self.up().await?;
         let (reader, mut emitted) = mpsc::unbounded_channel();
         {

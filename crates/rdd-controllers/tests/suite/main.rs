@@ -19,6 +19,7 @@ mod model;
 mod native;
 mod odd;
 mod older;
+mod panics;
 mod programs;
 mod requests;
 mod resync;

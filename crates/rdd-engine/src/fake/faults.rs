@@ -32,6 +32,9 @@ pub struct Faults {
     pub unreadable: BTreeSet<String>,
     /// Inspections of these identifiers are a bug: they panic.
     pub panic_at: BTreeSet<String>,
+    /// The next call of this method, `events` or `ping`, is a bug: it panics, and the one
+    /// after it does not.
+    pub panic_next: Option<&'static str>,
     /// Removals are refused with this status; with 404 the engine claims that nothing
     /// of the kind is there.
     pub refuse_removals: Option<u16>,
