@@ -1,9 +1,11 @@
 //! One-shot actions that overtake each other, and those that must never be carried out.
 
+use http_body_util::BodyExt as _;
+use kube::Resource as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use rdd_admission::AdmissionChain;
-use rdd_api::{Container, names};
-use serde_json::json;
+use rdd_api::{Container, ContainerState, names};
+use serde_json::{Value, json};
 
 use crate::story::{Story, eventually, id, story};
 
@@ -64,6 +66,70 @@ fn an_action_whose_container_goes_meanwhile_is_over() {
             .expect("it was just seen");
         assert_eq!(web.status.expect("it was just seen").last_action, None);
         called(&story, 1).await;
+    });
+}
+
+#[test]
+fn an_unknown_field_is_refused_to_who_asks_for_it_and_else_changes_nothing() {
+    story(|story| async move {
+        let path = Container::url_path(&(), Some("default"));
+        let send = async |method: http::Method, path: String, object: &Value| {
+            let body = serde_json::to_vec(object).expect("JSON");
+            let request = http::Request::builder().method(method).uri(path);
+            let request = request.header(http::header::CONTENT_TYPE, "application/json");
+            let request = request.body(body.into()).expect("a request");
+            let answer = story.lab.client.send(request).await.expect("an answer");
+            let (parts, body) = answer.into_parts();
+            let bytes = body.collect().await.expect("a body").to_bytes();
+            let answer: Value = serde_json::from_slice(&bytes).expect("JSON");
+            (parts.status.as_u16(), answer)
+        };
+        let web = story.state("web", ContainerState::Running).await;
+        let web = serde_json::to_value(web).expect("JSON");
+        let one = format!("{path}/{}", id("web"));
+        let mut changed = web.clone();
+        changed["spec"]["image"] = json!("sha256:2");
+        let made = json!({
+            "apiVersion": web["apiVersion"], "kind": "Container",
+            "metadata": {"name": id("mine")}, "spec": changed["spec"],
+        });
+        for (method, path, object) in [
+            (http::Method::PUT, &one, &changed),
+            (http::Method::POST, &path, &made),
+        ] {
+            let strict = format!("{path}?fieldValidation=Strict");
+            let (code, refused) = send(method, strict, object).await;
+            assert_eq!((code, &refused["reason"]), (400, &json!("BadRequest")));
+            let message = refused["message"].as_str().expect("a message");
+            assert!(
+                message.contains(r#"unknown field "spec.image""#),
+                "{message}"
+            );
+        }
+        story.mirror("mine", |mirror| mirror.is_none()).await;
+        let put = async |query: &str, spec: &Value| {
+            // Conditions are written meanwhile.
+            eventually("it is accepted", || async {
+                let mut read =
+                    serde_json::to_value(story.state("web", ContainerState::Running).await)
+                        .expect("JSON");
+                read["spec"] = spec.clone();
+                match send(http::Method::PUT, format!("{one}{query}"), &read).await {
+                    (200, kept) => Ok(kept),
+                    other => Err(other),
+                }
+            })
+            .await
+        };
+        for query in ["", "?fieldValidation=Ignore", "?fieldValidation=Warn"] {
+            let kept = put(query, &changed["spec"]).await;
+            assert_eq!(kept["spec"], web["spec"], "{query}");
+            let generation = &kept["metadata"]["generation"];
+            assert_eq!(generation, &web["metadata"]["generation"], "{query}");
+        }
+        // The one field that may be changed still is, beside what is unknown.
+        let kept = put("", &json!({"state": "created", "image": "sha256:2"})).await;
+        assert_eq!(kept["spec"], json!({"state": "created"}));
     });
 }
 
