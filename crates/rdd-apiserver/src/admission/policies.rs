@@ -26,6 +26,9 @@ const MESSAGE_MAX: usize = 5 * 1024;
 /// The annotation of an audit event that tells which rules with action Audit are broken.
 const FAILURES: &str = "validation.policy.admission.k8s.io/validation_failure";
 
+/// The longest value of an audit annotation, in bytes.
+const ANNOTATION_MAX: usize = 10 * 1024;
+
 /// One policy.
 pub(super) struct Policy {
     pub(super) name: String,
@@ -35,6 +38,8 @@ pub(super) struct Policy {
     conditions: Conditions,
     variables: Vec<(String, Expression)>,
     validations: Vec<Validation>,
+    /// By the part of their keys that the policy chooses.
+    annotations: Vec<(String, Expression)>,
 }
 
 struct Validation {
@@ -106,11 +111,20 @@ impl Policy {
                 },
             }
         });
+        let annotations = items(spec, "auditAnnotations").map(|annotation| {
+            let source = text(annotation, "valueExpression");
+            let wanted = [Type::String, Type::Null];
+            (
+                text(annotation, "key"),
+                Expression::new(&environment, &source, &wanted),
+            )
+        });
         Self {
             name: text(&object["metadata"], "name"),
             criteria: Criteria::read(&spec["matchConstraints"], "resourceRules"),
             fails_closed: spec["failurePolicy"] != "Ignore",
             validations: validations.collect(),
+            annotations: annotations.collect(),
             param_kind,
             conditions,
             variables,
@@ -133,8 +147,9 @@ impl Policy {
             })
     }
 
-    /// What the rules say about a write with this param: every refusal in order.
-    fn judge(&self, scope: &Scope<'_>) -> Vec<Refusal> {
+    /// What the rules say about a write with this param: every refusal in order, and what
+    /// the audit log is to tell.
+    fn judge(&self, scope: &Scope<'_>) -> Verdict {
         let mut purse = Purse::of_policy();
         let failed = |text: String| self.fails_closed.then(|| Refusal::invalid(text));
         // Made anew, so that what conditions and rules borrow lives as long as this.
@@ -151,8 +166,13 @@ impl Policy {
         };
         match self.conditions.hold(&scope, &mut purse) {
             Ok(true) => {}
-            Ok(false) => return Vec::new(),
-            Err(text) => return failed(text).into_iter().collect(),
+            Ok(false) => return Verdict::default(),
+            Err(text) => {
+                return Verdict {
+                    refusals: failed(text).into_iter().collect(),
+                    notes: Vec::new(),
+                };
+            }
         }
         let mut refusals = Vec::new();
         for (index, validation) in self.validations.iter().enumerate() {
@@ -162,12 +182,42 @@ impl Policy {
                     message: validation.message(&scope, &mut purse),
                     reason: validation.reason.clone(),
                     index,
+                    always_denies: false,
                 }),
                 Err(text) => refusals.extend(failed(text)),
             }
         }
-        refusals
+        let mut notes = Vec::new();
+        let mut purse = Purse::of_policy();
+        for (key, expression) in &self.annotations {
+            match expression.evaluate(&scope, &mut purse) {
+                Ok(value) => {
+                    let text = value.as_str().map(|text| text.trim().to_owned());
+                    let text = text.filter(|text| !text.is_empty());
+                    notes.extend(text.map(|text| (key.clone(), shortened(text))));
+                }
+                Err(text) => refusals.extend(self.fails_closed.then(|| Refusal {
+                    always_denies: true,
+                    ..Refusal::invalid(text)
+                })),
+            }
+        }
+        Verdict { refusals, notes }
     }
+}
+
+/// What one policy says about one write.
+#[derive(Default)]
+struct Verdict {
+    refusals: Vec<Refusal>,
+    /// Annotations of the audit event, by the part of their keys that the policy chooses.
+    notes: Vec<(String, String)>,
+}
+
+/// As much of a text as an annotation takes.
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(ANNOTATION_MAX));
+    text
 }
 
 impl Validation {
@@ -232,6 +282,8 @@ struct Refusal {
     reason: String,
     /// Which of the policy's expressions is not true.
     index: usize,
+    /// Whatever the actions of the binding are, and without being told by them.
+    always_denies: bool,
 }
 
 impl Refusal {
@@ -240,6 +292,7 @@ impl Refusal {
             message,
             reason: "Invalid".to_owned(),
             index: 0,
+            always_denies: false,
         }
     }
 }
@@ -278,6 +331,7 @@ pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> 
             deny(&mut denied, policy.fails_closed, text, "Invalid");
             continue;
         }
+        let mut notes = Notes::default();
         for binding in bindings {
             let told = |text: &str| {
                 format!(
@@ -285,20 +339,26 @@ pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> 
                     policy.name, binding.name
                 )
             };
-            let refusals = match ask(&subject, policy, binding, &resource).await {
-                Ok(refusals) => refusals,
+            let verdict = match ask(&subject, policy, binding, &resource).await {
+                Ok(verdict) => verdict,
                 Err(error) => {
                     let text = told(&format!("failed to configure binding: {error}"));
                     deny(&mut denied, policy.fails_closed, text, "Invalid");
                     continue;
                 }
             };
+            notes.add(verdict.notes);
             for Refusal {
                 message,
                 reason,
                 index,
-            } in refusals
+                always_denies,
+            } in verdict.refusals
             {
+                if always_denies {
+                    deny(&mut denied, true, told(&message), &reason);
+                    continue;
+                }
                 if binding.audits {
                     tracing::info!(
                         policy = %policy.name, binding = %binding.name, %message,
@@ -322,6 +382,7 @@ pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> 
                 deny(&mut denied, binding.denies, told(&message), &reason);
             }
         }
+        notes.publish(&policy.name, question.call);
     }
     question.warn(warnings);
     if !failures.is_empty() {
@@ -341,6 +402,27 @@ pub(super) async fn judge(question: &mut Question<'_>, policies: &[InForce]) -> 
     Err(ApiError::policy_denied(resource, name, &message, &reason))
 }
 
+/// The annotations of one policy, of all its bindings and params.
+#[derive(Default)]
+struct Notes(BTreeMap<String, Vec<String>>);
+
+impl Notes {
+    fn add(&mut self, notes: Vec<(String, String)>) {
+        for (key, text) in notes {
+            let texts = self.0.entry(key).or_default();
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+    }
+
+    fn publish(self, policy: &str, call: &Call) {
+        for (key, texts) in self.0 {
+            call.annotate(|| format!("{policy}/{key}"), || texts.join(", "));
+        }
+    }
+}
+
 fn deny(denied: &mut Option<(String, String)>, denies: bool, message: String, reason: &str) {
     if denies && denied.is_none() {
         *denied = Some((message, reason.to_owned()));
@@ -356,22 +438,22 @@ async fn ask(
     policy: &Policy,
     binding: &Binding,
     resource: &GroupVersionResource,
-) -> ApiResult<Vec<Refusal>> {
+) -> ApiResult<Verdict> {
     if let Some(criteria) = &binding.criteria
         && criteria.narrowed(subject).await?.is_none()
     {
-        return Ok(Vec::new());
+        return Ok(Verdict::default());
     }
     let params = params(subject, policy, binding).await?;
     if params.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Verdict::default());
     }
     let asked = seen_as(subject.call, subject.request, resource).await?;
     let request = described(&asked);
     let namespace = subject.namespace().await?.unwrap_or(&Value::Null);
     let check = authority::of_request(&asked);
     let mut checks = Checks::default();
-    let mut refusals = Vec::new();
+    let mut verdict = Verdict::default();
     for params in &params {
         loop {
             let judged = policy.judge(&Scope {
@@ -386,12 +468,13 @@ async fn ask(
                 known: RefCell::new(BTreeMap::new()),
             });
             if !checks.answer(subject.call).await {
-                refusals.extend(judged);
+                verdict.refusals.extend(judged.refusals);
+                verdict.notes.extend(judged.notes);
                 break;
             }
         }
     }
-    Ok(refusals)
+    Ok(verdict)
 }
 
 /// `request` as expressions see it: without the objects.

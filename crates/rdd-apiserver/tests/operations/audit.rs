@@ -206,3 +206,81 @@ async fn a_policy_that_audits_leaves_its_word() {
         }])
     );
 }
+
+#[tokio::test]
+async fn a_policy_annotates_what_it_judges() {
+    let server = Server::start().await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let policy = json!({
+        "metadata": {"name": "p"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                "resources": ["secrets"],
+            }]},
+            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+            "variables": [{"name": "name", "expression": "string(object.metadata.name)"}],
+            "auditAnnotations": [
+                {"key": "name", "valueExpression": "' ' + variables.name + ' '"},
+                {"key": "param", "valueExpression": "string(params.data.word)"},
+                {"key": "nothing", "valueExpression": "null"},
+                {"key": "blank", "valueExpression": "' '"},
+                {"key": "long", "valueExpression": "'é'.replace('é', string(params.data.long))"},
+                {"key": "label", "valueExpression": "string(object.metadata.?labels['a'].orValue(''))"},
+                {"key": "type", "valueExpression": "variables.name == 'b' ? string(object.nope) : ''"},
+            ],
+        },
+    });
+    let binding = |name: &str, param: &str| {
+        json!({
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": "p", "validationActions": ["Warn"],
+                "paramRef": {"name": param, "parameterNotFoundAction": "Deny"},
+            },
+        })
+    };
+    let long = "é".repeat(6000);
+    let param = |name: &str, word: &str| json!({"metadata": {"name": name}, "data": {"word": word, "long": long}});
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let bindings = &format!("{group}/validatingadmissionpolicybindings");
+    for (path, object) in [
+        (maps, param("one", "1")),
+        (maps, param("two", "2")),
+        (&format!("{group}/validatingadmissionpolicies"), policy),
+        (bindings, binding("b1", "one")),
+        (bindings, binding("b2", "two")),
+    ] {
+        let (status, text) = server.call(ROOT, Method::POST, path, &object).await;
+        assert_eq!(status, 201, "{text}");
+    }
+    let log = Log::attach(&server);
+    for (name, code) in [("a", 201), ("b", 422)] {
+        let object = json!({"metadata": {"name": name}});
+        let (status, text) = server.call(ROOT, Method::POST, SECRETS, &object).await;
+        assert_eq!(status, code, "{text}");
+        let denies = text.contains(
+            "ValidatingAdmissionPolicy 'p' with binding 'b1' denied request: expression \
+             'variables.name == 'b' ? string(object.nope) : ''' resulted in error: no such key: nope",
+        );
+        assert_eq!(denies, code == 422, "{text}");
+    }
+    let (_, events) = log.read().await;
+    let annotations = |event: &Value| -> Vec<(String, String)> {
+        let all = event["annotations"].as_object().expect("annotations");
+        all.iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix("p/")?, value.as_str()?)))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let expect = |name: &str| {
+        [
+            ("long", "é".repeat(5120).as_str()),
+            ("name", name),
+            ("param", "1, 2"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    };
+    assert_eq!(annotations(&events[0]), expect("a"));
+    assert_eq!(annotations(&events[1]), expect("b"));
+}
