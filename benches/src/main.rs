@@ -17,6 +17,7 @@ mod mirror;
 mod objects;
 mod reads;
 mod resident;
+mod rules;
 mod start;
 mod statistics;
 mod watchers;
@@ -83,6 +84,12 @@ async fn main() -> Result<()> {
     }
     if wanted("definitions") {
         figures.extend(definitions::served(&lab()?).await?);
+    }
+    if wanted("rules") {
+        figures.push(rules::of_definition(&lab()?).await?);
+    }
+    if wanted("policies") {
+        figures.push(rules::of_policies(&lab()?).await?);
     }
     if wanted("latency") {
         figures.extend(latency::engine_to_watch(&lab()?, &[10, 500]).await?);
