@@ -2,16 +2,17 @@
 
 use std::{fs, path::Path};
 
-#[path = "fuzz/body.rs"]
-mod body;
+/// How often each input is changed, and how often those of a small corpus together.
+/// The fuzz targets go on for as long as they are let.
+const ROUNDS: usize = 300;
+const ROUNDS_MIN: usize = 6000;
 
-/// How often each input is changed. The fuzz target goes on for as long as it is let.
-const ROUNDS: u64 = 300;
-
-fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/cel");
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../corpus")
+        .join(target);
     let mut paths: Vec<_> = fs::read_dir(&folder)
-        .expect("there is a corpus")
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .map(|entry| entry.expect("it can be listed").path())
         .collect();
     paths.sort();
@@ -47,7 +48,7 @@ fn change(input: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
             }
             2 => {
                 let other = &others[random.below(others.len())];
-                let from = random.below(other.len());
+                let from = random.below(other.len() + 1);
                 let to = (from + random.below(24)).min(other.len());
                 changed.splice(at..end, other[from..to].iter().copied());
             }
@@ -72,16 +73,63 @@ fn change(input: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     changed
 }
 
-#[test]
-fn every_input_ends_within_its_budget() {
-    let corpus = corpus();
+/// Every input through its function, then changed. A panic's message says which.
+fn replay(name: &str, target: fn(&[u8])) {
+    let corpus = corpus(name);
+    assert!(!corpus.is_empty(), "{name} has no corpus");
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let run = |input: &[u8]| {
+        let outcome = std::panic::catch_unwind(|| target(input));
+        assert!(
+            outcome.is_ok(),
+            "{name} broke on {:?}",
+            String::from_utf8_lossy(input)
+        );
+    };
+    let rounds = ROUNDS.max(ROUNDS_MIN / corpus.len());
     for input in &corpus {
-        assert!(body::run(input) <= body::LIMIT);
-        for _ in 0..ROUNDS {
-            let changed = change(input, &corpus, &mut random);
-            assert!(body::run(&changed) <= body::LIMIT);
+        run(input);
+        for _ in 0..rounds {
+            run(&change(input, &corpus, &mut random));
         }
     }
-    assert!(corpus.len() > 50, "the corpus has {} inputs", corpus.len());
 }
+
+macro_rules! targets {
+    ($($name:ident),*) => {
+        $(
+            #[test]
+            fn $name() {
+                replay(stringify!($name), rdd_fuzz_targets::$name);
+            }
+        )*
+
+        #[test]
+        fn every_target_is_replayed_and_can_be_fuzzed() {
+            let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+            for (folder, ending) in [("corpus", ""), ("fuzz_targets", ".rs")] {
+                let mut found: Vec<String> = fs::read_dir(fuzz.join(folder))
+                    .expect("the folder is there")
+                    .map(|entry| entry.expect("it can be listed").file_name())
+                    .map(|name| name.to_string_lossy().trim_end_matches(ending).to_owned())
+                    .collect();
+                found.sort();
+                assert_eq!(found, [$(stringify!($name)),*], "{folder}");
+            }
+        }
+    };
+}
+
+targets!(
+    apply,
+    cel,
+    json,
+    json_patch,
+    jsonpath,
+    merge_patch,
+    protobuf,
+    schema,
+    selector,
+    strategic_patch,
+    yaml
+);

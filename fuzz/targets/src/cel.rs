@@ -1,5 +1,4 @@
-//! What fuzzing does with one input: the first line is an expression, the rest JSON for
-//! `self`. Whatever it is, it must be refused, fail or end within its budget.
+//! One expression, compiled and evaluated.
 
 use rdd_cel::{Bindings, Budget, Environment, Type, Value};
 
