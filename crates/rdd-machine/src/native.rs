@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::error::{Error, Result};
 use crate::machine::{Backend, Machine};
 use network::Network;
-use process::Process;
+use process::{Process, Shim};
 
 /// How long dockerd may take until it answers: it restores containers first.
 const START: Duration = Duration::from_secs(60);
@@ -50,6 +50,9 @@ const GRACEFUL: Duration = STOP_MAX.saturating_sub(KILL.saturating_mul(3));
 /// How much of [`GRACEFUL`] may pass until an engine answers that only comes to end
 /// containers.
 const REVIVE: Duration = Duration::from_secs(10);
+
+/// Where a containerd lets runc keep the state of containers, whatever its own folders are.
+const RUNC_STATE: &str = "/run/containerd/runc";
 
 /// How long the kernel may take to end what was killed.
 const KILL: Duration = Duration::from_secs(3);
@@ -400,7 +403,8 @@ impl Native {
     /// Ends what a containerd runs: it would let it go on without itself.
     async fn end_containers(&self, until: Instant) -> Result<()> {
         let until = until.min(Instant::now() + CONTAINERS);
-        let shims = process::shims_at(&self.containerd_socket());
+        let shims = self.shims_of_containerd();
+        let shims: Vec<Process> = shims.into_iter().map(|shim| shim.process).collect();
         let inside: Vec<Process> = shims.iter().flat_map(Process::children).collect();
         inside.iter().for_each(Process::terminate);
         for process in &inside {
@@ -411,25 +415,49 @@ impl Native {
         kill_all(inside.into_iter().chain(shims).collect()).await
     }
 
-    /// Containers that run without their engine: it died, or had to be killed.
-    fn orphans(&self) -> Vec<Process> {
-        let mut shims = process::shims(
+    /// Containers of dockerd that run without it: it died, or had to be killed.
+    fn orphans_of_dockerd(&self) -> Vec<Shim> {
+        process::shims(
             &self.containerd_namespace(),
             &self.options.data.join("containers"),
-        );
-        shims.extend(process::shims_at(&self.containerd_socket()));
-        shims
+        )
+    }
+
+    /// Containers of a containerd alone, whether or not it lives.
+    fn shims_of_containerd(&self) -> Vec<Shim> {
+        process::shims_at(&self.containerd_socket())
     }
 
     /// Ends containers that no engine can end any more.
     async fn end_orphans(&self) -> Result<()> {
         let mut killed = Vec::new();
-        for shim in self.orphans() {
+        let alone = self.shims_of_containerd();
+        let of_dockerd = self.orphans_of_dockerd();
+        for Shim { process: shim, .. } in alone.iter().chain(&of_dockerd) {
             tracing::warn!(pid = shim.pid, "a container without an engine is killed");
             killed.extend(shim.children());
-            killed.push(shim);
+            killed.push(shim.clone());
         }
-        kill_all(killed).await
+        kill_all(killed).await?;
+        // What runc keeps of them lies outside our folders, and would be in the way of
+        // another container of the same name.
+        for Shim {
+            namespace,
+            container,
+            ..
+        } in alone
+        {
+            let root = Path::new(RUNC_STATE).join(&namespace);
+            if !root.join(&container).is_dir() {
+                continue;
+            }
+            let root = root.to_string_lossy();
+            let words = ["--root", &root, "delete", "--force", &container];
+            if let Err(error) = network::run("runc", &words).await {
+                tracing::warn!(container, %error, "what runc keeps of a killed container stays");
+            }
+        }
+        Ok(())
     }
 
     async fn start_in_turn(&self, backend: Backend, limit: Duration) -> Result<()> {
@@ -466,7 +494,10 @@ impl Native {
     async fn stop_in_turn(&self) -> Result<()> {
         let until = Instant::now() + GRACEFUL;
         network::quiet().await;
-        if self.alive().is_none() && self.backend() == Backend::Moby && !self.orphans().is_empty() {
+        if self.alive().is_none()
+            && self.backend() == Backend::Moby
+            && !self.orphans_of_dockerd().is_empty()
+        {
             // An engine ends its containers better than a signal does.
             if let Err(error) = self.start_in_turn(Backend::Moby, REVIVE).await {
                 tracing::warn!(%error, "no engine comes up to end the containers of the one before");

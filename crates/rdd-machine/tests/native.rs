@@ -237,7 +237,9 @@ async fn the_other_engine_takes_the_place_of_the_first_and_ends_its_containers()
         processes()
     );
 
-    // A container of its own, made of a root file system that lies here.
+    // Containers of its own, made of a root file system that lies here. runc keeps the
+    // state of those of all containerds in one place.
+    let [one, two] = ["one", "two"].map(|name| format!("{name}-{}", std::process::id()));
     let first = pid(home);
     ctr("version");
     shell(&format!(
@@ -245,7 +247,7 @@ async fn the_other_engine_takes_the_place_of_the_first_and_ends_its_containers()
         home.display()
     ));
     ctr(&format!(
-        "run --detach --rootfs {}/image one /bin/sh -c 'trap \"exit 0\" TERM; mkfifo /f; read x < /f'",
+        "run --detach --rootfs {}/image {one} /bin/sh -c 'trap \"exit 0\" TERM; mkfifo /f; read x < /f'",
         home.display()
     ));
     assert!(ctr("tasks ls").contains("RUNNING"));
@@ -263,9 +265,9 @@ async fn the_other_engine_takes_the_place_of_the_first_and_ends_its_containers()
 
     // A containerd that dies leaves its containers, and a stop ends them all the same.
     machine.start(Backend::Containerd).await.expect("it starts");
-    ctr("container rm one");
+    ctr(&format!("container rm {one}"));
     ctr(&format!(
-        "run --detach --rootfs {}/image two /bin/sh -c 'mkfifo /g; read x < /g'",
+        "run --detach --rootfs {}/image {two} /bin/sh -c 'mkfifo /g; read x < /g'",
         home.display()
     ));
     shell(&format!("kill -9 {}", pid(home)));
@@ -274,6 +276,8 @@ async fn the_other_engine_takes_the_place_of_the_first_and_ends_its_containers()
         .expect("its end is seen");
     machine.stop().await.expect("it stops");
     assert_eq!(processes(), "", "no process and no mount is left");
+    let state = Path::new("/run/containerd/runc/default").join(&two);
+    assert!(!state.exists(), "runc keeps nothing of it");
     machine.destroy().await.expect("it is removed");
 }
 

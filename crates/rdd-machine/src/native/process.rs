@@ -146,7 +146,7 @@ fn all() -> impl Iterator<Item = u32> {
 
 /// The processes that hold containers in this containerd namespace, as far as the
 /// containers' folders lie here: other engines may use a namespace of the same name.
-pub(super) fn shims(namespace: &str, containers: &Path) -> Vec<Process> {
+pub(super) fn shims(namespace: &str, containers: &Path) -> Vec<Shim> {
     shims_with(|after| {
         after("-namespace").as_deref() == Some(namespace)
             && after("-id").is_some_and(|id| !id.is_empty() && containers.join(id).is_dir())
@@ -154,13 +154,22 @@ pub(super) fn shims(namespace: &str, containers: &Path) -> Vec<Process> {
 }
 
 /// The processes that hold containers of the containerd that listens here.
-pub(super) fn shims_at(socket: &Path) -> Vec<Process> {
+pub(super) fn shims_at(socket: &Path) -> Vec<Shim> {
     shims_with(|after| after("-address").is_some_and(|address| Path::new(&address) == socket))
 }
 
+/// A process that holds a container.
+pub(super) struct Shim {
+    pub(super) process: Process,
+    /// The containerd namespace of the container.
+    pub(super) namespace: String,
+    /// The container's identifier there.
+    pub(super) container: String,
+}
+
 /// The shims whose flags are as wanted; the judge asks for the word after a flag.
-fn shims_with(judge: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Vec<Process> {
-    let is_ours = |pid: &u32| {
+fn shims_with(judge: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Vec<Shim> {
+    let shim = |pid: u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&str> = line
             .split(|byte| *byte == 0)
@@ -170,10 +179,17 @@ fn shims_with(judge: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Vec<Pr
             let mut words = words.iter().skip_while(|word| **word != flag);
             words.nth(1).map(|word| (*word).to_owned())
         };
-        let program = words.first().and_then(|first| first.rsplit('/').next());
-        program.is_some_and(|program| program.starts_with("containerd-shim")) && judge(&after)
+        let program = words.first().and_then(|first| first.rsplit('/').next())?;
+        if !program.starts_with("containerd-shim") || !judge(&after) {
+            return None;
+        }
+        Some(Shim {
+            process: Process::of(pid)?,
+            namespace: after("-namespace").unwrap_or_default(),
+            container: after("-id").unwrap_or_default(),
+        })
     };
-    all().filter(is_ours).filter_map(Process::of).collect()
+    all().filter_map(shim).collect()
 }
 
 /// The containerd that an engine with this folder started for itself.
