@@ -725,3 +725,57 @@ async fn a_kind_that_may_be_on_its_way_is_not_called_unknown() {
         assert_eq!(get(path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_dry_run_creates_with_a_revision_and_the_real_thing_does_not() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let object = |version: &str| json!({"metadata": {"name": "a", "resourceVersion": version}});
+    for (query, version, expected) in [
+        ("?dryRun=All", "1", StatusCode::CREATED),
+        ("", "1", StatusCode::INTERNAL_SERVER_ERROR),
+        ("", "0", StatusCode::CREATED),
+    ] {
+        let path = format!("{CONFIG_MAPS}{query}");
+        let (status, answer) = server.call(Method::POST, &path, object(version)).await;
+        assert_eq!(status, expected, "{query} {version}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_bound_to_an_empty_reference_is_refused() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"metadata": {"name": "bound"}});
+    let (status, _) = server.call(Method::POST, accounts, account).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let request = json!({"spec": {"boundObjectRef": {}}});
+    let path = format!("{accounts}/bound/token");
+    let (status, refused) = server.call(Method::POST, &path, request).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");
+    assert_eq!(
+        refused["message"],
+        "cannot bind token to object of type /, Kind="
+    );
+}
+
+#[tokio::test]
+async fn public_paths_are_for_the_groups_that_every_caller_is_in() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    for (path, groups, expected) in [
+        ("/healthz", json!([]), false),
+        ("/healthz", json!(["system:unauthenticated"]), true),
+        ("/healthz", json!(["system:authenticated"]), true),
+        ("/api", json!(["system:unauthenticated"]), false),
+        ("/api", json!(["system:authenticated"]), true),
+    ] {
+        let spec = json!({
+            "user": "bob", "groups": groups,
+            "nonResourceAttributes": {"path": path, "verb": "get"},
+        });
+        let (_, review) = server
+            .call(Method::POST, reviews, json!({"spec": spec}))
+            .await;
+        assert_eq!(review["status"]["allowed"], expected, "{review}");
+    }
+}

@@ -47,6 +47,8 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
             "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {text}"
         ))
     })?;
+    // An empty reference is one to a kind of no name, which is refused.
+    let reference = request["spec"]["boundObjectRef"].clone();
     let form: &Form = &document.form;
     form.apply(&mut request);
     request["apiVersion"] = json!("authentication.k8s.io/v1");
@@ -83,7 +85,7 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     if audiences.is_empty() {
         audiences.push(AUDIENCE.to_owned());
     }
-    let bound = bound(call, &namespace, &request["spec"]["boundObjectRef"]).await?;
+    let bound = bound(call, &namespace, &reference).await?;
     let Some(issuer) = call.server.authenticator.issuer() else {
         return Err(ApiError::internal("this server issues no tokens"));
     };

@@ -437,12 +437,6 @@ async fn insert(
     call.warn(warnings);
     call.admit(Phase::Validating, operation, &mut new, None, &options.given)
         .await?;
-    // One that is no number is none.
-    if let Ok(Some(_)) = object::parse_revision(&given) {
-        return Err(ApiError::bare(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
     let stored = convert::to_storage(call, &new).await?;
     if options.given.dry_run {
         if let Some(entry) = call.server.store.get(key).await.map_err(store_error)? {
@@ -451,6 +445,12 @@ async fn insert(
         return call
             .answer_stored(201, &served_bytes(call, &new, &stored).await?, None)
             .map(Round::Done);
+    }
+    // It is the storage that refuses one, so a dry run does not. One that is no number is none.
+    if let Ok(Some(_)) = object::parse_revision(&given) {
+        return Err(ApiError::bare(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     let put = resource.storage.put_options();
     match call
