@@ -144,6 +144,16 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
+        // With live restore, containers and the data folder's mount outlive the engine.
+        if self.process.is_some()
+            && let Ok(containers) = self.ask(&["ps", "--all", "--quiet"])
+        {
+            for container in containers.lines() {
+                let _gone = self.ask(&["rm", "--force", container]);
+            }
+        }
         self.stop();
+        let data = self.home.path().join("data");
+        let _unmounted = Command::new("umount").args(["-lq"]).arg(data).status();
     }
 }
