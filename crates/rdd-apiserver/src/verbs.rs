@@ -9,6 +9,7 @@ pub(crate) mod decode;
 mod delete;
 mod get;
 mod list;
+mod list_pieces;
 mod managed;
 mod patch;
 mod review;

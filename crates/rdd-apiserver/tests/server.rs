@@ -370,6 +370,24 @@ async fn a_definition_is_served_when_its_create_returns_and_ends_its_watches_whe
 }
 
 #[tokio::test]
+async fn a_list_of_any_length_holds_every_object_once() {
+    let server = Server::start(AdmissionChain::default()).await;
+    let long = "x".repeat(2_000);
+    for number in 100..220 {
+        let mut object = config_map(&format!("c{number}"), "a");
+        object["data"]["k"] = json!(long);
+        let (code, _) = server.call(Method::POST, CONFIG_MAPS, object).await;
+        assert_eq!(code, StatusCode::CREATED);
+        let (_, list) = server.call(Method::GET, CONFIG_MAPS, Value::Null).await;
+        let items = list["items"].as_array().expect("a list");
+        let names = items.iter().map(|item| &item["metadata"]["name"]);
+        let wanted = (100..=number).map(|number| json!(format!("c{number}")));
+        let ours = names.filter(|name| *name != "kube-root-ca.crt");
+        assert!(ours.eq(&wanted.collect::<Vec<_>>()), "after {number}");
+    }
+}
+
+#[tokio::test]
 async fn the_last_finalizer_takes_the_object_with_it() {
     let server = Server::start(AdmissionChain::default()).await;
     let held = json!({"metadata": {"name": "a", "finalizers": ["example.com/f"]}});

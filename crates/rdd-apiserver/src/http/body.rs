@@ -1,13 +1,14 @@
 //! The one body type of requests and answers, and reading a body within bounds.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
 
 use crate::status::{ApiError, ApiResult};
 
@@ -59,6 +60,12 @@ impl http_body::Body for Pieces {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.len() as u64)
     }
+}
+
+/// A body whose pieces are made when the connection has room for them.
+pub(crate) fn lazy(pieces: impl Iterator<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    let frames = pieces.map(|piece| piece.map(Frame::data).map_err(BoxError::from));
+    StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
 }
 
 /// No bytes.

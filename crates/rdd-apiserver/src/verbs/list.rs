@@ -16,12 +16,19 @@ use crate::{
         negotiate::{Format, View},
         table,
     },
-    http::body::Body,
-    object::{self, parse_uint, quote},
+    http::{body::Body, response},
+    object::{parse_uint, quote},
     options,
     selector::Selector,
     status::{ApiError, ApiResult},
-    verbs::{call::Call, convert, get::wait_for, served, write::store_error},
+    verbs::{
+        call::Call,
+        convert,
+        get::wait_for,
+        list_pieces::{self, Form, ListPieces},
+        served,
+        write::store_error,
+    },
     watch_cache::labels_of,
 };
 
@@ -49,7 +56,7 @@ pub(crate) async fn list(call: &Call) -> ApiResult<Response<Body>> {
     )?;
     let request = parse(call)?;
     let listed = chosen(call, &request).await?;
-    answer(call, &listed)
+    answer(call, listed)
 }
 
 /// The entries that a request asks for.
@@ -377,9 +384,9 @@ fn list_metadata(resource: &Resource, view: View, listed: &Listed) -> Value {
     metadata
 }
 
-fn answer(call: &Call, listed: &Listed) -> ApiResult<Response<Body>> {
+fn answer(call: &Call, listed: Listed) -> ApiResult<Response<Body>> {
     let resource = &call.resource;
-    let metadata = list_metadata(resource, call.accepted.view, listed);
+    let metadata = list_metadata(resource, call.accepted.view, &listed);
     let values = || -> ApiResult<Vec<Value>> {
         listed
             .entries
@@ -388,9 +395,7 @@ fn answer(call: &Call, listed: &Listed) -> ApiResult<Response<Body>> {
             .collect()
     };
     match call.accepted.view {
-        View::Object if call.accepted.format == Format::Json => {
-            Ok(call.json(200, splice_list(resource, &metadata, &listed.entries)?))
-        }
+        View::Object if call.accepted.format == Format::Json => spliced(call, &metadata, listed),
         View::Object => {
             let mut items = values()?;
             if !resource.is_custom() {
@@ -435,29 +440,43 @@ fn answer(call: &Call, listed: &Listed) -> ApiResult<Response<Body>> {
     }
 }
 
-/// A list whose items are copied from stored bytes wherever those are what is served.
-fn splice_list(resource: &Resource, metadata: &Value, entries: &[Entry]) -> ApiResult<Bytes> {
-    let size: usize = entries.iter().map(|entry| entry.value.len() + 48).sum();
-    let mut out = BytesMut::with_capacity(size + 512);
+/// The head of a list: all before its first item.
+fn head(resource: &Resource, metadata: &Value) -> Bytes {
     let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version()});
     let head = head.to_string();
-    out.put_slice(head.trim_end_matches('}').as_bytes());
-    out.put_slice(b",\"metadata\":");
-    out.put_slice(metadata.to_string().as_bytes());
-    out.put_slice(b",\"items\":[");
-    for (index, entry) in entries.iter().enumerate() {
+    let head = head.trim_end_matches('}');
+    format!("{head},\"metadata\":{metadata},\"items\":[").into()
+}
+
+/// A JSON list whose items are copied from stored bytes wherever those are what is served.
+fn spliced(call: &Call, metadata: &Value, listed: Listed) -> ApiResult<Response<Body>> {
+    let resource = &call.resource;
+    let head = head(resource, metadata);
+    let form = if resource.is_custom() {
+        Form::Whole
+    } else {
+        Form::Item
+    };
+    let direct = |entry: &Entry| served::is_direct(resource, entry);
+    let size: usize = listed.entries.iter().map(|entry| entry.value.len()).sum();
+    if size > response::COMPRESS_FROM && !call.accepted.pretty && listed.entries.iter().all(direct)
+    {
+        return Ok(response::streamed(
+            "application/json",
+            &call.headers,
+            ListPieces::new(head, listed.entries, form),
+        ));
+    }
+    let mut out = BytesMut::with_capacity(size + listed.entries.len() * 64 + 512);
+    out.put_slice(&head);
+    for (index, entry) in listed.entries.iter().enumerate() {
         if index > 0 {
             out.put_u8(b',');
         }
-        let stored = served::bytes(resource, entry)?;
-        if resource.is_custom() {
-            object::splice(&stored, entry.revision, &mut out);
-        } else {
-            object::splice_item(&stored, entry.revision, &mut out);
-        }
+        form.splice(&served::bytes(resource, entry)?, entry.revision, &mut out);
     }
-    out.put_slice(b"]}\n");
-    Ok(out.freeze())
+    out.put_slice(list_pieces::TAIL);
+    Ok(call.json(200, out.freeze()))
 }
 
 fn drop_type(object: &mut Value) {
