@@ -142,6 +142,22 @@ fn words(answer: &Answer) -> String {
     known.to_owned()
 }
 
+/// A path the way Go's `path.Join` writes it: from the root, without empty and dotted
+/// segments and without a slash at its end. Servers written in Go redirect all else.
+fn clean(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            _ => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
 /// One webhook's place.
 pub(crate) struct Endpoint {
     /// As messages show it, without the query.
@@ -173,7 +189,11 @@ impl Endpoint {
                         let port = authority.port_u16().unwrap_or(443);
                         let host = authority.host().to_owned();
                         let address = format!("{host}:{port}");
-                        (url.to_owned(), host, Ok(address))
+                        let path = url
+                            .split_once("://")
+                            .and_then(|(_, rest)| rest.split_once('/'));
+                        let path = clean(path.map_or("", |(_, path)| path));
+                        (format!("https://{authority}{path}"), host, Ok(address))
                     }
                     None => {
                         let problem = format!("parse {url:?}: invalid URL");
@@ -187,11 +207,11 @@ impl Endpoint {
                 let (namespace, name) = (text("namespace"), text("name"));
                 let port = service["port"].as_u64().unwrap_or(443);
                 let host = format!("{name}.{namespace}.svc");
-                let path = text("path").trim_start_matches('/');
+                let path = clean(text("path"));
                 let address = services
                     .resolve(namespace, name, port)
                     .ok_or_else(|| format!("service {name:?} not found"));
-                (format!("https://{host}:{port}/{path}"), host, address)
+                (format!("https://{host}:{port}{path}"), host, address)
             }
         };
         Self {
@@ -420,5 +440,31 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_clean_before_they_are_asked() {
+        for (given, wanted) in [
+            (
+                "https://127.0.0.1:9443//mutate",
+                "https://127.0.0.1:9443/mutate",
+            ),
+            ("https://127.0.0.1:9443", "https://127.0.0.1:9443/"),
+            ("https://[::1]/a/./b/../c//d/", "https://[::1]/a/c/d"),
+            ("https://example.com/../..", "https://example.com/"),
+        ] {
+            let endpoint = Endpoint::new(&json!({"url": given}), &Services::default());
+            assert_eq!(endpoint.url(), wanted);
+        }
+        let service = json!({"service": {"namespace": "a", "name": "b", "path": "//c/"}});
+        let endpoint = Endpoint::new(&service, &Services::default());
+        assert_eq!(endpoint.url(), "https://b.a.svc:443/c");
     }
 }
