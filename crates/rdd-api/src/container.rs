@@ -268,6 +268,9 @@ pub struct Network {
     /// The container's address in it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub ip_address: String,
+    /// Its IPv6 address in it.
+    #[serde(rename = "ipv6Address", skip_serializing_if = "String::is_empty")]
+    pub ipv6_address: String,
 }
 
 /// The outcome of a one-shot action.
@@ -475,6 +478,7 @@ fn status() -> Value {
             "networks": map_list("The networks that it is in.", "name", object("A network.", &["name"], json!({
                 "name": string("The network's name."),
                 "ipAddress": string("The container's address in it."),
+                "ipv6Address": string("Its IPv6 address in it."),
             }))),
             "composeProject": string("The compose project that it belongs to."),
             "composeService": string("The compose service that it is."),

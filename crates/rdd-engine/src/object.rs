@@ -91,6 +91,8 @@ pub struct Network {
     pub name: String,
     /// The container's address.
     pub ip_address: String,
+    /// Its address of the newer protocol, where the network has such addresses.
+    pub ipv6_address: String,
 }
 
 /// What a list says about an image.

@@ -33,7 +33,7 @@ pub(super) fn container(value: &Value) -> Container {
         oom_killed: state["OOMKilled"].as_bool().unwrap_or_default(),
         tty: config["Tty"].as_bool().unwrap_or_default(),
         restart_count: value["RestartCount"].as_i64().unwrap_or_default(),
-        restart_policy: text(&value["HostConfig"]["RestartPolicy"]["Name"]),
+        restart_policy: restart_policy(&value["HostConfig"]["RestartPolicy"]),
         mounts: mounts(&value["Mounts"]),
         networks: networks(&network["Networks"]),
         created_at: time(&value["Created"]),
@@ -216,12 +216,22 @@ fn mounts(value: &Value) -> Vec<Mount> {
     mounts
 }
 
+/// As the Docker client writes it: `always`, `on-failure:3`.
+fn restart_policy(value: &Value) -> String {
+    let name = text(&value["Name"]);
+    match value["MaximumRetryCount"].as_i64() {
+        Some(most) if most > 0 => format!("{name}:{most}"),
+        _ => name,
+    }
+}
+
 fn networks(value: &Value) -> Vec<Network> {
     let fields = value.as_object().into_iter().flatten();
     fields
         .map(|(name, network)| Network {
             name: name.clone(),
             ip_address: text(&network["IPAddress"]),
+            ipv6_address: text(&network["GlobalIPv6Address"]),
         })
         .collect()
 }
@@ -239,11 +249,11 @@ mod tests {
                 "StartedAt": "2026-01-02T03:04:06.1Z", "FinishedAt": "0001-01-01T00:00:00Z",
                 "Health": {"Status": "healthy"}},
             "Config": {"Image": "busybox", "Labels": {"a": "b"}},
-            "HostConfig": {"RestartPolicy": {"Name": "always"}},
+            "HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}},
             "Mounts": [{"Type": "volume", "Name": "v", "Source": "/x", "Destination": "/data", "RW": false}],
             "NetworkSettings": {
                 "Ports": {"80/tcp": [{"HostIp": "::", "HostPort": "8080"}, {"HostIp": "0.0.0.0", "HostPort": "8080"}], "53/udp": null},
-                "Networks": {"bridge": {"IPAddress": "172.17.0.2"}}}
+                "Networks": {"bridge": {"IPAddress": "172.17.0.2", "GlobalIPv6Address": "fd00::2"}}}
         })
     }
 
@@ -264,6 +274,10 @@ mod tests {
         assert_eq!(ports, [("53/udp", 0), ("80/tcp", 2)]);
         assert_eq!(container.ports[1].bindings[0].host_ip, "0.0.0.0");
         assert!(container.mounts[0].read_only);
+        assert_eq!(container.restart_policy, "on-failure:3");
+        let network = &container.networks[0];
+        assert_eq!(network.ip_address, "172.17.0.2");
+        assert_eq!(network.ipv6_address, "fd00::2");
     }
 
     /// Removes or nulls one place after the other, at every depth.

@@ -205,6 +205,7 @@ fn network(network: &engine::Network) -> Network {
     Network {
         name: network.name.clone(),
         ip_address: network.ip_address.clone(),
+        ipv6_address: network.ipv6_address.clone(),
     }
 }
 
