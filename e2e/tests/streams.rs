@@ -118,8 +118,43 @@ fn offered(lab: &Lab, words: &[&str]) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
+/// What fish offers for the last word of this line.
+fn offered_by_fish(lab: &Lab, line: &str) -> Vec<String> {
+    let script = format!(
+        "source ({rdd} completion fish | psub); function rdd; {rdd} $argv; end; complete -C 'rdd {line}'",
+        rdd = rdd_e2e::binary().display()
+    );
+    let mut fish = Command::new("fish");
+    lab.environment(fish.args(["--no-config", "-c", &script]));
+    let done = Done::from(fish.output().expect("fish is there")).ok();
+    // What something is for follows behind a tab.
+    let words = done.lines().filter_map(|line| line.split('\t').next());
+    words.map(str::to_owned).collect()
+}
+
+/// The words of this line as a zsh hands them over after the tab key, on a terminal.
+fn completed_by_zsh(lab: &Lab, line: &str) -> String {
+    let (rdd, out) = (rdd_e2e::binary(), lab.home().join("typed"));
+    let (rdd, out) = (rdd.display(), out.display());
+    let script = format!(
+        r#"zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell 'autoload -U compinit; compinit -u -D; source <({rdd} completion zsh)'
+        zpty -w shell 'rdd() {{ if [[ "$*" == *__complete* ]]; then {rdd} "$@"; else print -r -- "$*" > {out}; fi }}'
+        zpty -w -n shell $'rdd {line}\t\n'
+        zpty -w shell exit
+        while zpty -r shell line; do :; done"#
+    );
+    let mut zsh = Command::new("zsh");
+    lab.environment(zsh.args(["-f", "-c", &script]));
+    let done: Done = zsh.output().expect("zsh is there").into();
+    let typed = std::fs::read_to_string(lab.home().join("typed"));
+    let typed = typed.unwrap_or_else(|error| panic!("{line}: {error}: {done:?}"));
+    typed.trim_end().to_owned()
+}
+
 #[test]
-fn bash_offers_containers_by_name_and_by_identifier() {
+fn shells_offer_containers_by_name_and_by_identifier() {
     let lab = lab("completion");
     assert_eq!(offered(&lab, &["ctl", "lo"]), ["logs"]);
     let id = start(&lab, "talker", "", "true");
@@ -142,6 +177,30 @@ fn bash_offers_containers_by_name_and_by_identifier() {
         ["taller"]
     );
     assert_eq!(offered(&lab, &["ctl", "get", "pods", "x"]), [""; 0]);
+    for (line, wanted) in [
+        ("ctl logs ta", vec!["talker", "taller"]),
+        ("ctl exec -it talk", vec!["talker"]),
+        (
+            "--instance completion ctl get containern",
+            vec!["containernamespaces"],
+        ),
+        (
+            "--instance=completion ctl delete container/tall",
+            vec!["container/taller"],
+        ),
+        ("ctl get pods x", vec![]),
+        ("service statu", vec!["status"]),
+    ] {
+        assert_eq!(offered_by_fish(&lab, line), wanted, "{line}");
+        if let [only] = wanted[..] {
+            let (before, _) = line.rsplit_once(' ').expect("two words");
+            assert_eq!(
+                completed_by_zsh(&lab, line),
+                format!("{before} {only}"),
+                "{line}"
+            );
+        }
+    }
     // The rest of the program is completed as before.
     assert!(offered(&lab, &["service", "sta"]).contains(&"status".to_owned()));
     // Nobody starts anything by typing.
@@ -248,9 +307,8 @@ fn commands_run_with_input_output_and_exit_code() {
 
     lab.docker("kill box");
     wait_until("it has ended", || {
-        lab.rdd("ctl exec box -- sh")
-            .stderr
-            .contains("Container is not running")
+        lab.rdd("ctl exec box -- sh").stderr
+            == "Error from server: Container is not running: it is exited\n"
     });
 }
 

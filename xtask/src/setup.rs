@@ -85,6 +85,14 @@ pub(crate) const TESTS: &[Package] = &[
         name: "podman",
         sign: Sign::Program("podman"),
     },
+    Package {
+        name: "zsh",
+        sign: Sign::Program("zsh"),
+    },
+    Package {
+        name: "fish",
+        sign: Sign::Program("fish"),
+    },
 ];
 
 /// What the benches measure beside rdd.

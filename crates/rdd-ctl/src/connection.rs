@@ -146,7 +146,11 @@ impl Connection {
         match self.client.connect(request).await {
             Ok(connection) => Ok(connection.into_stream()),
             Err(kube::Error::Api(status)) => {
-                let status = serde_json::to_value(&status).unwrap_or_default();
+                let mut status = serde_json::to_value(&status).unwrap_or_default();
+                // A refusal in plain text: what the client library made of it is no reason.
+                if status["reason"] == "Failed to parse error data" {
+                    status["reason"] = Value::from("");
+                }
                 Err(Error::Server(status))
             }
             Err(error) => Err(unreachable(&error)),

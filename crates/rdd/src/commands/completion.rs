@@ -39,13 +39,77 @@ _rdd_with_objects() {
 complete -F _rdd_with_objects -o bashdefault -o default rdd
 "#;
 
+/// The same for zsh. The generated function keeps everything else under another name.
+const ZSH: &str = r#"_rdd() {
+    local i at=0 program=("${(Q)words[1]}") offers
+    for ((i = 2; i < CURRENT; i++)); do
+        case "${words[i]}" in
+            --instance) ((i++)); program+=(--instance "${(Q)words[i]}") ;;
+            --instance=*) program+=("${(Q)words[i]}") ;;
+            -*) ;;
+            ctl | kubectl) at=$i; break ;;
+            *) break ;;
+        esac
+    done
+    if ((at == 0)); then
+        _rdd_words "$@"
+        return
+    fi
+    offers=("${(@f)$("${program[@]}" __complete "${(@Q)words[at,CURRENT-1]}" "$PREFIX" 2>/dev/null)}")
+    compadd -- "${(@)offers:#}"
+}
+
+"#;
+
+/// What the script that is generated for zsh calls its function, and where it says who
+/// is completed by it.
+const ZSH_FUNCTION: &str = "\n_rdd() {";
+const ZSH_END: &str = r#"if [ "$funcstack[1]" = "_rdd" ]"#;
+
+/// The same for fish, which asks whether an entry fits before it asks for it.
+const FISH: &str = r#"
+function __fish_rdd_objects
+    set -l given (commandline -opc)
+    set -l last (commandline -ct)
+    set -l program $given[1]
+    set -e given[1]
+    while set -q given[1]
+        switch $given[1]
+            case --instance
+                set -a program $given[1..2]
+                set -e given[1]
+            case '--instance=*'
+                set -a program $given[1]
+            case '-*'
+            case ctl kubectl
+                test "$argv[1]" = ask
+                and $program __complete $given "$last" 2>/dev/null
+                return 0
+            case '*'
+                return 1
+        end
+        set -e given[1]
+    end
+    return 1
+end
+
+complete -c rdd -n __fish_rdd_objects -f -a '(__fish_rdd_objects ask)'
+"#;
+
 /// The script for a shell.
 pub(crate) fn script(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::definition(), "rdd", &mut script);
     let mut text = String::from_utf8_lossy(&script).into_owned();
-    if shell == Shell::Bash {
-        text.push_str(BASH);
+    match shell {
+        Shell::Bash => text.push_str(BASH),
+        Shell::Fish => text.push_str(FISH),
+        Shell::Zsh => {
+            text = text.replacen(ZSH_FUNCTION, "\n_rdd_words() {", 1);
+            text = text.replacen(ZSH_END, &format!("{ZSH}{ZSH_END}"), 1);
+        }
+        // Elvish and PowerShell get what clap knows.
+        _ => {}
     }
     text
 }
