@@ -141,6 +141,27 @@ fn a_program_mirrors_an_engine_whose_app_the_service_runs() {
             == "exited"
     });
 
+    // Its rules are webhooks here. Whoever deletes what mirrors stand on is told that it
+    // will not last.
+    let listed = configurations(&lab);
+    for name in ["container-mutating", "container-namespace-deleting"] {
+        assert!(listed.iter().any(|other| other == name), "{listed:?}");
+    }
+    let uid = || {
+        let path = "jsonpath={.metadata.uid}";
+        lab.run(&["ctl", "get", "containernamespace", "moby", "-o", path])
+            .stdout
+    };
+    let before = uid();
+    let deleted = lab.rdd("ctl delete containernamespace moby");
+    let notice = r#"Warning: ContainerNamespace "moby" is made again while the engine is mirrored"#;
+    assert!(deleted.stderr.contains(notice), "{deleted:?}");
+    deleted.ok();
+    wait_until("it is made again", || {
+        let now = uid();
+        !now.is_empty() && now != before
+    });
+
     program.signal("TERM");
     assert_eq!(program.ends(), 0, "{}", program.said());
     assert_eq!(entry(&lab, "containers"), "");
