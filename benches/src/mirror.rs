@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams, WatchEvent, WatchParams};
-use rdd_api::{App, Container, ContainerState, names};
+use kube::api::{Api, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::runtime::wait::await_condition;
+use rdd_api::{App, Condition, Container, ContainerState, condition, names};
 use rdd_apiserver::Identity;
 use rdd_apiserver::auth::Authenticator;
 use rdd_control_plane::{ControlPlane, Parts};
@@ -196,11 +197,6 @@ impl Mirror {
 
     /// Asks for the engine; how long it takes until all its containers are mirrored.
     async fn fill(&self, engine: serde_json::Value, count: usize) -> Result<Duration> {
-        let mut seen = Box::pin(
-            self.containers()
-                .watch(&WatchParams::default(), "0")
-                .await?,
-        );
         let apps: Api<App> = Api::all(self.client.clone());
         let app = json!({"apiVersion": names::APP_API_VERSION, "kind": "App",
             "metadata": {"name": names::APP},
@@ -212,25 +208,32 @@ impl Mirror {
             &Patch::Apply(&app),
         )
         .await?;
-        let mut complete = HashSet::new();
-        let all = async {
-            while complete.len() < count {
-                let event = seen.next().await.context("the watch ended")??;
-                if let WatchEvent::Added(mirror) | WatchEvent::Modified(mirror) = event
-                    && mirror.status.is_some()
-                {
-                    complete.insert(mirror.name_any());
-                }
-            }
-            Ok(begin.elapsed())
+        let is_synced = |app: Option<&App>| {
+            let status = app.and_then(|app| app.status.as_ref());
+            let ready = status.and_then(|status| {
+                condition::find(&status.conditions, condition::CONTAINER_ENGINE_READY)
+            });
+            ready.is_some_and(Condition::is_true)
         };
-        let all = timeout(PATIENCE, all).await;
-        all.context("not everything was mirrored in time")?
+        let synced = await_condition(apps.clone(), names::APP, is_synced);
+        let synced = timeout(PATIENCE, synced).await;
+        synced.context("not everything was mirrored in time")??;
+        let took = begin.elapsed();
+        let mirrors = self.containers().list(&ListParams::default()).await?.items;
+        let complete = mirrors
+            .iter()
+            .filter(|mirror| mirror.status.is_some())
+            .count();
+        ensure!(
+            complete == count,
+            "{complete} of {count} containers are mirrored"
+        );
+        Ok(took)
     }
 
     /// Pauses and resumes containers all over the engine, one at a time.
     async fn events(&self, engine: &Fake) -> Result<Samples> {
-        let params = kube::api::ListParams::default();
+        let params = ListParams::default();
         let count = self.containers().list_metadata(&params).await?.items.len();
         let version = self.containers().list_metadata(&params.limit(1)).await?;
         let version = version.metadata.resource_version.unwrap_or_default();
@@ -240,17 +243,25 @@ impl Mirror {
                 .await?,
         );
         let mut samples = Vec::new();
+        let mut paused = HashSet::new();
         for round in 0..EVENTS {
+            // Among few, each has its turn more than once.
             let number = round * count / EVENTS;
+            let (word, event, wanted) = if paused.insert(number) {
+                ("paused", "pause", ContainerState::Paused)
+            } else {
+                paused.remove(&number);
+                ("running", "unpause", ContainerState::Running)
+            };
             let begin = Instant::now();
-            engine.put_container(container(number, "paused"), "pause");
+            engine.put_container(container(number, word), event);
             let shown = async {
                 loop {
                     let event = seen.next().await.context("the watch ended")??;
                     if let WatchEvent::Added(mirror) | WatchEvent::Modified(mirror) = event
                         && mirror.name_any() == id(number)
                         && let Some(status) = &mirror.status
-                        && status.status == ContainerState::Paused
+                        && status.status == wanted
                     {
                         return Ok::<_, anyhow::Error>(());
                     }

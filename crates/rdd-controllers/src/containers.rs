@@ -4,4 +4,5 @@ pub(crate) mod container;
 pub(crate) mod engine;
 pub(crate) mod kinds;
 pub(crate) mod namespace;
+mod queue;
 pub(crate) mod streams;

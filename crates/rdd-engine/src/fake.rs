@@ -63,6 +63,7 @@ struct State {
     /// Events that are held back.
     held: Vec<Event>,
     calls: Vec<String>,
+    effects: Vec<String>,
     inspections: usize,
     pings: usize,
     clock: i64,
@@ -166,6 +167,24 @@ impl Fake {
     #[must_use]
     pub fn calls(&self) -> Vec<String> {
         self.state.lock().calls.clone()
+    }
+
+    /// Actions that changed a container, in order, such as `restart abc`; whoever finds it
+    /// so already has called for nothing.
+    #[must_use]
+    pub fn effects(&self) -> Vec<String> {
+        self.state.lock().effects.clone()
+    }
+
+    /// All there is, whatever goes wrong with calls.
+    #[must_use]
+    pub fn contents(&self) -> (Vec<Container>, Vec<Image>, Vec<Volume>) {
+        let state = self.state.lock();
+        (
+            state.containers.values().cloned().collect(),
+            state.images.values().cloned().collect(),
+            state.volumes.values().cloned().collect(),
+        )
     }
 
     /// Adds or replaces a container, as somebody else would.
@@ -332,7 +351,7 @@ impl Fake {
     }
 
     /// The connection breaks after the work is done, before its answer.
-    fn after_creation(&self) -> Result<()> {
+    fn answer(&self) -> Result<()> {
         if self.faults.borrow().lose_answers {
             return Err(Error::Connection {
                 endpoint: self.info.endpoint.clone(),
@@ -537,7 +556,7 @@ impl Engine for Fake {
             ..Container::default()
         };
         self.put_container(container, "create");
-        self.after_creation()?;
+        self.answer()?;
         Ok(id)
     }
 
@@ -572,7 +591,7 @@ impl Engine for Fake {
             ..Volume::default()
         };
         self.put_volume(volume.clone());
-        self.after_creation()?;
+        self.answer()?;
         Ok(volume)
     }
 
@@ -718,8 +737,11 @@ impl Engine for Fake {
             container.pid += 1;
             container.started_at = Some(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         }
+        let effect = format!("{action:?} {id}").to_lowercase();
+        state.effects.push(effect);
         self.emit(&mut state, Kind::Container, id.to_owned(), event);
-        Ok(())
+        drop(state);
+        self.answer()
     }
 
     async fn remove_container(&self, id: &str) -> Result<()> {

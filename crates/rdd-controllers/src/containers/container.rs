@@ -1,11 +1,14 @@
 //! Container: which changes are accepted, and the conditions that follow from its state.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
+use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use rdd_admission::{
@@ -17,8 +20,11 @@ use rdd_api::{
 };
 use rdd_manager::{Context, ControllerDef};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use super::engine::CreateRules;
+use super::queue::Queue;
 use crate::world::World;
 
 /// The controller.
@@ -159,45 +165,119 @@ fn refusal(new: &Value, old: Option<&Value>) -> Option<String> {
     })
 }
 
+/// Conditions that are written at once. One after the other, a first pass over many
+/// containers would write faster than this reads, and the watch would be lost.
+const WRITES: usize = 16;
+
+type Name = (String, String);
+
+/// Containers whose conditions are not what their state says.
+struct Wrong {
+    /// As the watch told them last.
+    latest: HashMap<Name, Arc<Container>>,
+    queue: Queue<Name>,
+    writers: JoinSet<(Arc<Container>, kube::Result<()>)>,
+}
+
+impl Wrong {
+    fn new() -> Self {
+        Self {
+            latest: HashMap::new(),
+            queue: Queue::new(),
+            writers: JoinSet::new(),
+        }
+    }
+
+    fn look(&mut self, container: Container) {
+        let name = name_of(&container);
+        if conditions(&container).is_none() {
+            self.latest.remove(&name);
+        } else {
+            self.latest.insert(name.clone(), Arc::new(container));
+            self.queue.push(name);
+        }
+    }
+
+    fn written(
+        &mut self,
+        context: &Context<World>,
+        container: &Arc<Container>,
+        done: kube::Result<()>,
+    ) {
+        let name = name_of(container);
+        self.queue.done(&name, done.is_ok());
+        if let Err(error) = &done {
+            tracing::warn!(kind = "Container", name = name.1, %error, "failed to write conditions, and tried again later");
+            self.latest
+                .entry(name)
+                .or_insert_with(|| Arc::clone(container));
+        }
+        context.record("container changed", done.map_err(|error| error.to_string()));
+    }
+
+    fn write(&mut self, client: &kube::Client) {
+        while let Some(name) = self.queue.pop(WRITES) {
+            let Some(container) = self.latest.remove(&name) else {
+                // It came right by itself.
+                self.queue.done(&name, true);
+                continue;
+            };
+            let client = client.clone();
+            self.writers.spawn(async move {
+                let written = write_conditions(client, &container).await;
+                (container, written)
+            });
+        }
+    }
+}
+
+fn name_of(container: &Container) -> Name {
+    (
+        container.namespace().unwrap_or_default(),
+        container.name_any(),
+    )
+}
+
 fn run(context: Context<World>) -> BoxFuture<'static, anyhow::Result<()>> {
     Box::pin(async move {
-        let api: Api<Container> = Api::all(context.client());
+        let client = context.client();
+        let api: Api<Container> = Api::all(client.clone());
         let mut events =
             pin!(watcher(api, watcher::Config::default()).backoff(rdd_manager::watch_backoff()));
+        let mut wrong = Wrong::new();
         // Whatever existed before is judged after the gate opens.
-        let mut waiting = Vec::new();
+        let mut open = false;
         let stopping = context.stopping();
         loop {
-            let event = tokio::select! {
+            let due = wrong.queue.due();
+            tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
-                event = events.try_next() => event,
-            };
-            match event {
-                Ok(Some(watcher::Event::InitApply(container))) => waiting.push(container),
-                Ok(Some(watcher::Event::InitDone)) => {
-                    context.synced().await;
-                    for container in std::mem::take(&mut waiting) {
-                        judge(&context, &container).await;
+                event = events.try_next() => match event {
+                    Ok(Some(watcher::Event::InitApply(container) | watcher::Event::Apply(container))) => {
+                        wrong.look(container);
                     }
+                    Ok(Some(watcher::Event::InitDone)) => {
+                        context.synced().await;
+                        open = true;
+                    }
+                    Ok(Some(watcher::Event::Delete(container))) => {
+                        wrong.latest.remove(&name_of(&container));
+                    }
+                    Ok(Some(watcher::Event::Init)) => {}
+                    Ok(None) => anyhow::bail!("the watch of containers ended"),
+                    Err(error) => tracing::debug!(%error, "the watch of containers was interrupted"),
+                },
+                Some(done) = wrong.writers.join_next() => {
+                    let (container, done) = done.context("a write of conditions did not end")?;
+                    wrong.written(&context, &container, done);
                 }
-                Ok(Some(watcher::Event::Apply(container))) => judge(&context, &container).await,
-                Ok(Some(watcher::Event::Delete(_) | watcher::Event::Init)) => {}
-                Ok(None) => anyhow::bail!("the watch of containers ended"),
-                Err(error) => tracing::debug!(%error, "the watch of containers was interrupted"),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => wrong.queue.wake(),
+            }
+            if open {
+                wrong.write(&client);
             }
         }
     })
-}
-
-async fn judge(context: &Context<World>, container: &Container) {
-    let outcome = write_conditions(context.client(), container).await;
-    if let Err(error) = &outcome {
-        tracing::warn!(kind = "Container", name = container.metadata.name, %error, "failed to write conditions");
-    }
-    context.record(
-        "container changed",
-        outcome.map_err(|error| error.to_string()),
-    );
 }
 
 async fn write_conditions(client: kube::Client, container: &Container) -> kube::Result<()> {

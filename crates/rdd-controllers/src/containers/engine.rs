@@ -19,7 +19,6 @@ mod everything;
 mod fresh;
 mod mirrors;
 mod plan;
-mod queue;
 mod requests;
 mod session;
 mod sweep;

@@ -164,11 +164,18 @@ fn many_containers_are_mirrored_also_after_more_events_than_docker_remembers() {
 
 /// Requests to the API so far, watches apart.
 async fn requests(lab: &Lab) -> u64 {
+    requests_with(lab, &["verb=\"WATCH\""], "").await
+}
+
+/// Requests to the API so far that have a label, and none of some others.
+async fn requests_with(lab: &Lab, without: &[&str], label: &str) -> u64 {
     let request = http::Request::get("/metrics").body(Vec::new());
     let text = lab.client.request_text(request.expect("a request")).await;
     let text = text.expect("figures");
     let lines = text.lines().filter(|line| {
-        line.starts_with("apiserver_request_total{") && !line.contains("verb=\"WATCH\"")
+        line.starts_with("apiserver_request_total{")
+            && line.contains(label)
+            && !without.iter().any(|label| line.contains(label))
     });
     let count = |line: &str| line.rsplit_once(' ')?.1.parse::<u64>().ok();
     lines.filter_map(count).sum()
@@ -206,6 +213,46 @@ async fn cost(story: &Story, state: ContainerState) -> (usize, u64) {
     complete.expect("all are shown in time");
     let after = (story.engine.inspections(), requests(&story.lab).await);
     (after.0 - before.0, after.1 - before.1)
+}
+
+/// Containers of the first pass whose cost is counted.
+const FIRST: usize = 300;
+
+#[test]
+fn a_first_pass_looks_once_at_each_container_and_writes_it_three_times() {
+    story(|mut story| async move {
+        story.end().await;
+        for number in 0..FIRST {
+            let run = crate::story::container(&format!("c{number}"), "running");
+            story.engine.put_container(run, "start");
+        }
+        let asked = || async {
+            // The test itself reads lists.
+            let reads = ["verb=\"WATCH\"", "verb=\"LIST\""];
+            requests_with(&story.lab, &reads, "resource=\"containers\"").await
+        };
+        let before = (story.engine.inspections(), asked().await);
+        story.lab.begin("start-again").await;
+        let started = rdd_manager::start(story.lab.options("*", "start-again")).await;
+        story.manager = Some(started.expect("it starts"));
+        eventually("all are mirrored, and their conditions follow", || async {
+            let all = story.all::<Container>().await;
+            let told = |mirror: &&Container| {
+                let status = mirror.status.as_ref();
+                status.is_some_and(|status| !status.conditions.is_empty())
+            };
+            let told = all.iter().filter(told).count();
+            if told > FIRST { Ok(()) } else { Err(told) }
+        })
+        .await;
+        let looks = story.engine.inspections() - before.0;
+        let asked = asked().await - before.1;
+        // Image, volume and the container that was there are looked at too.
+        assert!(looks <= FIRST + 10, "{looks} looks");
+        // The object, its state, and the conditions that follow.
+        let writes = 3 * u64::try_from(FIRST).expect("small");
+        assert!(asked <= writes + 10, "{asked} requests");
+    });
 }
 
 #[test]

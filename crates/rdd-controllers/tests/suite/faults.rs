@@ -30,6 +30,7 @@ pub(crate) struct FailingStore {
 struct Place {
     prefix: String,
     left: usize,
+    failed: bool,
 }
 
 impl FailingStore {
@@ -61,6 +62,7 @@ impl FailingStore {
         *self.place.lock() = Some(Place {
             prefix: prefix.to_owned(),
             left: after,
+            failed: false,
         });
     }
 
@@ -81,7 +83,13 @@ impl FailingStore {
             place.left = left;
             return Ok(());
         }
+        place.failed = true;
         Err(trouble())
+    }
+
+    /// Whether a write has failed at the place that was told.
+    pub(crate) fn has_failed_there(&self) -> bool {
+        self.place.lock().as_ref().is_some_and(|place| place.failed)
     }
 
     /// How many calls there were.

@@ -2,153 +2,59 @@
 //! crashes in between, and in the end the mirrors are what the engine is.
 //!
 //! What must hold of each history:
-//! 1. When the faults are over, mirrors and engine agree, object by object.
+//! 1. When the faults are over, mirrors and engine agree, object by object; where no event
+//!    was lost, without a comparison of everything.
 //! 2. The engine was told to remove only what a user removed in the API.
 //! 3. What a user removed in the API is gone from the engine.
-//! 4. Each accepted action was carried out, a restart no more often than it was asked for.
-//! 5. A mirror whose object was there all the time is the same object as before.
+//! 4. Each accepted action has its outcome; a restart was carried out exactly as often as
+//!    it was asked for, the others no more often than users gave a reason for.
+//! 5. A mirror is the same object as long as what it shows is there, and goes after it.
 //! 6. Each request that was made ends, and the engine was asked at most once for it; what
 //!    it says was made, was made.
 //!
 //! A history that breaks one of them is made smaller and printed. `RDD_HISTORIES=500` in
-//! the environment of the test plays that many.
+//! the environment of the test plays that many, from `RDD_HISTORY` on.
+
+mod history;
+mod identities;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rdd_api::{
     Container, ContainerCreateRequest, DesiredState, Image, ImagePullRequest, RequestStatus,
     Volume, VolumeCreateRequest, condition, names,
 };
 use rdd_engine::{self as engine, Engine as _, Faults};
+use rdd_store::Store as _;
 use serde_json::json;
 
+use self::history::{Fault, Step, history};
+use self::identities::{Identities, key};
 use crate::requests::{Kind, ask, holds};
 use crate::story::{Story, container, eventually, id, image, verified_story, volume};
 
 /// How often everything is compared: lost events are found by nothing else.
 const EVERY: Duration = Duration::from_millis(400);
 
+/// A comparison that comes too late to be of any help.
+const NEVER: Duration = Duration::from_secs(3600);
+
 const HISTORIES: u64 = 16;
-const STEPS: usize = 60;
 
 /// How many smaller histories are tried.
 const ATTEMPTS: usize = 24;
 
-#[derive(Clone, Debug, PartialEq)]
-enum Step {
-    // What the engine's other users do.
-    Run(usize),
-    Turn(usize, &'static str),
-    Remove(usize),
-    Tag(usize, usize),
-    RemoveImage(usize),
-    MakeVolume(usize),
-    RemoveVolume(usize),
-    // What the API's users do.
-    Delete(usize),
-    DeleteImage(usize),
-    DeleteVolume(usize),
-    Act(usize, &'static str),
-    Want(usize, &'static str),
-    StripFinalizer(usize),
-    AskForContainer(usize),
-    AskForVolume(usize),
-    AskForImage(usize),
-    // What goes wrong.
-    Fault(Fault),
-    Mend,
-    Cut,
-    Crash,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
-    Down,
-    LoseEvents,
-    RepeatEvents,
-    ReverseEvents,
-    FailInspections,
-    RefuseRemovals(u16),
-    ClockAhead(i64),
-    FailWrites,
-    Hang,
-    LoseAnswers,
-    RefuseCreations,
-}
-
-fn history(seed: u64) -> Vec<Step> {
-    const FAULTS: [Fault; 12] = [
-        Fault::Down,
-        Fault::LoseEvents,
-        Fault::RepeatEvents,
-        Fault::ReverseEvents,
-        Fault::FailInspections,
-        Fault::RefuseRemovals(500),
-        Fault::RefuseRemovals(403),
-        Fault::ClockAhead(3600),
-        Fault::FailWrites,
-        Fault::Hang,
-        Fault::LoseAnswers,
-        Fault::RefuseCreations,
-    ];
-    let mut dice = StdRng::seed_from_u64(seed);
-    let (mut runs, mut volumes, mut requests) = (0, 0, 0);
-    let mut steps = Vec::new();
-    while steps.len() < STEPS {
-        let any = dice.random_range(0..runs.max(1));
-        let volume = dice.random_range(0..volumes.max(1));
-        let picture = dice.random_range(0..4);
-        let pick = |dice: &mut StdRng, words: &[&'static str]| *words.choose(dice).expect("some");
-        steps.push(match dice.random_range(0..38) {
-            0..=4 => {
-                runs += 1;
-                Step::Run(runs - 1)
-            }
-            5..=7 => Step::Turn(any, pick(&mut dice, &["running", "exited", "paused"])),
-            8 | 9 => Step::Remove(any),
-            10..=12 => Step::Tag(picture, dice.random_range(0..5)),
-            13 => Step::RemoveImage(picture),
-            14 | 15 => {
-                volumes += 1;
-                Step::MakeVolume(volumes - 1)
-            }
-            16 => Step::RemoveVolume(volume),
-            17 | 18 => Step::Delete(any),
-            19 => Step::DeleteImage(dice.random_range(0..5)),
-            20 => Step::DeleteVolume(volume),
-            21..=23 => Step::Act(
-                any,
-                pick(&mut dice, &["start", "stop", "pause", "unpause", "restart"]),
-            ),
-            24 => Step::Want(any, pick(&mut dice, &["running", "created", "unknown"])),
-            25 => Step::StripFinalizer(any),
-            26..=28 => Step::Fault(*FAULTS.choose(&mut dice).expect("some")),
-            29 | 30 => Step::Mend,
-            31 => Step::Cut,
-            32 => Step::Crash,
-            33..=36 => {
-                requests += 1;
-                match dice.random_range(0..3) {
-                    0 => Step::AskForContainer(requests),
-                    1 => Step::AskForVolume(requests),
-                    _ => Step::AskForImage(requests),
-                }
-            }
-            _ => Step::Turn(any, "running"),
-        });
-    }
-    steps
-}
+/// How long a crash in the middle of an action waits for its moment.
+const MOMENT: Duration = Duration::from_millis(300);
 
 fn run_name(number: usize) -> String {
     format!("r{number}")
@@ -163,25 +69,51 @@ fn request_name(number: usize) -> String {
 }
 
 /// What users asked for, and what was accepted.
-#[derive(Default)]
 struct Asked {
+    identities: Identities,
     /// As the engine words its calls: `remove web`.
     removals: BTreeSet<String>,
     /// Containers and volumes that must be gone in the end.
     gone: BTreeSet<String>,
-    /// By container: how many restarts.
-    restarts: BTreeMap<String, usize>,
-    acted: BTreeSet<String>,
+    /// By container: the actions that were accepted, or may have been.
+    actions: BTreeMap<String, Vec<Action>>,
+    /// By container: how often anybody else gave a reason to change its state.
+    turns: BTreeMap<String, usize>,
     starts: usize,
 }
 
+struct Action {
+    word: &'static str,
+    /// Whether the answer told that it was accepted.
+    certain: bool,
+}
+
+impl Asked {
+    fn new(story: &Story) -> Self {
+        Self {
+            identities: Identities::begin(&story.lab.store, &story.engine),
+            removals: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            actions: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            starts: 0,
+        }
+    }
+
+    fn turned(&mut self, id: String) {
+        *self.turns.entry(id).or_default() += 1;
+    }
+}
+
 async fn play(story: &mut Story, steps: &[Step]) -> Asked {
-    let mut asked = Asked::default();
+    let mut asked = Asked::new(story);
     // Nobody touches what requests are about but they.
     story.engine.put_image(image("base", &["base:1"]), "tag");
     let mut dice = StdRng::seed_from_u64(steps.len() as u64);
     for step in steps {
+        let before = story.lab.store.revision();
         one(story, step, &mut asked).await;
+        asked.identities.look(before, &story.engine);
         // Between any two steps, sometimes: races need both near and far.
         if dice.random_bool(0.5) {
             tokio::time::sleep(Duration::from_micros(dice.random_range(0..8_000))).await;
@@ -213,6 +145,7 @@ async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
         Step::Turn(number, state) => {
             if let Some(mut found) = there(&run_name(*number)) {
                 (*state).clone_into(&mut found.state);
+                asked.turned(found.id.clone());
                 engine.put_container(found, "die");
             }
         }
@@ -233,6 +166,7 @@ async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
                 .await;
             if !is_refused(&deleted) {
                 asked.removals.insert(format!("remove {id}"));
+                asked.identities.removed(&id);
             }
             if waits_for_the_engine(deleted.ok().and_then(|deleted| deleted.left())) {
                 asked.gone.insert(id);
@@ -246,6 +180,8 @@ async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
                     continue;
                 }
                 asked.removals.insert(format!("remove {tag}"));
+                let ids = (0..4).map(|number| format!("sha256:{number}"));
+                asked.identities.tag_removed(&tag, ids);
                 let api = story.api::<Image>();
                 drop(
                     api.delete(&mirror.name_any(), &DeleteParams::default())
@@ -264,6 +200,7 @@ async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
                     continue;
                 }
                 asked.removals.insert(format!("remove {name}"));
+                asked.identities.removed(&mirror.name_any());
                 let api = story.api::<Volume>();
                 let deleted = api
                     .delete(&mirror.name_any(), &DeleteParams::default())
@@ -273,19 +210,9 @@ async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
                 }
             }
         }
-        Step::Act(number, action) => {
-            let name = run_name(*number);
-            let annotation =
-                json!({"metadata": {"annotations": {names::ACTION_ANNOTATION: action}}});
-            let accepted = story.patch(&name, annotation).await;
-            if !is_refused(&accepted) && *action == "restart" {
-                *asked.restarts.entry(id(&name)).or_default() += 1;
-            }
-            if accepted.is_ok() {
-                asked.acted.insert(id(&name));
-            }
-        }
+        Step::Act(number, action) => act(story, *number, action, asked).await,
         Step::Want(number, state) => {
+            asked.turned(id(&run_name(*number)));
             drop(
                 story
                     .patch(&run_name(*number), json!({"spec": {"state": state}}))
@@ -299,7 +226,7 @@ async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
                 // Whoever does this takes the engine out of it; the mirror that comes
                 // back is another one.
                 asked.gone.remove(&id(&run_name(*number)));
-                asked.acted.remove(&id(&run_name(*number)));
+                asked.identities.removed(&id(&run_name(*number)));
             }
         }
         // An unclear answer may be an accepted one; what exists in the end is judged.
@@ -336,17 +263,51 @@ async fn one(story: &mut Story, step: &Step, asked: &mut Asked) {
             story.lab.store.fail_one_in(0);
         }
         Step::Cut => engine.cut_streams(),
-        Step::Crash => {
-            // The lease cannot be taken over while its writes fail.
-            story.lab.store.fail_one_in(0);
-            drop(story.manager.take());
-            asked.starts += 1;
-            let start = format!("start-again-{}", asked.starts);
-            story.lab.begin(&start).await;
-            let started = rdd_manager::start(story.lab.options("*", &start)).await;
-            story.manager = Some(started.expect("it starts"));
+        Step::Unreadable(number) => engine.fault(|faults| {
+            let image = format!("sha256:{}", number % 4);
+            let names = [id(&run_name(*number)), image, volume_name(*number)];
+            faults.unreadable.extend(names);
+        }),
+        Step::Crash => crash(story, asked).await,
+        Step::ActAndCrash(number, action, writes) => {
+            let store = &story.lab.store;
+            // The first of them is the user's own.
+            let place = key("containers", &id(&run_name(*number)));
+            store.fail_writes_below(&place, writes + 1);
+            act(story, *number, action, asked).await;
+            let end = Instant::now() + MOMENT;
+            while !store.has_failed_there() && Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            crash(story, asked).await;
+            story.lab.store.heal();
         }
     }
+}
+
+async fn act(story: &Story, number: usize, action: &'static str, asked: &mut Asked) {
+    let name = run_name(number);
+    let annotation = json!({"metadata": {"annotations": {names::ACTION_ANNOTATION: action}}});
+    let accepted = story.patch(&name, annotation).await;
+    if !is_refused(&accepted) {
+        let certain = accepted.is_ok();
+        let of_it = asked.actions.entry(id(&name)).or_default();
+        of_it.push(Action {
+            word: action,
+            certain,
+        });
+    }
+}
+
+async fn crash(story: &mut Story, asked: &mut Asked) {
+    // The lease cannot be taken over while its writes fail.
+    story.lab.store.fail_one_in(0);
+    drop(story.manager.take());
+    asked.starts += 1;
+    let start = format!("start-again-{}", asked.starts);
+    story.lab.begin(&start).await;
+    let started = rdd_manager::start(story.lab.options("*", &start)).await;
+    story.manager = Some(started.expect("it starts"));
 }
 
 /// Whether a deletion was accepted and goes on in the engine.
@@ -464,7 +425,6 @@ pub(crate) async fn there(engine: &engine::Fake) -> BTreeSet<String> {
 
 /// Plays a history and tells what it breaks.
 async fn judge(mut story: Story, steps: &[Step]) {
-    let before = story.uids().await;
     let asked = play(&mut story, steps).await;
     // Standing wishes may act again at any time; nobody wants anything any more.
     for mirror in story.all::<Container>().await {
@@ -505,34 +465,64 @@ async fn judge(mut story: Story, steps: &[Step]) {
     for call in calls.iter().filter(|call| call.starts_with("remove ")) {
         assert!(asked.removals.contains(call), "nobody asked to {call}");
     }
-    for (id, wanted) in &asked.restarts {
-        let done = calls
-            .iter()
-            .filter(|call| **call == format!("restart {id}"))
-            .count();
+    actions_hold(&story, &asked).await;
+    requests_hold(&story).await;
+    asked.identities.judge(&story.lab.store).await;
+}
+
+async fn actions_hold(story: &Story, asked: &Asked) {
+    let effects = story.engine.effects();
+    let mirrors = story.all::<Container>().await;
+    for (id, actions) in &asked.actions {
+        let turns = asked.turns.get(id).copied().unwrap_or_default();
+        let times = |word: &str| {
+            effects
+                .iter()
+                .filter(|effect| **effect == format!("{word} {id}"))
+                .count()
+        };
+        let accepted = |word: &str| actions.iter().filter(|action| action.word == word).count();
+        let restarts = times("restart");
         assert!(
-            done <= *wanted,
-            "{id} was restarted {done} times, {wanted} were asked for"
+            restarts <= accepted("restart"),
+            "{id} was restarted {restarts} times, {} were asked for",
+            accepted("restart")
         );
-    }
-    for mirror in story.all::<Container>().await {
-        if asked.acted.contains(&mirror.name_any()) {
-            let last = mirror.status.and_then(|status| status.last_action);
+        for word in ["start", "stop", "pause", "unpause"] {
+            // One that is taken up again after a crash, and meets what somebody else did
+            // meanwhile, does it again.
+            let reasons = actions.len() + turns;
+            let times = times(word);
             assert!(
-                last.is_some(),
-                "{} has no outcome",
-                mirror.metadata.name.unwrap_or_default()
+                times <= reasons,
+                "{id}: {times} times {word}, for {reasons} reasons"
             );
         }
+        let is_same =
+            |mirror: &&Container| mirror.name_any() == *id && asked.identities.is_first(id);
+        let (Some(mirror), Some(last)) = (mirrors.iter().find(is_same), actions.last()) else {
+            continue;
+        };
+        let status = mirror
+            .status
+            .as_ref()
+            .and_then(|status| status.last_action.clone());
+        if !actions.iter().any(|action| action.certain) {
+            continue;
+        }
+        let outcome = status.unwrap_or_else(|| panic!("{id} has no outcome"));
+        if !last.certain {
+            continue;
+        }
+        assert_eq!(outcome.action, last.word, "{id}: {outcome:?}");
+        if last.word == "restart" && outcome.state == "Succeeded" && actions.len() == 1 {
+            assert_eq!(restarts, 1, "{id} says that it was restarted");
+        }
+        assert!(
+            outcome.state == "Succeeded" || last.word != "restart",
+            "{id}: {outcome:?}"
+        );
     }
-    requests_hold(&story).await;
-    let after = story.uids().await;
-    let web = id("web");
-    assert_eq!(
-        before.get(&web),
-        after.get(&web),
-        "the first container's mirror was replaced"
-    );
 }
 
 /// Waits until the requests of a kind have ended; their names, and what came of them.
@@ -603,7 +593,9 @@ fn breaks(steps: &[Step]) -> Option<String> {
     let steps = steps.to_vec();
     let broken = Arc::new(Mutex::new(None));
     let said = Arc::clone(&broken);
-    verified_story(EVERY, move |story| async move {
+    let loses_events = steps.contains(&Step::Fault(Fault::LoseEvents));
+    let every = if loses_events { EVERY } else { NEVER };
+    verified_story(every, move |story| async move {
         let judged = AssertUnwindSafe(judge(story, &steps)).catch_unwind().await;
         if let Err(panic) = judged {
             let text = panic.downcast_ref::<String>().cloned();
@@ -634,15 +626,17 @@ fn smaller(mut steps: Vec<Step>) -> Vec<Step> {
     steps
 }
 
+/// More of the same, when asked for.
+fn asked(name: &str) -> Option<u64> {
+    #[expect(clippy::disallowed_methods, reason = "the test's own")]
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
 #[test]
 fn whatever_happens_mirrors_and_engine_agree_in_the_end() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "more of the same, when asked for"
-    )]
-    let more = std::env::var("RDD_HISTORIES").ok();
-    let count = more.map_or(HISTORIES, |count| count.parse().expect("a number"));
-    for seed in 0..count {
+    let (first, count) = (asked("RDD_HISTORY").unwrap_or(0), asked("RDD_HISTORIES"));
+    for seed in first..first + count.unwrap_or(HISTORIES) {
         let steps = history(seed);
         if let Some(broken) = breaks(&steps) {
             let small = smaller(steps);

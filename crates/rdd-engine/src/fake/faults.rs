@@ -20,7 +20,7 @@ pub struct Faults {
     pub fail_one_inspection_in: u64,
     /// Creations are refused with this status.
     pub refuse_creations: Option<u16>,
-    /// Creations are done, and their answers lost.
+    /// Creations and actions are done, and their answers lost.
     pub lose_answers: bool,
     /// Pulls and pushes wait in their middle until this is lifted.
     pub hang_transfers: bool,

@@ -39,16 +39,19 @@ use super::everything::{Both, everything};
 use super::fresh::Fresh;
 use super::mirrors::{Mirrors, Need, has_finalizer, is_deleting, is_ours};
 use super::plan;
-use super::queue::Queue;
 use super::session::{Input, Session, measure, next_input, verify_pause};
 use super::sweep::sweep;
 use super::verify::Round;
 use super::watches::{self, ApiChange, Change};
 use super::work::{Key, Outcome, Work};
+use crate::containers::queue::Queue;
 use crate::world::{LiveEngine, World};
 
 /// Mirrors that are worked on at once.
 const WORKERS: usize = 16;
+
+/// Changes that are taken in at once at most.
+const CHANGES: usize = 256;
 
 /// Requests to the engine that are carried out at once. Each may last as long as a
 /// container takes to stop, and costs little more than a connection meanwhile.
@@ -71,18 +74,20 @@ const IDLE: Duration = Duration::from_secs(600);
 pub(super) async fn run(context: Context<World>) -> anyhow::Result<()> {
     let client = context.client();
     let mut apps = watches::apps(&client);
-    let mut mirrors = SelectAll::new();
+    // Told in portions: each write comes back as a change, and who takes one change per
+    // turn beside everything else falls behind the writers, until the watch is lost.
+    let mut mirrors = SelectAll::new().ready_chunks(CHANGES);
     let mut controller = Controller::new(context.clone());
     let stopping = context.stopping();
     loop {
         if let Some(namespace) = controller.begin_watching() {
-            mirrors = watches::mirrors(&client, &namespace);
+            mirrors = watches::mirrors(&client, &namespace).ready_chunks(CHANGES);
         }
         let timer = controller.timer();
         let input = tokio::select! {
             () = stopping.cancelled() => break,
-            Some(change) = apps.next() => Input::Api(change),
-            Some(change) = mirrors.next() => Input::Api(change),
+            Some(change) = apps.next() => Input::Api(vec![change]),
+            Some(changes) = mirrors.next() => Input::Api(changes),
             Some(done) = controller.workers.join_next() => Input::Worked(done),
             input = next_input(&mut controller.session) => input,
             () = sleep_until(timer) => Input::Timer,
@@ -116,6 +121,8 @@ struct Controller {
     requests: Queue<Key>,
     /// Deletions that the engine refused; anything that goes may have been in the way.
     blocked: BTreeSet<Key>,
+    /// Mirrors that were told without a status while they were worked on.
+    silent: BTreeSet<Key>,
     workers: JoinSet<(Key, Outcome)>,
     session: Option<Session>,
     retry: Option<Instant>,
@@ -144,6 +151,7 @@ impl Controller {
             queue: Queue::new(),
             requests: Queue::new(),
             blocked: BTreeSet::new(),
+            silent: BTreeSet::new(),
             workers: JoinSet::new(),
             session: None,
             retry: None,
@@ -208,7 +216,11 @@ impl Controller {
 
     async fn handle(&mut self, input: Input) {
         match input {
-            Input::Api(change) => self.api_changed(change).await,
+            Input::Api(changes) => {
+                for change in changes {
+                    self.api_changed(change).await;
+                }
+            }
             Input::Engine(Some(event)) => self.engine_event(event),
             Input::Engine(None) => self.lost("connection lost: the event stream ended").await,
             Input::Worked(Ok((key, outcome))) => self.worked(&key, outcome),
@@ -265,9 +277,10 @@ impl Controller {
                 let id = object.name_any();
                 if is_deleting(&*object) {
                     self.push(Key::ContainerMirror(id.clone()));
-                } else if !has_finalizer(&*object) || !is_ours(&*object) || object.status.is_none()
-                {
+                } else if !has_finalizer(&*object) || !is_ours(&*object) {
                     self.push(Key::Container(id.clone()));
+                } else if object.status.is_none() {
+                    self.silent(&object);
                 }
                 if actions::is_asked(&object) {
                     self.push(Key::Action(id.clone()));
@@ -282,6 +295,22 @@ impl Controller {
                 self.push(Key::Container(id));
             }
             Change::Filled => drop(self.filled.insert("Container")),
+        }
+    }
+
+    /// A mirror without a status: between our two writes of it, or because somebody took
+    /// it away. Which of both is known when the work on it has ended.
+    fn silent(&mut self, mirror: &Container) {
+        let name = mirror.name_any();
+        let has_since = |session: &Session| session.work.has_written_since(&name, mirror);
+        if self.session.as_ref().is_some_and(has_since) {
+            return;
+        }
+        let key = Key::Container(name);
+        if self.queue.is_running(&key) {
+            self.silent.insert(key);
+        } else {
+            self.push(key);
         }
     }
 
@@ -428,6 +457,15 @@ impl Controller {
             &format!("{key:?}"),
             done.as_ref().map(drop).map_err(Clone::clone),
         );
+        if self.silent.remove(key)
+            && done.is_ok()
+            && let Key::Container(id) = key
+        {
+            let mirror = self.mirrors.read().containers.get(id).cloned();
+            if let Some(mirror) = mirror.filter(|mirror| mirror.status.is_none()) {
+                self.silent(&mirror);
+            }
+        }
         let succeeded = done.is_ok();
         match done {
             Ok(more) => {
@@ -745,6 +783,7 @@ impl Controller {
         self.queue.clear();
         self.requests.clear();
         self.blocked.clear();
+        self.silent.clear();
         connected
     }
 

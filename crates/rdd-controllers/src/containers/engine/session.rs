@@ -21,7 +21,7 @@ const MEASURING: u32 = 1000;
 
 /// What can happen.
 pub(super) enum Input {
-    Api(ApiChange),
+    Api(Vec<ApiChange>),
     Engine(Option<Event>),
     Worked(Result<(Key, Outcome), JoinError>),
     Measured(BTreeMap<String, i64>),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use futures::{StreamExt as _, stream};
 use kube::api::Api;
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
@@ -14,6 +15,9 @@ use serde::de::DeserializeOwned;
 
 use super::mirrors::{Mirrors, is_older};
 use super::work::prune;
+
+/// Mirrors of one kind that are removed at once.
+const AT_ONCE: usize = 16;
 
 /// Removes the mirrors whose engine is chosen. Nothing is skipped because of a
 /// failure; all failures are told together.
@@ -63,10 +67,11 @@ where
         + Debug
         + DeserializeOwned,
 {
-    for object in objects {
+    let removed = stream::iter(objects).map(|object| async move {
         let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-        if let Err(error) = prune(&api, &*object).await {
-            failed.push(format!("{}: {error}", object.name_any()));
-        }
-    }
+        let removed = prune(&api, &*object).await;
+        removed.map_err(|error| format!("{}: {error}", object.name_any()))
+    });
+    let removed: Vec<_> = removed.buffer_unordered(AT_ONCE).collect().await;
+    failed.extend(removed.into_iter().filter_map(Result::err));
 }

@@ -118,6 +118,12 @@ impl<K> Default for Collection<K> {
 }
 
 impl<K: Resource> Collection<K> {
+    /// Who set which field is half of an object, and nothing here asks for it.
+    fn lean(mut object: K) -> Arc<K> {
+        object.meta_mut().managed_fields = None;
+        Arc::new(object)
+    }
+
     fn take(&mut self, event: watcher::Event<K>) -> Vec<Change<K>> {
         let name = |object: &K| (object.namespace(), object.name_any());
         match event {
@@ -126,14 +132,14 @@ impl<K: Resource> Collection<K> {
                 Vec::new()
             }
             watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
-                let (name, object) = (name(&object), Arc::new(object));
+                let (name, object) = (name(&object), Self::lean(object));
                 self.unlisted.remove(&name);
                 self.known.insert(name, Arc::clone(&object));
                 vec![Change::Put(object)]
             }
             watcher::Event::Delete(object) => {
                 self.known.remove(&name(&object));
-                vec![Change::Gone(Arc::new(object))]
+                vec![Change::Gone(Self::lean(object))]
             }
             watcher::Event::InitDone => {
                 let vanished = std::mem::take(&mut self.unlisted);

@@ -214,6 +214,12 @@ impl Work {
         }
     }
 
+    /// Whether we have written a mirror after it was like this.
+    pub(super) fn has_written_since<K: Resource>(&self, name: &str, mirror: &K) -> bool {
+        let written = self.written.lock().get(name).copied();
+        written.is_some_and(|written| version(mirror).is_none_or(|seen| seen < written))
+    }
+
     /// Before anything is destroyed: the engine still is the one that the mirror shows.
     /// Its clock is the answer.
     pub(super) async fn same_engine(&self) -> Result<Option<Moment>, String> {

@@ -57,6 +57,11 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         Some(key)
     }
 
+    /// Whether a key is worked on now.
+    pub(super) fn is_running(&self, key: &K) -> bool {
+        self.running.contains(key)
+    }
+
     /// Work on a key has ended.
     pub(super) fn done(&mut self, key: &K, succeeded: bool) {
         self.running.remove(key);
