@@ -143,10 +143,10 @@ impl Soak {
         // Short, because sockets lie below it.
         let home = PathBuf::from(format!("/tmp/soak{}", std::process::id()));
         fs::create_dir(&home).with_context(|| format!("failed to make {}", home.display()))?;
-        Ok(Self {
-            home,
-            binary: target()?.join("debug/rdd"),
-        })
+        // A copy: a build meanwhile changes nothing, and each process names the folder.
+        let binary = home.join("rdd");
+        fs::copy(target()?.join("debug/rdd"), &binary).context("failed to copy rdd")?;
+        Ok(Self { home, binary })
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -296,7 +296,7 @@ impl Soak {
         for pid in processes() {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.contains(&home) && is_alive(pid) {
+            if (line.contains(&home) || is_in_a_container(pid, &home)) && is_alive(pid) {
                 left.push(format!("process {pid}: {line}"));
             }
         }
@@ -330,7 +330,7 @@ impl Soak {
         let mut left = Vec::new();
         files(&self.home, &mut left)?;
         // The Docker client's own file, which its contexts live beside, is the user's.
-        left.retain(|file| !file.starts_with(self.home.join(".docker")));
+        left.retain(|file| !file.starts_with(self.home.join(".docker")) && *file != self.binary);
         ensure!(left.is_empty(), "files are left: {left:?}");
         Ok(())
     }
@@ -353,6 +353,14 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process has its root on layers that lie in this folder.
+fn is_in_a_container(pid: u32, folder: &str) -> bool {
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    mounts.lines().any(|line| {
+        line.split(' ').nth(4) == Some("/") && line.contains(" overlay ") && line.contains(folder)
+    })
 }
 
 /// Whether some thread of the process still runs.

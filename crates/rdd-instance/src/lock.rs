@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,12 @@ use crate::arguments::create_dir;
 use crate::error::{Error, Result};
 use crate::instance::{Instance, PathKey};
 use crate::process::{self, write_private};
+
+/// How long processes that look at the lock may be in the way of a daemon.
+const LOOKERS: Duration = Duration::from_secs(10);
+
+/// The pause between two attempts to get past them.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// A living daemon, as its lock names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +62,7 @@ impl Lock {
     pub fn acquire(instance: &Instance, version: &str, arguments: Vec<String>) -> Result<Self> {
         create_dir(&instance.path(PathKey::Dir))?;
         let path = instance.lock_file();
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
@@ -63,14 +70,26 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(Error::file("open", &path))?;
-        let mut held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => held,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                return Err(Error::Running {
-                    name: instance.name(),
-                });
-            }
-            Err((_, errno)) => return Err(Error::file("lock", &path)(errno.into())),
+        let begin = Instant::now();
+        let mut held = loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => break held,
+                Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
+                Err((_, errno)) => return Err(Error::file("lock", &path)(errno.into())),
+            };
+            // Whoever only looks shares the lock for an instant; a daemon does not share it.
+            file = match Flock::lock(file, FlockArg::LockSharedNonblock) {
+                Ok(shared) if begin.elapsed() < LOOKERS => shared
+                    .unlock()
+                    .map_err(|(_, errno)| Error::file("unlock", &path)(errno.into()))?,
+                Ok(_) | Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    return Err(Error::Running {
+                        name: instance.name(),
+                    });
+                }
+                Err((_, errno)) => return Err(Error::file("lock", &path)(errno.into())),
+            };
+            std::thread::sleep(PAUSE);
         };
         let pid = std::process::id();
         let daemon = Daemon {
@@ -230,6 +249,26 @@ mod tests {
         drop(lock);
         assert_eq!(Daemon::find(&instance).expect("it looks"), None);
         Lock::acquire(&instance, "v1", vec![]).expect("it is free again");
+    }
+
+    #[test]
+    fn who_only_looks_is_never_taken_for_a_daemon() {
+        let home = tempfile::tempdir().expect("a folder");
+        let instance = instance(&home);
+        create_dir(&instance.path(PathKey::Dir)).expect("a folder");
+        let end = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !end.load(std::sync::atomic::Ordering::Relaxed) {
+                        Daemon::find(&instance).expect("it looks");
+                    }
+                });
+            }
+            let failed = (0..100).find_map(|_| Lock::acquire(&instance, "v1", vec![]).err());
+            end.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
     }
 
     #[test]
