@@ -15,7 +15,7 @@ use kube::runtime::wait::await_condition;
 use rdd_api::{App, Condition, Container, ContainerState, condition, names};
 use rdd_apiserver::Identity;
 use rdd_apiserver::auth::Authenticator;
-use rdd_control_plane::{ControlPlane, Parts};
+use rdd_control_plane::{ControlPlane, Parts, Ports};
 use rdd_controllers::{Connect, DockerEngines, World};
 use rdd_engine::{Docker, Endpoint, Engine, Fake, NewContainer};
 use rdd_machine::FakeMachine;
@@ -181,6 +181,7 @@ impl Mirror {
             allowed_origins: Vec::new(),
             audit: None,
             certificates: None,
+            ports: Ports::default(),
         };
         let control_plane = ControlPlane::assemble(parts, None).await?;
         let client = control_plane.client(Identity::system("bench"));

@@ -68,6 +68,8 @@ pub struct Parts {
     /// Who signs for managers. Without it rules are not listed as webhooks, and
     /// controllers in programs of their own have no endpoints.
     pub certificates: Option<Arc<Certificates>>,
+    /// Where the manager answers.
+    pub ports: Ports,
 }
 
 /// A running control plane. Dropping it abandons its tasks; [`ControlPlane::stop`] ends them.
@@ -178,6 +180,7 @@ impl ControlPlane {
             allowed_origins: options.allowed_origins,
             audit,
             certificates: Some(Certificates::open(&instance.path(PathKey::TlsDir))?),
+            ports: rdd_controllers::ports(instance, true),
         };
         let publish = |address| kubeconfig::write(instance, address, &pki.authority, &tokens);
         let listener = Listener {
@@ -207,6 +210,7 @@ impl ControlPlane {
             allowed_origins,
             audit,
             certificates,
+            ports,
         } = parts;
         let passthroughs = Passthroughs::default();
         let proxy = match &certificates {
@@ -292,7 +296,7 @@ impl ControlPlane {
             audit,
         };
         match control_plane
-            .come_up(world, &controllers, &start_id, listener)
+            .come_up(world, &controllers, ports, &start_id, listener)
             .await
         {
             Ok(()) => Ok(control_plane),
@@ -307,6 +311,7 @@ impl ControlPlane {
         &mut self,
         world: World,
         controllers: &str,
+        ports: Ports,
         start_id: &str,
         listener: Option<Listener<'_>>,
     ) -> Result<()> {
@@ -316,6 +321,9 @@ impl ControlPlane {
             .begin(start_id)
             .await
             .context("failed to begin the start's record")?;
+        for problem in rdd_controllers::problems(controllers) {
+            tracing::warn!("{problem}");
+        }
         let selected = rdd_controllers::embedded(controllers);
         let hosted: Vec<&str> = selected.iter().map(|def| def.name).collect();
         rdd_manager::remove_leftovers(&client, &NAMES, &hosted)
@@ -349,7 +357,7 @@ impl ControlPlane {
             admission: Arc::new(Chain(self.server.clone())),
             passthroughs: self.passthroughs.clone(),
             tls,
-            ports: Ports::default(),
+            ports,
             names: NAMES,
             role: Role::Embedded,
             terms: Terms::embedded(start_id),

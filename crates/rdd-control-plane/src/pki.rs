@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rdd_apiserver::auth::ClientAuthority;
 use rdd_instance::certificate::{RENEW, ends_in, is_usable};
+use rdd_instance::create_dir;
 use rdd_instance::process::write_private;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
@@ -37,7 +38,7 @@ pub(crate) struct Pki {
 
 /// Loads what is there and valid for these names, and makes what is not.
 pub(crate) fn prepare(folder: &Path, names: &[String]) -> Result<Pki> {
-    fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    create_dir(folder)?;
     let mut wanted: Vec<String> = [
         "localhost",
         "kubernetes",

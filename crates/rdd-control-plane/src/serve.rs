@@ -15,11 +15,21 @@ use crate::options::Options;
 /// Threads of the runtime: enough for a laptop's clients, few enough to stay small.
 const WORKERS: usize = 2;
 
+/// What the daemon itself has open, its engine's connections, and some clients.
+const DESCRIPTORS: u64 = 96;
+
 /// Runs the daemon in this process. The first signal drains, the second ends at once.
 ///
 /// # Errors
 /// Why the start failed, or why it could not go on.
 pub fn run(instance: &Instance, options: Options) -> Result<()> {
+    let descriptors = rdd_instance::process::descriptors()?;
+    if descriptors < DESCRIPTORS {
+        // It would come up, and then accept nobody.
+        bail!(
+            "{descriptors} open files are too few, at least {DESCRIPTORS} are needed: raise the limit, for example with `ulimit -n 1024`"
+        );
+    }
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_stack_size(rdd_apiserver::WORKER_STACK)

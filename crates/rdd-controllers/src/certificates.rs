@@ -25,6 +25,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rdd_instance::certificate::{RENEW, ends_in, is_usable};
+use rdd_instance::create_dir;
 use rdd_instance::process::write_private;
 use rdd_manager::Tls;
 use rustls::client::ResolvesClientCert;
@@ -77,8 +78,7 @@ impl Certificates {
     }
 
     fn open_at(folder: &Path, clock: Clock) -> Result<Arc<Self>> {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("failed to create {}", folder.display()))?;
+        create_dir(folder)?;
         let lock = lock(&folder.join("webhook-ca.lock"))?;
         let files = Files::new(folder, "webhook-ca");
         let known = files.read().and_then(|(certificate, key)| {

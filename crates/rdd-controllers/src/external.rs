@@ -20,7 +20,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rdd_instance::{Instance, PathKey};
 use rdd_manager::{
     ControllerDef, Deadlines, Discovery, Entry, Error, Manager, Options, Passthroughs, Ports, Role,
-    Running, Terms, WebhooksOnly, vigil,
+    Running, Terms, WebhooksOnly, tell_reach, vigil,
 };
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -57,20 +57,32 @@ pub struct Program {
     /// The cluster to run against; by default the instance's control plane, which is
     /// started if need be.
     pub kubeconfig: Option<PathBuf>,
-    /// Where health and figures are served.
-    pub ports: Ports,
+    /// The port of health; the instance's own by default.
+    pub health_port: Option<u16>,
+    /// The port of figures; the instance's own by default.
+    pub metrics_port: Option<u16>,
 }
 
 impl Program {
     /// The program of a group: all of its controllers, against the instance's own
-    /// control plane, on any ports.
+    /// control plane, on the instance's own ports.
     #[must_use]
     pub fn of(group: &'static str) -> Self {
         Self {
             group,
             controllers: of_group(group),
             kubeconfig: None,
-            ports: Ports::default(),
+            health_port: None,
+            metrics_port: None,
+        }
+    }
+
+    fn ports(&self, instance: &Instance) -> Ports {
+        let own = host::ports(instance, false);
+        Ports {
+            health: self.health_port.unwrap_or(own.health),
+            metrics: self.metrics_port.unwrap_or(own.metrics),
+            ..own
         }
     }
 
@@ -213,6 +225,7 @@ async fn work(instance: &Instance, program: &Program) -> Result<Option<Started>>
         .await
         .context("failed to use the kubeconfig")?;
     let client = kube::Client::try_from(config).context("failed to use the kubeconfig")?;
+    let client = tell_reach(client);
     let discovery = Discovery::new(client.clone(), NAMES);
     let world = Arc::new(host::world(instance)?);
     let certificates = Certificates::open(&instance.path(PathKey::TlsDir))?;
@@ -241,7 +254,7 @@ async fn work(instance: &Instance, program: &Program) -> Result<Option<Started>>
             admission: Arc::new(WebhooksOnly),
             passthroughs: Passthroughs::default(),
             tls: Some(tls),
-            ports: program.ports,
+            ports: program.ports(instance),
             names: NAMES,
             role: Role::External {
                 group: program.group.to_owned(),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use rdd_docker_cli::{CredentialStore, DEFAULT_ENDPOINT, Files, Publisher};
 use rdd_instance::{Instance, PathKey, open_log};
 use rdd_machine::{Machine, Native, NativeOptions};
+use rdd_manager::Ports;
 
 use crate::world::{DockerEngines, World};
 
@@ -23,6 +24,20 @@ pub fn world(instance: &Instance) -> Result<World> {
         credentials: Some(Arc::new(credentials(instance))),
         ..World::new(native_machine(instance)?, Arc::new(engines))
     })
+}
+
+/// Where the managers of an instance answer, unless somebody else has these ports: the one
+/// in the service, or those in programs of their own.
+#[must_use]
+pub fn ports(instance: &Instance, embedded: bool) -> Ports {
+    let index = instance.index();
+    let pair = 4 * index + if embedded { 2 } else { 0 };
+    Ports {
+        metrics: 8080 + pair,
+        health: 8081 + pair,
+        webhooks: 9443 + index,
+        endpoints: 9090 + index,
+    }
 }
 
 /// The machine of an instance: a dockerd on this machine.

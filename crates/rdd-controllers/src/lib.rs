@@ -16,9 +16,9 @@ mod world;
 
 pub use certificates::Certificates;
 pub use external::{Ended, Program, run};
-pub use host::{native_machine, remove_engine, world};
+pub use host::{native_machine, ports, remove_engine, world};
 pub use registry::{
-    CONTROLLERS_HELP, NAMES, PROGRAM_ONLY, REGISTRY, embedded, of_group, program, programs,
-    reference,
+    CONTROLLERS_HELP, NAMES, PROGRAM_ONLY, REGISTRY, embedded, of_group, problems, program,
+    programs, reference,
 };
 pub use world::{Connect, DockerEngines, LiveEngine, World};

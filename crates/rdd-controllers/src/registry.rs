@@ -78,32 +78,36 @@ pub fn programs() -> Vec<&'static str> {
     all
 }
 
-/// What the service runs of a selection. Words that select nothing are told, with the
-/// reason.
+/// What the service runs of a selection.
 #[must_use]
 pub fn embedded(controllers: &str) -> Vec<&'static ControllerDef<World>> {
-    let selected = Selection::parse(controllers).select(REGISTRY);
-    for word in &selected.unknown {
-        if PROGRAM_ONLY
-            .iter()
-            .any(|def| def.name == word || def.group == word)
-        {
-            let program = program(word);
-            tracing::warn!(
-                word,
-                program,
-                "--controllers names what runs in a program of its own only"
-            );
-        } else {
-            let groups = groups(REGISTRY).join(", ");
-            tracing::warn!(
-                word,
-                groups,
-                "--controllers names neither a controller nor a group"
-            );
-        }
-    }
-    selected.controllers
+    Selection::parse(controllers).select(REGISTRY).controllers
+}
+
+/// What is wrong with the words of a selection, one sentence each: they select nothing.
+#[must_use]
+pub fn problems(controllers: &str) -> Vec<String> {
+    let unknown = Selection::parse(controllers).select(REGISTRY).unknown;
+    let only = |word: &str| {
+        let mut all = PROGRAM_ONLY.iter();
+        all.find(|def| def.name == word || def.group == word)
+    };
+    let sentence = |word: String| match only(&word) {
+        Some(def) => format!(
+            "--controllers: {word:?} runs in a program of its own only: {}",
+            program(def.group)
+        ),
+        None => format!(
+            "--controllers: {word:?} is neither a controller nor a group; groups: {}; controllers: {}",
+            groups(REGISTRY).join(", "),
+            REGISTRY
+                .iter()
+                .map(|def| def.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    };
+    unknown.into_iter().map(sentence).collect()
 }
 
 /// Which program hosts which controller: the whole of `docs/reference/controllers.md`.

@@ -13,20 +13,26 @@ pub(crate) mod configmapreplicaset;
 pub(crate) mod demo;
 pub(crate) mod notary;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
-use kube::Resource;
 use kube::runtime::controller::{self, Action, Controller};
+use kube::{Resource, ResourceExt as _};
+use parking_lot::Mutex;
 use rdd_manager::{Context, ownership};
 use serde::de::DeserializeOwned;
 
 use crate::world::World;
 
-/// How long a pass that failed waits for the next.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long an object whose pass failed waits for the next one; each failure in a row
+/// doubles it, up to [`RETRY_MAX`].
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The longest such wait.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,22 +60,46 @@ async fn drive<K, F>(
     context.synced().await;
     let stopping = context.stopping();
     let store = controller.store();
+    let failures = Arc::new(Failures::default());
+    let again = Arc::clone(&failures);
     let passes = controller
         .trigger_backoff(rdd_manager::watch_backoff())
         .graceful_shutdown_on(stopping.clone().cancelled_owned())
         .run(
             pass,
-            |_, _, _| Action::requeue(RETRY),
+            move |object, error: &Error, context| {
+                let text = error.to_string();
+                let (pause, is_new) = again.count((object.namespace(), object.name_any()), &text);
+                // That the API is away is told once, for all that asks it.
+                let is_away =
+                    matches!(error, Error::Api(cause) if !matches!(cause, kube::Error::Api(_)));
+                if is_new && !is_away {
+                    let (controller, name) = (context.name(), object.name_any());
+                    tracing::warn!(
+                        controller,
+                        name,
+                        error = text,
+                        "a pass failed and is tried again"
+                    );
+                }
+                Action::requeue(pause)
+            },
             Arc::new(context.clone()),
         )
         .for_each(|pass| {
             match pass {
-                Ok(_) => context.record("change", Ok(())),
-                Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => {
-                    tracing::warn!(controller = context.name(), %error, "a pass failed and is tried again");
-                    context.record("change", Err(error.to_string()));
+                Ok((object, _)) => {
+                    failures.end(&(object.namespace, object.name));
+                    context.record("change", Ok(()));
                 }
+                Err(controller::Error::ObjectNotFound(object)) => {
+                    failures.end(&(object.namespace, object.name));
+                }
+                // The watch goes on by itself; a program tells that the API is away.
+                Err(controller::Error::QueueError(error)) => {
+                    tracing::debug!(controller = context.name(), %error, "a watch was interrupted");
+                }
+                Err(error) => context.record("change", Err(error.to_string())),
             }
             std::future::ready(())
         });
@@ -83,5 +113,49 @@ async fn drive<K, F>(
     tokio::select! {
         () = passes => {}
         () = nothing_to_finish => {}
+    }
+}
+
+/// An object, by namespace and name.
+type Name = (Option<String>, String);
+
+/// What objects whose passes fail are waiting for.
+#[derive(Default)]
+struct Failures(Mutex<BTreeMap<Name, (Duration, String)>>);
+
+impl Failures {
+    /// The wait after one more failure, and whether it is another one than the last.
+    fn count(&self, name: Name, error: &str) -> (Duration, bool) {
+        let mut all = self.0.lock();
+        let next = match all.get(&name) {
+            Some((pause, last)) => ((*pause * 2).min(RETRY_MAX), last != error),
+            None => (RETRY, true),
+        };
+        all.insert(name, (next.0, error.to_owned()));
+        next
+    }
+
+    /// The object is fine, or gone.
+    fn end(&self, name: &Name) {
+        self.0.lock().remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_while_passes_fail_and_begin_anew() {
+        let failures = Failures::default();
+        let name: Name = (None, "a".to_owned());
+        let waits: Vec<u64> = (0..7)
+            .map(|_| failures.count(name.clone(), "x").0.as_millis() as u64)
+            .collect();
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+        assert!(!failures.count(name.clone(), "x").1, "told already");
+        assert!(failures.count(name.clone(), "y").1, "another failure");
+        failures.end(&name);
+        assert_eq!(failures.count(name, "x"), (RETRY, true));
     }
 }

@@ -61,7 +61,10 @@ impl Arguments {
 }
 
 /// Creates a directory that only its owner may enter, and its parents.
-pub(crate) fn create_dir(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be made. One that is there is left as it is.
+pub fn create_dir(path: &Path) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -15,7 +15,7 @@ mod lock;
 mod logfile;
 pub mod process;
 
-pub use arguments::{Arguments, developer_mode_text, parse_bool};
+pub use arguments::{Arguments, create_dir, developer_mode_text, parse_bool};
 pub use environment::{Environment, VARIABLES, Variable};
 pub use error::{Error, Result};
 pub use instance::{Instance, PathKey};

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
@@ -95,6 +96,16 @@ pub fn detach() -> Result<()> {
         let _closed = nix::unistd::close(descriptor);
     }
     Ok(())
+}
+
+/// How many files and connections this process may have open.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn descriptors() -> Result<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE)
+        .map(|(soft, _)| soft)
+        .map_err(|errno| Error::file("read the limits of", Path::new("this process"))(errno.into()))
 }
 
 /// The exit code that a shell would report: the status, or 128 plus the signal.

@@ -79,18 +79,22 @@ fn establishment(definition: &CustomResourceDefinition) -> Establishment {
         .status
         .iter()
         .flat_map(|status| status.conditions.iter().flatten());
-    let mut state = "the server has not looked at it".to_owned();
+    let mut state = None;
     for condition in conditions {
         match (condition.type_.as_str(), condition.status.as_str()) {
             ("Established", "True") => return Establishment::Done,
-            ("NamesAccepted" | "Established" | "NonStructuralSchema", _) => {
-                if let Some(message) = condition.message.as_ref().filter(|text| !text.is_empty()) {
-                    state.clone_from(message);
-                }
+            // What is wrong with it, rather than that something is.
+            ("NamesAccepted", "False") | ("NonStructuralSchema", "True") => {
+                state = condition.message.clone();
+                break;
             }
+            ("Established", _) => state = condition.message.clone(),
             _ => {}
         }
     }
+    let state = state
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "the server has not looked at it".to_owned());
     Establishment::Waiting(state)
 }
 
@@ -120,8 +124,13 @@ mod tests {
         );
         check(
             json!([{"type": "NamesAccepted", "status": "False", "message": "as is taken"},
-                   {"type": "Established", "status": "False", "message": ""}]),
+                   {"type": "Established", "status": "False", "message": "not all names are accepted"}]),
             Establishment::Waiting("as is taken".into()),
+        );
+        check(
+            json!([{"type": "Established", "status": "False", "message": "in a moment"},
+                   {"type": "NamesAccepted", "status": "True", "message": "no conflicts found"}]),
+            Establishment::Waiting("in a moment".into()),
         );
     }
 }

@@ -304,7 +304,12 @@ impl Held {
                 false
             }
             Err(error) => {
-                tracing::warn!(controller = self.controller, %error, "a lease was not renewed");
+                if matches!(error, kube::Error::Api(_)) {
+                    tracing::warn!(controller = self.controller, %error, "a lease was not renewed");
+                } else {
+                    // That the API is not reached is told once, for all that asks it.
+                    tracing::debug!(controller = self.controller, %error, "a lease was not renewed");
+                }
                 self.fence.is_open()
             }
         }

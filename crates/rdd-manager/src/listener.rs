@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::health;
 use crate::passthrough::Body;
 
 /// How long a peer may take for its handshake.
@@ -46,9 +47,9 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens on a port of the system's choice.
-    pub(crate) async fn bind(config: Arc<ServerConfig>) -> io::Result<Self> {
-        let socket = TcpListener::bind(("127.0.0.1", 0)).await?;
+    /// Listens on this port, or on any when somebody else has it.
+    pub(crate) async fn bind(port: u16, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let socket = health::bind(port).await?;
         let port = socket.local_addr()?.port();
         Ok(Self {
             socket,
@@ -64,6 +65,7 @@ impl Listener {
     /// Owns every connection's task: when this returns, none is left.
     pub(crate) async fn serve(self, answer: Arc<dyn Answer>, stop: CancellationToken) {
         let mut connections = JoinSet::new();
+        let mut is_refusing = false;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -77,6 +79,7 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, _)) => {
+                    is_refusing = false;
                     let (tls, answer, stop) = (self.tls.clone(), Arc::clone(&answer), stop.clone());
                     connections.spawn(async move {
                         if let Err(error) = connection(socket, tls, answer, stop).await {
@@ -85,7 +88,9 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if !std::mem::replace(&mut is_refusing, true) {
+                        tracing::warn!(%error, "a connection could not be accepted; the next ones may not be, either");
+                    }
                     sleep(PAUSE).await;
                 }
             }

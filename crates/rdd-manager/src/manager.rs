@@ -31,7 +31,7 @@ use crate::controller_def::ControllerDef;
 use crate::definitions;
 use crate::diagnostics::Diagnostics;
 use crate::discovery::{Discovery, Entry, Names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::health::{Health, Ports};
 use crate::lease::{self, Held, Terms};
 use crate::listener::Listener;
@@ -137,6 +137,7 @@ pub struct Manager {
     deadlines: Deadlines,
     diagnostics: Diagnostics,
     passthroughs: Passthroughs,
+    ports: Ports,
     served: Vec<&'static str>,
 }
 
@@ -227,6 +228,7 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
         deadlines,
         diagnostics: diagnostics.clone(),
         passthroughs: passthroughs.clone(),
+        ports,
         served: controllers.iter().map(|def| def.name).collect(),
     };
     manager
@@ -356,12 +358,14 @@ async fn take_all<W>(
 
 async fn release_all(api: &Api<Lease>, leases: &[Held], terms: &Terms) {
     let releases = leases.iter().map(|lease| lease.release(api, terms));
-    for error in join_all(releases)
+    let failed: Vec<kube::Error> = join_all(releases)
         .await
         .into_iter()
         .filter_map(kube::Result::err)
-    {
-        tracing::warn!(%error, "a lease was not given up");
+        .collect();
+    if let Some(error) = failed.first() {
+        let leases = failed.len();
+        tracing::warn!(leases, error = %chain(error), "leases were not given up and have to run out");
     }
 }
 
@@ -487,7 +491,7 @@ async fn renew(
 impl Manager {
     /// Answers for the rules from now on; says how they are to be listed.
     async fn serve_rules(&mut self, tls: &Tls, rules: &[OfController]) -> Result<Listed> {
-        let listener = Listener::bind(Arc::clone(&tls.webhooks))
+        let listener = Listener::bind(self.ports.webhooks, Arc::clone(&tls.webhooks))
             .await
             .map_err(Error::Listen)?;
         let (port, holder) = (listener.port(), &self.terms.holder);
@@ -501,7 +505,7 @@ impl Manager {
 
     /// Answers for the endpoints from now on; says on which port.
     async fn serve_endpoints(&mut self, tls: &Tls) -> Result<u16> {
-        let listener = Listener::bind(Arc::clone(&tls.endpoints))
+        let listener = Listener::bind(self.ports.endpoints, Arc::clone(&tls.endpoints))
             .await
             .map_err(Error::Listen)?;
         let port = listener.port();
@@ -585,16 +589,4 @@ impl Manager {
         self.upkeep.shutdown().await;
         pending
     }
-}
-
-/// An error with all its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

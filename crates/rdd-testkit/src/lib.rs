@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rdd_apiserver::Identity;
 use rdd_apiserver::auth::Authenticator;
-use rdd_control_plane::{ControlPlane, Parts};
+use rdd_control_plane::{ControlPlane, Parts, Ports};
 use rdd_controllers::World;
 use rdd_engine::Fake;
 use rdd_machine::FakeMachine;
@@ -50,6 +50,7 @@ impl TestControlPlane {
             allowed_origins: Vec::new(),
             audit: None,
             certificates: None,
+            ports: Ports::default(),
         };
         Ok(Self {
             control_plane: ControlPlane::assemble(parts, None).await?,

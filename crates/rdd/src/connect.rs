@@ -1,6 +1,7 @@
 //! Getting hold of the control plane: create it, start it, wait until it is ready.
 
 use std::fs;
+use std::pin::pin;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,9 @@ const LOOK_MIN: Duration = Duration::from_millis(2);
 /// The longest pause between two looks.
 const LOOK_MAX: Duration = Duration::from_millis(100);
 
+/// From this on a wait says what it is for.
+pub(crate) const NOTICED: Duration = Duration::from_secs(1);
+
 /// How long one look may wait for the API's answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -52,10 +56,18 @@ pub(crate) async fn ready(settings: &Settings) -> Outcome<kube::Client> {
 /// just starting, or being taken down by the kernel: that is waited for.
 pub(crate) async fn named(settings: &Settings, limit: Limit) -> Outcome<Option<Daemon>> {
     let begin = Instant::now();
+    let mut is_said = false;
     loop {
         match Daemon::find(&settings.instance)? {
             Some(daemon) if !daemon.is_named() => {}
             other => return Ok(other),
+        }
+        if !is_said && begin.elapsed() >= NOTICED {
+            is_said = true;
+            tracing::info!(
+                "waiting for the starting {:?} control plane to say its pid",
+                settings.name()
+            );
         }
         if limit.is_some_and(|limit| begin.elapsed() >= limit) {
             return Err(expired(format_args!(
@@ -185,7 +197,7 @@ pub(crate) async fn wait_ready(
         let left = limit.map_or(ANSWER, |limit| {
             limit.saturating_sub(begin.elapsed()).min(ANSWER)
         });
-        let look = timeout(left, look(settings));
+        let look = phase.while_waiting(timeout(left, look(settings)));
         match look.await.unwrap_or(Ok(Look::Waiting(Stage::ApiServer)))? {
             Look::Ready(client) => return Ok(client),
             Look::Waiting(next) => phase.enter(next),
@@ -256,10 +268,21 @@ impl Default for Phase {
 impl Phase {
     fn enter(&mut self, stage: Stage) {
         self.current = self.current.max(stage);
-        if self.since.elapsed() >= Duration::from_secs(1) && self.said != Some(self.current) {
+        if self.since.elapsed() >= NOTICED && self.said != Some(self.current) {
             self.said = Some(self.current);
             tracing::info!("{}", self.current.text());
         }
+    }
+
+    /// Also a look that gets no answer is a wait.
+    async fn while_waiting<T>(&mut self, look: impl Future<Output = T>) -> T {
+        let mut look = pin!(look);
+        let noticed = NOTICED.saturating_sub(self.since.elapsed());
+        tokio::select! {
+            seen = &mut look => return seen,
+            () = sleep(noticed) => self.enter(self.current),
+        }
+        look.await
     }
 }
 

@@ -19,12 +19,12 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(disable_version_flag = true)]
 struct Raw {
-    /// Port of the figures on loopback; any free one by default
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    metrics_port: u16,
-    /// Port of the health checks on loopback; any free one by default
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    health_port: u16,
+    /// Port of the figures on loopback; the instance's own by default
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+    /// Port of the health checks on loopback; the instance's own by default
+    #[arg(long, value_name = "PORT")]
+    health_port: Option<u16>,
     /// How much is said: 0 progress, 2 decisions, 4 everything; overrides RDD_LOG_LEVEL
     #[arg(short, long, value_name = "NUMBER")]
     v: Option<u8>,
@@ -107,8 +107,8 @@ fn run(group: &'static str, raw: Raw, environment: &Environment) -> Result<Ended
     let instance = Instance::new(raw.instance.as_deref(), environment.clone())?;
     let mut program = Program::of(group);
     program.kubeconfig = raw.kubeconfig;
-    program.ports.health = raw.health_port;
-    program.ports.metrics = raw.metrics_port;
+    program.health_port = raw.health_port;
+    program.metrics_port = raw.metrics_port;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn words_are_read_and_wrong_ones_are_told_apart_from_help() {
         let raw = parse("app", words("p --metrics-port 7 --health-port=8 -v 4")).expect("read");
-        assert_eq!((raw.metrics_port, raw.health_port, raw.v), (7, 8, Some(4)));
+        assert_eq!(
+            (raw.metrics_port, raw.health_port, raw.v),
+            (Some(7), Some(8), Some(4))
+        );
         for line in ["p --nonsense", "p extra", "p --metrics-port=x", "p -v"] {
             assert!(
                 parse("app", words(line)).expect_err(line).use_stderr(),

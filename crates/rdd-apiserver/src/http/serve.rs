@@ -60,6 +60,7 @@ pub async fn serve(
     drain: Duration,
 ) {
     let mut connections = JoinSet::new();
+    let mut is_refusing = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -75,6 +76,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((socket, address)) => {
+                is_refusing = false;
                 let address = address.ip().to_canonical();
                 // Small answers must not wait for an acknowledgement.
                 let _ = socket.set_nodelay(true);
@@ -89,7 +91,9 @@ pub async fn serve(
             }
             Err(error) => {
                 // Out of file descriptors, mostly: go on when some connection has ended.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !std::mem::replace(&mut is_refusing, true) {
+                    tracing::warn!(%error, "a connection could not be accepted; the next ones may not be, either");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

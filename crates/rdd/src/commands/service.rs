@@ -37,7 +37,16 @@ pub(super) async fn run(settings: &Settings, service: Service) -> Outcome {
     }
 }
 
+/// Says at once what the control plane would say in its log only.
+fn warn_of_controllers(session: &Session) {
+    let controllers = session.controllers.as_deref().unwrap_or_default();
+    for problem in rdd_controllers::problems(controllers) {
+        tracing::warn!("{problem}");
+    }
+}
+
 fn create(settings: &Settings, session: &Session, mut words: Vec<String>) -> Outcome {
+    warn_of_controllers(session);
     let given: Vec<String> = words
         .iter()
         .cloned()
@@ -70,6 +79,7 @@ async fn start(
     words: Vec<String>,
 ) -> Outcome {
     let name = settings.name();
+    warn_of_controllers(session);
     let child = if connect::named(settings, timeout.0).await?.is_some() {
         let mut changes = connect::session_words(session);
         changes.extend(words);

@@ -78,7 +78,16 @@ async fn end(settings: &Settings, daemon: &Daemon, limit: Limit) -> Outcome {
     request(daemon, Request::Interrupt)?;
     let begin = Instant::now();
     let gone = || Daemon::find(&settings.instance).map(|found| found.as_ref() != Some(daemon));
+    let mut is_said = false;
     while !gone()? {
+        if !is_said && begin.elapsed() >= connect::NOTICED {
+            is_said = true;
+            tracing::info!(
+                "waiting for {:?} control plane with pid {} to stop",
+                settings.name(),
+                daemon.pid
+            );
+        }
         if limit.is_some_and(|limit| begin.elapsed() >= limit) {
             // The second request makes a live daemon exit at once.
             request(daemon, Request::Terminate)?;
