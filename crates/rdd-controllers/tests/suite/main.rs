@@ -12,6 +12,7 @@ mod disk_trouble;
 mod dockerd;
 mod faults;
 mod fresh;
+mod killed;
 mod lab;
 mod manager;
 mod mirror;
