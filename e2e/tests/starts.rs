@@ -182,3 +182,31 @@ fn no_option_is_dropped_in_silence() {
         "{refused}"
     );
 }
+
+#[test]
+fn what_the_control_plane_goes_by_cannot_be_deleted_under_it() {
+    let lab = Lab::new("record");
+    lab.rdd("svc start").ok();
+    let before = start_id(&lab);
+    for line in [
+        "ctl delete configmap -n rdd-system rdd-controller-manager",
+        "ctl delete namespace rdd-system",
+        "ctl delete lease -n rdd-system controller-app",
+    ] {
+        let refused = lab.rdd(line).fails(1);
+        assert!(
+            refused.contains("(Forbidden)") && refused.contains("goes only with it"),
+            "{line}: {refused}"
+        );
+    }
+    // What is beside it in a wide delete goes, and it stays.
+    lab.rdd("ctl create configmap -n rdd-system other --from-literal=a=b")
+        .ok();
+    assert_eq!(lab.rdd("ctl delete configmap --all -A").code, 1);
+    let left = lab.rdd("ctl get configmap -n rdd-system -o name").ok();
+    assert!(!left.contains("configmap/other"), "{left}");
+    assert_eq!(start_id(&lab), before);
+    lab.rdd("svc stop").ok();
+    lab.rdd("svc start").ok();
+    assert_ne!(start_id(&lab), before);
+}

@@ -29,14 +29,17 @@ impl fmt::Debug for AdmissionChain {
 impl AdmissionChain {
     /// Orders rules by phase, keeping their order otherwise.
     pub fn new(rules: impl IntoIterator<Item = Arc<dyn Admit>>) -> Self {
-        let mut chain = Self::default();
-        for rule in rules {
-            match rule.phase() {
-                Phase::Mutating => chain.mutating.push(rule),
-                Phase::Validating => chain.validating.push(rule),
-            }
+        rules.into_iter().fold(Self::default(), Self::with)
+    }
+
+    /// The same rules and, behind those of its phase, this one.
+    #[must_use]
+    pub fn with(mut self, rule: Arc<dyn Admit>) -> Self {
+        match rule.phase() {
+            Phase::Mutating => self.mutating.push(rule),
+            Phase::Validating => self.validating.push(rule),
         }
-        chain
+        self
     }
 
     /// The same rules, of which some are also listed as webhooks: each by its name and

@@ -37,7 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::door::Door;
 use crate::kubeconfig::{self, Tokens};
 use crate::options::Options;
-use crate::{budgets, pki};
+use crate::{budgets, pki, record_guard};
 
 /// The Kubernetes version whose behaviour is implemented.
 const KUBERNETES: &str = "v1.36.0";
@@ -129,7 +129,7 @@ struct Chain(ApiServer);
 #[async_trait]
 impl JoinAdmission for Chain {
     async fn join(&self, rules: AdmissionChain) -> Result<()> {
-        self.0.set_admission(rules);
+        self.0.set_admission(rules.with(record_guard::rule()));
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod door;
 mod kubeconfig;
 mod options;
 mod pki;
+mod record_guard;
 mod serve;
 
 pub use control_plane::{ControlPlane, Listener, Parts};

@@ -241,7 +241,7 @@ pub(crate) struct Wait {
     #[arg(long)]
     pub(crate) all: bool,
     /// create, delete, condition=TYPE[=STATUS] or jsonpath=PATH[=VALUE]
-    #[arg(long = "for", value_name = "WHAT")]
+    #[arg(long = "for", value_name = "WHAT", default_value = "")]
     pub(crate) what: String,
     /// Limit of the wait; 0 looks once, negative is a week
     #[arg(long, default_value = "30s", allow_hyphen_values = true)]

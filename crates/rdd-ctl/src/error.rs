@@ -36,6 +36,22 @@ impl Error {
         }
     }
 
+    /// The same error of the server, with what was being done and where that came from.
+    pub(crate) fn during(mut self, what: &str, source: &str) -> Self {
+        if let Self::Server(status) = &mut self {
+            let message = status["message"].as_str().unwrap_or_default();
+            status["message"] = format!("error when {what} {source:?}: {message}").into();
+        }
+        self
+    }
+
+    /// Keeps the last of several failures, and prints those before it.
+    pub(crate) fn keep(self, failed: &mut Option<Self>) {
+        if let Some(earlier) = failed.replace(self) {
+            earlier.print();
+        }
+    }
+
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Expired(_) => 4,
@@ -57,8 +73,8 @@ pub(crate) fn server_text(status: &Value) -> String {
     let message = status["message"].as_str().unwrap_or("unknown error");
     let reason = status["reason"].as_str().unwrap_or_default();
     let details = &status["details"];
-    if reason == "Invalid" && details["name"].is_string() {
-        let causes: Vec<String> = details["causes"]
+    if reason == "Invalid" {
+        let mut causes: Vec<String> = details["causes"]
             .as_array()
             .into_iter()
             .flatten()
@@ -70,11 +86,14 @@ pub(crate) fn server_text(status: &Value) -> String {
                 }
             })
             .collect();
-        let head = format!(
-            "The {} {:?} is invalid: ",
-            details["kind"].as_str().unwrap_or_default(),
-            details["name"].as_str().unwrap_or_default()
-        );
+        let mut seen = std::collections::BTreeSet::new();
+        causes.retain(|cause| seen.insert(cause.clone()));
+        let kind = details["kind"].as_str().unwrap_or_default();
+        let name = details["name"].as_str().unwrap_or_default();
+        let head = match (kind, name) {
+            ("", "") => "The request is invalid: ".to_owned(),
+            _ => format!("The {kind} {name:?} is invalid: "),
+        };
         return match causes.as_slice() {
             [] => format!("The request is invalid: {message}"),
             [one] => format!("{head}{one}"),

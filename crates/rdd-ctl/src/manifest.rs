@@ -9,8 +9,17 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::yaml;
 
+/// An object, and where it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Sourced {
+    /// A file's path, or `STDIN`.
+    pub(crate) source: String,
+    pub(crate) object: Value,
+}
+
 /// Reads every object that the names hold; `-` is standard input, lists are taken apart.
-pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Value>> {
+/// That there is none is no error yet.
+pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Sourced>> {
     if names.is_empty() {
         return Err(Error::new("must specify one of -f and -k"));
     }
@@ -39,13 +48,19 @@ pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Value>> {
             take_file(name, &mut objects)?;
         }
     }
+    Ok(objects)
+}
+
+/// The same for a verb that needs at least one.
+pub(crate) fn read_some(names: &[PathBuf], verb: &str) -> Result<Vec<Sourced>> {
+    let objects = read(names)?;
     if objects.is_empty() {
-        return Err(Error::new("no objects passed"));
+        return Err(Error::new(format_args!("no objects passed to {verb}")));
     }
     Ok(objects)
 }
 
-fn take_file(path: &Path, objects: &mut Vec<Value>) -> Result<()> {
+fn take_file(path: &Path, objects: &mut Vec<Sourced>) -> Result<()> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let path = path.display();
@@ -56,23 +71,37 @@ fn take_file(path: &Path, objects: &mut Vec<Value>) -> Result<()> {
     take(&path.display().to_string(), &text, objects)
 }
 
-fn take(source: &str, text: &str, objects: &mut Vec<Value>) -> Result<()> {
+fn take(source: &str, text: &str, objects: &mut Vec<Sourced>) -> Result<()> {
     let documents = yaml::parse(text).with_context(|| format!("error parsing {source}"))?;
+    let sourced = |object| Sourced {
+        source: source.to_owned(),
+        object,
+    };
     for document in documents {
         let is_list = document["kind"]
             .as_str()
             .is_some_and(|kind| kind.ends_with("List"));
         match document.get("items").and_then(Value::as_array) {
-            Some(items) if is_list => objects.extend(items.iter().cloned()),
+            Some(items) if is_list => objects.extend(items.iter().cloned().map(sourced)),
             _ => {
-                if !document["kind"].is_string() || !document["apiVersion"].is_string() {
-                    return Err(Error::new(format_args!(
-                        "error validating {source:?}: apiVersion and kind must be set"
-                    )));
-                }
-                objects.push(document);
+                check(source, &document)?;
+                objects.push(sourced(document));
             }
         }
     }
     Ok(())
+}
+
+/// Whether an object says what it is.
+fn check(source: &str, object: &Value) -> Result<()> {
+    let is_set = |field: &str| object[field].as_str().is_some_and(|text| !text.is_empty());
+    let problem = match (is_set("apiVersion"), is_set("kind")) {
+        (true, true) => return Ok(()),
+        (true, false) => "kind not set",
+        (false, true) => "apiVersion not set",
+        (false, false) => "[apiVersion not set, kind not set]",
+    };
+    Err(Error::new(format_args!(
+        "error validating {source:?}: error validating data: {problem}; if you choose to ignore these errors, turn validation off with --validate=false"
+    )))
 }

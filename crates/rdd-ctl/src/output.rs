@@ -71,6 +71,12 @@ impl Format {
         }
     }
 
+    /// Prints the outcome of a write.
+    pub(crate) fn print_outcome(&self, mut after: Value, named: &str) -> Result<()> {
+        without_managed_fields(&mut after);
+        self.print(&after, &|_| named.to_owned())
+    }
+
     /// Prints one object, or a list as a whole.
     pub(crate) fn print(&self, document: &Value, named: &dyn Fn(&Value) -> String) -> Result<()> {
         match self {

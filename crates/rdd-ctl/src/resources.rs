@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::connection::{Connection, escape};
 use crate::error::{Error, Result};
+use crate::manifest::Sourced;
 
 /// What newer servers answer with everything at once.
 const AGGREGATED: &str =
@@ -171,19 +172,28 @@ impl Resources {
         Ok(found)
     }
 
+    /// The type of an object that was read somewhere.
+    pub(crate) fn of_sourced(&self, sourced: &Sourced) -> Result<&Resource> {
+        let Sourced { source, object } = sourced;
+        self.of(object).map_err(|error| {
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+            Error::new(format_args!(
+                "resource mapping not found for name: {:?} namespace: {:?} from {source:?}: {error}\nensure CRDs are installed first",
+                text("name"),
+                text("namespace"),
+            ))
+        })
+    }
+
     /// The type of an object.
-    pub(crate) fn of(&self, object: &Value) -> Result<&Resource> {
+    fn of(&self, object: &Value) -> std::result::Result<&Resource, String> {
         let api_version = object["apiVersion"].as_str().unwrap_or_default();
         let kind = object["kind"].as_str().unwrap_or_default();
         let found = self
             .0
             .iter()
             .find(|resource| resource.kind == kind && resource.api_version() == api_version);
-        found.ok_or_else(|| {
-            Error::new(format_args!(
-                "no matches for kind {kind:?} in version {api_version:?}"
-            ))
-        })
+        found.ok_or_else(|| format!("no matches for kind {kind:?} in version {api_version:?}"))
     }
 }
 

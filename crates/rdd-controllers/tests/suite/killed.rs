@@ -103,17 +103,19 @@ impl<'lab> Work<'lab> {
         mortal.left.store(write, Ordering::Relaxed);
         ask.await;
         self.lab
-            .eventually(&format!("{what}, or death before write {write}"), || async {
-                (mortal.is_dead() || is_right().await).then_some(())
-            })
+            .eventually(
+                &format!("{what}, or death before write {write}"),
+                || async { (mortal.is_dead() || is_right().await).then_some(()) },
+            )
             .await;
         let died = mortal.is_dead();
         drop(manager);
         let manager = self.start(self.lab.client.clone()).await;
         self.lab
-            .eventually(&format!("{what} after death before write {write}"), || async {
-                is_right().await.then_some(())
-            })
+            .eventually(
+                &format!("{what} after death before write {write}"),
+                || async { is_right().await.then_some(()) },
+            )
             .await;
         assert!(manager.stop().await.is_empty(), "all end in time");
         died
@@ -151,7 +153,12 @@ async fn maps(client: &kube::Client) -> BTreeMap<String, BTreeMap<String, String
     let listed = api::<ConfigMap>(client).list(&ListParams::default()).await;
     let items = listed.expect("the server works").items.into_iter();
     items
-        .map(|map| (map.metadata.name.unwrap_or_default(), map.data.unwrap_or_default()))
+        .map(|map| {
+            (
+                map.metadata.name.unwrap_or_default(),
+                map.data.unwrap_or_default(),
+            )
+        })
         .filter(|(name, _)| !name.starts_with("kube-"))
         .collect()
 }
@@ -237,9 +244,7 @@ fn a_notary_that_is_killed_before_any_write_records_every_value_once() {
             };
             let client = lab.client.clone();
             let right = move || is_gone::<Notary>(client.clone(), "n").boxed();
-            let deleted = work
-                .survives("nothing is left", write, delete, right)
-                .await;
+            let deleted = work.survives("nothing is left", write, delete, right).await;
             let died = [made, changed, deleted];
             deaths += died.iter().filter(|died| **died).count();
             if !died.contains(&true) {
@@ -278,9 +283,7 @@ fn a_set_that_is_killed_before_any_write_comes_out_as_wanted() {
             };
             let client = lab.client.clone();
             let right = move || is_gone::<ConfigMapReplicaSet>(client.clone(), "s").boxed();
-            let deleted = work
-                .survives("nothing is left", write, delete, right)
-                .await;
+            let deleted = work.survives("nothing is left", write, delete, right).await;
             let died = [made, shrunk, deleted];
             deaths += died.iter().filter(|died| **died).count();
             if !died.contains(&true) {

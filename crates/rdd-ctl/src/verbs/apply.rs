@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::args::{Apply, Create};
 use crate::connection::{Connection, JSON};
 use crate::error::{Error, Result};
-use crate::manifest;
+use crate::manifest::{self, Sourced};
 use crate::output::Format;
 use crate::resources::{Resource, Resources};
 use crate::verbs::{DryRun, targets};
@@ -44,37 +44,43 @@ pub(crate) async fn run(connection: &Connection, apply: &Apply) -> Result<()> {
     let validate = validation(&apply.validate)?;
     let mut resources = Resources::discover(connection).await?;
     let mut failed = None;
-    for mut object in manifest::read(&apply.filename)? {
+    for mut sourced in manifest::read_some(&apply.filename, "apply")? {
         // A definition earlier in the same files serves what comes later.
-        if resources.of(&object).is_err() {
+        if resources.of_sourced(&sourced).is_err() {
             resources = Resources::discover(connection).await?;
         }
         let outcome = async {
-            let resource = resources.of(&object)?;
-            place(connection, resource, &mut object);
+            let resource = resources.of_sourced(&sourced)?;
+            let Sourced { source, object } = &mut sourced;
+            place(connection, resource, object);
             let name = object["metadata"]["name"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned();
             if name.is_empty() {
-                return Err(Error::new("resource name may not be empty"));
+                return Err(match object["metadata"]["generateName"].as_str() {
+                    Some(prefix) => Error::new(format_args!(
+                        "from {prefix}: cannot use generate name with apply"
+                    )),
+                    None => Error::new(format_args!(
+                        "error when retrieving current configuration of {source:?}: resource name may not be empty"
+                    )),
+                });
             }
             let (verb, after) = if apply.server_side {
-                server_side(connection, apply, &dry_run, validate, resource, &object).await?
+                server_side(connection, apply, &dry_run, validate, resource, object).await?
             } else {
-                client_side(connection, apply, &dry_run, validate, resource, &object).await?
+                client_side(connection, apply, &dry_run, validate, resource, &sourced).await?
             };
             if format.is_table() {
                 println!("{} {verb}{}", resource.named(&name), dry_run.suffix());
             } else {
-                format.print(&after, &|_| resource.named(&name))?;
+                format.print_outcome(after, &resource.named(&name))?;
             }
             Ok(())
         };
-        if let Err(error) = outcome.await
-            && let Some(earlier) = failed.replace(error)
-        {
-            Error::print(&earlier);
+        if let Err(error) = outcome.await {
+            error.keep(&mut failed);
         }
     }
     failed.map_or(Ok(()), Err)
@@ -116,7 +122,7 @@ async fn client_side(
     dry_run: &DryRun,
     validate: &str,
     resource: &Resource,
-    object: &Value,
+    Sourced { source, object }: &Sourced,
 ) -> Result<(&'static str, Value)> {
     let path = targets::path(connection, resource, object);
     let mut wanted = object.clone();
@@ -140,7 +146,8 @@ async fn client_side(
                 "created",
                 connection
                     .send(Method::POST, &address, JSON, Some((JSON, &wanted)))
-                    .await?,
+                    .await
+                    .map_err(|error| error.during("creating", source))?,
             ));
         }
         Err(error) => return Err(error),
@@ -149,16 +156,19 @@ async fn client_side(
     if annotation.is_none() {
         eprintln!(
             "Warning: resource {} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl apply. The missing annotation will be patched automatically.",
-            resource
-                .named(object["metadata"]["name"].as_str().unwrap_or_default())
-                .replacen(&resource.kind.to_lowercase(), &resource.plural, 1)
+            format_args!(
+                "{}/{}",
+                resource.plural,
+                object["metadata"]["name"].as_str().unwrap_or_default()
+            )
         );
     }
     let before: Value = annotation
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
     let mut patch = changes(&live, &wanted);
-    removals(&before, object, &live, &mut patch);
+    // With what is remembered: nothing was applied to annotations that others wrote.
+    removals(&before, &wanted, &live, &mut patch);
     if annotation == Some(remembered.as_str())
         && let Some(metadata) = patch.get_mut("metadata").and_then(Value::as_object_mut)
     {
@@ -183,7 +193,8 @@ async fn client_side(
             JSON,
             Some(("application/merge-patch+json", &patch)),
         )
-        .await?;
+        .await
+        .map_err(|error| error.during("applying the change of", source))?;
     let same = after["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
         && !dry_run.server;
     Ok((if same { "unchanged" } else { "configured" }, after))
@@ -254,16 +265,23 @@ fn removals(before: &Value, wanted: &Value, live: &Value, patch: &mut Value) {
 
 /// Creates objects from files, or from words.
 pub(crate) async fn create(connection: &Connection, create: &Create) -> Result<()> {
-    let objects = if create.words.is_empty() {
-        manifest::read(&create.filename)?
+    let objects = if create.filename.is_empty() && !create.words.is_empty() {
+        let object = generated(create)?;
+        let source = String::new();
+        vec![Sourced { source, object }]
+    } else if create.words.is_empty() {
+        manifest::read_some(&create.filename, "create")?
     } else {
-        vec![generated(create)?]
+        return Err(Error::new(format_args!(
+            "Unexpected args: [{}]\nSee 'kubectl create -h' for help and examples",
+            create.words.join(" ")
+        )));
     };
     each(
         connection,
         create,
         objects,
-        "created",
+        ("creating", "created"),
         async |resource, object, query| {
             let collection = resource.path(object["metadata"]["namespace"].as_str());
             connection
@@ -281,12 +299,12 @@ pub(crate) async fn create(connection: &Connection, create: &Create) -> Result<(
 
 /// Replaces objects by the content of files.
 pub(crate) async fn replace(connection: &Connection, replace: &Create) -> Result<()> {
-    let objects = manifest::read(&replace.filename)?;
+    let objects = manifest::read_some(&replace.filename, "replace")?;
     each(
         connection,
         replace,
         objects,
-        "replaced",
+        ("replacing", "replaced"),
         async |resource, object, query| {
             let path = targets::path(connection, resource, object);
             let mut object = object.clone();
@@ -310,8 +328,8 @@ pub(crate) async fn replace(connection: &Connection, replace: &Create) -> Result
 async fn each(
     connection: &Connection,
     arguments: &Create,
-    objects: Vec<Value>,
-    verb: &str,
+    objects: Vec<Sourced>,
+    (doing, done): (&str, &str),
     send: impl AsyncFn(&Resource, &Value, &str) -> Result<Value>,
 ) -> Result<()> {
     let format = Format::parse(arguments.show.output.as_deref())?;
@@ -319,30 +337,48 @@ async fn each(
     let query = format!("{}&{}", validation(&arguments.validate)?, dry_run.query());
     let resources = Resources::discover(connection).await?;
     let mut failed = None;
-    for mut object in objects {
+    for mut sourced in objects {
         let outcome = async {
-            let resource = resources.of(&object)?;
+            let resource = resources.of_sourced(&sourced)?;
+            let Sourced { source, object } = &mut sourced;
             let after = if dry_run.client {
                 object.clone()
             } else {
-                place(connection, resource, &mut object);
-                send(resource, &object, &query).await?
+                place(connection, resource, object);
+                let sent = send(resource, object, &query).await;
+                sent.map_err(|error| match source.as_str() {
+                    "" => not_generated(resource, error),
+                    source => error.during(doing, source),
+                })?
             };
-            let name = after["metadata"]["name"].as_str().unwrap_or_default();
+            let named = resource.named(after["metadata"]["name"].as_str().unwrap_or_default());
             if format.is_table() {
-                println!("{} {verb}{}", resource.named(name), dry_run.suffix());
+                println!("{named} {done}{}", dry_run.suffix());
                 Ok(())
             } else {
-                format.print(&after, &|_| resource.named(name))
+                format.print_outcome(after, &named)
             }
         };
-        if let Err(error) = outcome.await
-            && let Some(earlier) = failed.replace(error)
-        {
-            Error::print(&earlier);
+        if let Err(error) = outcome.await {
+            error.keep(&mut failed);
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// kubectl's words for an object made of words that the server refuses.
+fn not_generated(resource: &Resource, error: Error) -> Error {
+    let Error::Server(status) = &error else {
+        return error;
+    };
+    let message = status["message"].as_str().unwrap_or_default();
+    match resource.singular.as_str() {
+        kind @ ("configmap" | "serviceaccount") => {
+            Error::new(format_args!("failed to create {kind}: {message}"))
+        }
+        "secret" => Error::new(format_args!("failed to create secret {message}")),
+        _ => error,
+    }
 }
 
 /// Whether it is one of the forms that need no kubectl.
@@ -393,6 +429,24 @@ mod tests {
         let mut patch = changes(&live, &wanted);
         removals(&before, &wanted, &live, &mut patch);
         assert_eq!(patch, json!({"data": {"a": "3", "b": null}}));
+    }
+
+    #[test]
+    fn annotations_of_others_stay_when_something_is_applied_again() {
+        let mut before = json!({"metadata": {"name": "a"}, "data": {"k": "1"}});
+        let mut live = before.clone();
+        remember(&mut live);
+        let text = live["metadata"]["annotations"][LAST_APPLIED].as_str();
+        before = serde_json::from_str(text.expect("it is there")).expect("JSON");
+        live["metadata"]["annotations"]["theirs"] = json!("x");
+        let mut wanted = json!({"metadata": {"name": "a"}, "data": {"k": "2"}});
+        remember(&mut wanted);
+        let mut patch = changes(&live, &wanted);
+        removals(&before, &wanted, &live, &mut patch);
+        assert_eq!(patch["data"], json!({"k": "2"}));
+        let annotations = patch["metadata"]["annotations"].as_object();
+        let keys: Vec<&String> = annotations.expect("some").keys().collect();
+        assert_eq!(keys, [LAST_APPLIED]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::yaml;
 /// Changes fields of one object.
 pub(crate) async fn patch(connection: &Connection, patch: &Patch) -> Result<()> {
     let text = match (&patch.patch, &patch.patch_file) {
-        (Some(text), None) => text.clone(),
+        (Some(text), None) if !text.trim().is_empty() => text.clone(),
         (None, Some(file)) => std::fs::read_to_string(file)
             .with_context(|| format!("failed to read {}", file.display()))?,
         _ => {
@@ -67,7 +67,7 @@ pub(crate) async fn patch(connection: &Connection, patch: &Patch) -> Result<()> 
             .await
             .map_err(|error| match error {
                 Error::Server(status) if status["code"] == 415 => Error::new(format_args!(
-                    "{media} is not supported by {}, Kind={}: {}; choose another --type",
+                    "{media} is not supported by {}, Kind={}: {}",
                     wanted.resource.api_version(),
                     wanted.resource.kind,
                     status["message"].as_str().unwrap_or_default()
@@ -89,7 +89,7 @@ pub(crate) async fn patch(connection: &Connection, patch: &Patch) -> Result<()> 
                 dry_run.suffix()
             );
         } else {
-            format.print(&after, &|_| wanted.resource.named(&name))?;
+            format.print_outcome(after, &wanted.resource.named(&name))?;
         }
     }
     Ok(())
@@ -117,17 +117,31 @@ pub(crate) async fn marks(connection: &Connection, marks: &Marks, field: &str) -
     }
     let mut patch = Map::new();
     for change in changes {
-        match change.split_once('=') {
-            Some((name, value)) => patch.insert(name.to_owned(), json!(value)),
-            None => patch.insert(change.trim_end_matches('-').to_owned(), Value::Null),
+        let (name, value) = match change.split_once('=') {
+            Some((name, value)) => (name, json!(value)),
+            None => (change.trim_end_matches('-'), Value::Null),
         };
+        let is_removal = value.is_null();
+        if let Some(other) = patch.insert(name.to_owned(), value)
+            && other.is_null() != is_removal
+        {
+            let one = if field == "labels" {
+                "a label"
+            } else {
+                "an annotation"
+            };
+            return Err(Error::new(format_args!(
+                "can not both modify and remove {one} in the same command"
+            )));
+        }
     }
     let dry_run = DryRun::parse(&marks.dry_run)?;
     let format = Format::parse(marks.show.output.as_deref())?;
-    let verb = if field == "labels" {
-        "labeled"
-    } else {
-        "annotated"
+    let removes = patch.values().all(Value::is_null);
+    let verb = match (field, removes) {
+        ("labels", true) => "unlabeled",
+        ("labels", false) => "labeled",
+        _ => "annotated",
     };
     let resources = Resources::discover(connection).await?;
     for (resource, object) in
@@ -141,10 +155,22 @@ pub(crate) async fn marks(connection: &Connection, marks: &Marks, field: &str) -
                     .as_str()
                     .filter(|old| !value.is_null() && value != old)
                 {
-                    return Err(Error::new(format_args!(
-                        "'{key}' already has a value ({old}), and --overwrite is false"
-                    )));
+                    let has = format!("'{key}' already has a value ({old})");
+                    return Err(Error::new(if field == "labels" {
+                        format!("{has}, and --overwrite is false")
+                    } else {
+                        format!(
+                            "--overwrite is false but found the following declared annotation(s): {has}"
+                        )
+                    }));
                 }
+            }
+        }
+        if field == "labels" {
+            let absent = |key: &&String| current[key.as_str()].is_null();
+            let removed = patch.iter().filter(|(_, value)| value.is_null());
+            for key in removed.map(|(key, _)| key).filter(absent) {
+                println!("label {key:?} not found.");
             }
         }
         let stands = patch
@@ -152,7 +178,7 @@ pub(crate) async fn marks(connection: &Connection, marks: &Marks, field: &str) -
             .all(|(key, value)| current.get(key).unwrap_or(&Value::Null) == value);
         if stands || dry_run.client {
             let outcome = if stands && field == "labels" {
-                format!("not {verb}")
+                "not labeled".to_owned()
             } else {
                 verb.to_owned()
             };
@@ -181,7 +207,7 @@ pub(crate) async fn marks(connection: &Connection, marks: &Marks, field: &str) -
         if format.is_table() {
             println!("{} {verb}{}", resource.named(name), dry_run.suffix());
         } else {
-            format.print(&after, &|_| resource.named(name))?;
+            format.print_outcome(after, &resource.named(name))?;
         }
     }
     Ok(())

@@ -26,24 +26,39 @@ pub(crate) async fn run(connection: &Connection, delete: &Delete) -> Result<()> 
     let deadline = limit(&delete.timeout)?.map(|limit| Instant::now() + limit);
     let mut failed = None;
     let mut gone = Vec::new();
-    let mut doomed: Vec<(Resource, String, Option<Value>)> = Vec::new();
+    let mut doomed: Vec<Doomed> = Vec::new();
     if !delete.filename.is_empty() {
-        for object in manifest::read(&delete.filename)? {
-            let resource = resources.of(&object)?.clone();
-            doomed.push((
-                resource.clone(),
-                targets::path(connection, &resource, &object),
-                None,
-            ));
+        for sourced in manifest::read(&delete.filename)? {
+            let resource = resources.of_sourced(&sourced)?.clone();
+            doomed.push(Doomed {
+                path: targets::path(connection, &resource, &sourced.object),
+                resource,
+                known: None,
+                source: Some(sourced.source),
+            });
         }
     }
     if !delete.words.is_empty() {
         for wanted in targets::parse(&resources, &delete.words)? {
             match &wanted.name {
+                Some(_) if delete.select.all_namespaces => {
+                    return Err(Error::new(
+                        "a resource cannot be retrieved by name across all namespaces",
+                    ));
+                }
+                Some(_) if delete.all || delete.select.selector.is_some() => {
+                    return Err(Error::new(
+                        "name cannot be provided when a selector is specified",
+                    ));
+                }
                 Some(name) => {
                     let name = targets::real_name(connection, wanted.resource, name).await?;
-                    let path = wanted.resource.object_path(&connection.namespace, &name);
-                    doomed.push((wanted.resource.clone(), path, None));
+                    doomed.push(Doomed {
+                        path: wanted.resource.object_path(&connection.namespace, &name),
+                        resource: wanted.resource.clone(),
+                        known: None,
+                        source: None,
+                    });
                 }
                 None => {
                     let word = [delete.words[0].clone()];
@@ -52,8 +67,12 @@ pub(crate) async fn run(connection: &Connection, delete: &Delete) -> Result<()> 
                             .await?;
                     for (resource, object) in found {
                         if resource == *wanted.resource {
-                            let path = targets::path(connection, &resource, &object);
-                            doomed.push((resource, path, Some(object)));
+                            doomed.push(Doomed {
+                                path: targets::path(connection, &resource, &object),
+                                resource,
+                                known: Some(object),
+                                source: None,
+                            });
                         }
                     }
                 }
@@ -63,21 +82,32 @@ pub(crate) async fn run(connection: &Connection, delete: &Delete) -> Result<()> 
     if doomed.is_empty() {
         if delete.filename.is_empty() && delete.words.is_empty() {
             return Err(Error::new(
-                "You must provide one or more resources by argument or filename.",
+                "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
             ));
         }
-        eprintln!("No resources found");
+        println!("No resources found");
         return Ok(());
     }
-    for (resource, path, known) in doomed {
+    if delete.force && delete.grace_period == 0 {
+        eprintln!(
+            "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely."
+        );
+    }
+    for Doomed {
+        resource,
+        path,
+        known,
+        source,
+    } in doomed
+    {
         match one(connection, delete, &dry_run, &resource, &path).await {
             Ok(answer) => gone.push((resource, path, identity(known.as_ref().unwrap_or(&answer)))),
             Err(error) if delete.ignore_not_found && error.status() == Some(404) => {}
-            Err(error) => {
-                if let Some(earlier) = failed.replace(error) {
-                    earlier.print();
-                }
+            Err(error) => match source {
+                Some(source) => error.during("deleting", &source),
+                None => error,
             }
+            .keep(&mut failed),
         }
     }
     if delete.wait && !dry_run.client && !dry_run.server {
@@ -86,6 +116,16 @@ pub(crate) async fn run(connection: &Connection, delete: &Delete) -> Result<()> 
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// An object that is to go.
+struct Doomed {
+    resource: Resource,
+    path: String,
+    /// What is known of it, where it was read before.
+    known: Option<Value>,
+    /// The file that names it.
+    source: Option<String>,
 }
 
 /// The identity of a deleted object: in the object, or in the Status about it.

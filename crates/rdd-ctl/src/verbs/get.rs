@@ -53,6 +53,11 @@ fn wanted<'a>(resources: &'a Resources, get: &Get) -> Result<Vec<Wanted<'a>>> {
                 "name cannot be provided when a selector is specified",
             ));
         }
+        if get.select.all_namespaces && wanted.iter().any(|one| one.name.is_some()) {
+            return Err(Error::new(
+                "a resource cannot be retrieved by name across all namespaces",
+            ));
+        }
         return Ok(wanted);
     }
     if !get.words.is_empty() {
@@ -61,10 +66,10 @@ fn wanted<'a>(resources: &'a Resources, get: &Get) -> Result<Vec<Wanted<'a>>> {
         ));
     }
     let objects = manifest::read(&get.filename)?;
-    let wanted = objects.iter().map(|object| {
-        let name = object["metadata"]["name"].as_str();
+    let wanted = objects.iter().map(|sourced| {
+        let name = sourced.object["metadata"]["name"].as_str();
         Ok(Wanted {
-            resource: resources.of(object)?,
+            resource: resources.of_sourced(sourced)?,
             name: Some(name.unwrap_or_default().to_owned()),
         })
     });
@@ -85,6 +90,24 @@ fn address(connection: &Connection, get: &Get, wanted: &Wanted<'_>) -> (String, 
     }
 }
 
+/// A selection that the server does not understand, with what was asked for.
+fn unfindable(get: &Get, resource: &Resource, error: Error) -> Error {
+    match error {
+        Error::Server(mut status) if status["reason"] == "BadRequest" => {
+            let message = status["message"].as_str().unwrap_or_default();
+            status["message"] = format!(
+                "Unable to find {:?} that match label selector {:?}, field selector {:?}: {message}",
+                format!("{}/{}, Resource={}", resource.group, resource.version, resource.plural),
+                get.select.selector.as_deref().unwrap_or_default(),
+                get.select.field_selector.as_deref().unwrap_or_default(),
+            )
+            .into();
+            Error::Server(status)
+        }
+        error => error,
+    }
+}
+
 /// All pages of a collection, or the object.
 async fn read(
     connection: &Connection,
@@ -95,7 +118,21 @@ async fn read(
 ) -> Result<Value> {
     let (path, query) = address(connection, get, wanted);
     if wanted.name.is_some() {
-        return connection.get(&format!("{path}?{more}"), accept).await;
+        let found = connection.get(&format!("{path}?{more}"), accept).await;
+        if found
+            .as_ref()
+            .is_err_and(|error| error.status() == Some(404))
+            && wanted.resource.namespaced
+        {
+            // The namespace may be what is missing.
+            let namespace = format!("/api/v1/namespaces/{}", escape(&connection.namespace));
+            if let Err(error) = connection.get(&namespace, JSON).await
+                && error.status() == Some(404)
+            {
+                return Err(error);
+            }
+        }
+        return found;
     }
     let mut whole: Option<Value> = None;
     let mut next = String::new();
@@ -107,7 +144,8 @@ async fn read(
         if !next.is_empty() {
             page_query.push_str(&format!("&continue={}", escape(&next)));
         }
-        let mut page = connection.get(&page_query, accept).await?;
+        let page = connection.get(&page_query, accept).await;
+        let mut page = page.map_err(|error| unfindable(get, wanted.resource, error))?;
         next = page["metadata"]["continue"]
             .as_str()
             .unwrap_or_default()
@@ -157,7 +195,7 @@ async fn documents(
                 }
             }
             Err(error) if get.ignore_not_found && error.status() == Some(404) => {}
-            Err(error) => failed = Some(error),
+            Err(error) => error.keep(&mut failed),
         }
     }
     if let Some(path) = &get.sort_by {
@@ -244,13 +282,7 @@ async fn tables(
                 printed = Some(one.resource);
             }
             Err(error) if get.ignore_not_found && error.status() == Some(404) => {}
-            Err(error) => {
-                if failed.is_some() {
-                    error.print();
-                } else {
-                    failed = Some(error);
-                }
-            }
+            Err(error) => error.keep(&mut failed),
         }
     }
     flush(&mut open, get, false);

@@ -26,7 +26,7 @@ pub(crate) fn parse<'a>(resources: &'a Resources, words: &[String]) -> Result<Ve
             .iter()
             .map(|word| {
                 let (kind, name) = word.split_once('/').filter(|(kind, name)| !kind.is_empty() && !name.is_empty()).ok_or_else(|| {
-                    Error::new("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form")
+                    Error::new("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'kubectl get resource/<resource_name>' instead of 'kubectl get resource resource/<resource_name>'")
                 })?;
                 Ok(Wanted { resource: resources.find(kind)?, name: Some(name.to_owned()) })
             })

@@ -41,6 +41,9 @@ impl Goal {
         }
         if let Some(rest) = text.strip_prefix("jsonpath=") {
             let rest = rest.trim_matches('\'');
+            if rest.is_empty() {
+                return Err(Error::new("jsonpath expression cannot be empty"));
+            }
             // The value stands behind the closing brace; filters hold equal signs too.
             let (path, value) = match rest.rfind('}') {
                 Some(end) => (&rest[..=end], rest[end + 1..].strip_prefix('=')),
@@ -49,6 +52,11 @@ impl Goal {
                     None => (rest, None),
                 },
             };
+            if value == Some("") {
+                return Err(Error::new(
+                    "jsonpath wait has to have a value after equal sign, like --for=jsonpath='{.status.readyReplicas}'=3",
+                ));
+            }
             return Ok(Self::Path(
                 Template::parse(path)?,
                 value.map(|value| value.trim_matches(['\'', '"']).to_owned()),
@@ -145,6 +153,7 @@ pub(crate) async fn run(connection: &Connection, wait: &Wait) -> Result<()> {
             }
         }
     }
+    let mut failed = None;
     for (resource, path, mut uid) in paths {
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         let mut pause = LOOK_MIN;
@@ -177,16 +186,19 @@ pub(crate) async fn run(connection: &Connection, wait: &Wait) -> Result<()> {
                 break;
             }
             if Instant::now() >= deadline {
-                return Err(Error::new(format_args!(
+                // The others may meet it all the same.
+                Error::new(format_args!(
                     "timed out waiting for the condition on {}/{name}",
                     resource.plural
-                )));
+                ))
+                .keep(&mut failed);
+                break;
             }
             sleep(pause).await;
             pause = (pause * 2).min(LOOK_MAX);
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// `TYPE[.GROUP]/NAME CONDITION[=STATUS]`, with reason and time.
