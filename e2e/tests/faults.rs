@@ -61,7 +61,7 @@ fn a_full_disk_refuses_writes_serves_reads_and_heals() {
     let text = refused.fails(1);
     assert_eq!(
         text,
-        "Error from server (ServiceUnavailable): the store cannot take writes now: the disk is full"
+        "error: failed to create configmap: the store cannot take writes now: the disk is full"
     );
     assert_eq!(
         lab.rdd("ctl get configmap before -o jsonpath={.data.a}")
@@ -92,34 +92,69 @@ fn a_full_disk_refuses_writes_serves_reads_and_heals() {
     lab.rdd("svc start --controllers=").ok();
 }
 
+/// A user without rights, who has a copy of the program.
+struct Nobody<'lab> {
+    lab: &'lab Lab,
+    instance: &'static str,
+}
+
+impl<'lab> Nobody<'lab> {
+    fn new(lab: &'lab Lab, instance: &'static str) -> Self {
+        let home = lab.home().display();
+        // The binary may lie where nobody else may look.
+        shell(&format!(
+            "cp {} {home}/rdd && chmod 755 {home} {home}/rdd && mkdir {home}/nobody && chown 65534 {home}/nobody",
+            binary().display()
+        ));
+        Self { lab, instance }
+    }
+
+    fn rdd(&self, words: &[&str]) -> Done {
+        Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(self.lab.home().join("rdd"))
+            .args(words)
+            .env_clear()
+            .env("HOME", self.lab.home().join("nobody"))
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("RDD_INSTANCE", self.instance)
+            .output()
+            .expect("setpriv is there")
+            .into()
+    }
+}
+
+#[test]
+fn without_root_a_start_ends_at_once_and_says_what_to_do() {
+    let lab = Lab::new("rootless");
+    let nobody = Nobody::new(&lab, "rootless");
+    // Nothing will change by itself: no limit is needed to get the answer.
+    let started = nobody.rdd(&["start", "--timeout=0"]);
+    let stopped = nobody.rdd(&["stop", "--timeout=60s"]);
+    let deleted = nobody.rdd(&["svc", "delete"]);
+    let text = started.fails(1);
+    for words in [
+        "NotSupported",
+        "run rdd as root",
+        "apt-get install -y docker.io rootlesskit uidmap slirp4netns",
+        "rdd attach unix:///run/user/$(id -u)/docker.sock",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    stopped.ok();
+    deleted.ok();
+}
+
 #[test]
 fn a_socket_of_somebody_else_is_named_with_the_reason() {
     let lab = Lab::new("foreign");
     let socket = lab.home().join("docker.sock");
     let _listener = UnixListener::bind(&socket).expect("it is free");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).expect("it is ours");
-    let home = lab.home().display();
-    // The binary may lie where nobody else may look.
-    shell(&format!(
-        "cp {} {home}/rdd && chmod 755 {home} {home}/rdd && mkdir {home}/nobody && chown 65534 {home}/nobody",
-        binary().display()
-    ));
-    let as_nobody = |words: &[&str]| -> Done {
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(lab.home().join("rdd"))
-            .args(words)
-            .env_clear()
-            .env("HOME", lab.home().join("nobody"))
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("RDD_INSTANCE", "foreign")
-            .output()
-            .expect("setpriv is there")
-            .into()
-    };
+    let nobody = Nobody::new(&lab, "foreign");
     let endpoint = format!("unix://{}", socket.display());
-    let attached = as_nobody(&["attach", &endpoint, "--timeout=10s"]);
-    let deleted = as_nobody(&["svc", "delete"]);
+    let attached = nobody.rdd(&["attach", &endpoint, "--timeout=10s"]);
+    let deleted = nobody.rdd(&["svc", "delete"]);
     assert_ne!(attached.code, 0, "{attached:?}");
     assert!(
         attached.stderr.contains("ermission denied")

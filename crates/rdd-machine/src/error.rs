@@ -7,6 +7,12 @@ use crate::machine::Backend;
 /// The crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Without root there are two ways: to have it, or to mirror a Docker that needs none.
+const NOT_ROOT: &str = "an engine of its own needs root: run rdd as root, or mirror a Docker that you may use: rdd attach. \
+     A Docker of yours without root (Debian, Ubuntu: apt-get install -y docker.io rootlesskit uidmap slirp4netns) is set up with \
+     /usr/share/docker.io/contrib/dockerd-rootless-setuptool.sh install, and then mirrored with \
+     rdd attach unix:///run/user/$(id -u)/docker.sock";
+
 /// A failure; the text says what to do where something can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,9 +20,7 @@ pub enum Error {
     #[error("{}", not_installed(*.0))]
     NotInstalled(Backend),
     /// The user may not run an engine.
-    #[error(
-        "a dockerd of its own needs root; run rdd as root, or mirror a Docker that you may use: rdd attach"
-    )]
+    #[error("{}", NOT_ROOT)]
     NotRoot,
     /// The user's settings cannot be passed on.
     #[error("{path}: {reason}")]

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::args::{ApiResources, Version};
 use crate::connection::{Connection, JSON};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::Format;
 use crate::resources::Resources;
 use crate::table::{Table, terminal_width};
@@ -43,7 +43,15 @@ pub(crate) async fn resources(connection: &Connection, wanted: &ApiResources) ->
         }
         return Ok(());
     }
-    let wide = wanted.output.as_deref() == Some("wide");
+    let wide = match wanted.output.as_deref() {
+        None | Some("") => false,
+        Some("wide") => true,
+        Some(other) => {
+            return Err(Error::new(format_args!(
+                "unable to match a printer suitable for the output format {other:?}, allowed formats are: name,wide"
+            )));
+        }
+    };
     let mut headings: Vec<String> = ["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND"]
         .map(str::to_owned)
         .to_vec();
