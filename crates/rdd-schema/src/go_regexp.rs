@@ -1,31 +1,23 @@
 //! Go's dialect of patterns (RE2): what it refuses, and how the `regex` crate writes it.
 
-/// Why Go does not compile a pattern, in its words; `None` where it does.
+use std::collections::BTreeSet;
+
+/// A pattern as the `regex` crate reads it, in time linear in its length.
 ///
 /// Sizes are not looked at: see the limit with which the translation is compiled.
-#[must_use]
-pub fn problem(text: &str) -> Option<String> {
-    let mut scan = Scan {
-        text,
-        at: 0,
-        out: String::new(),
-    };
-    scan.all().err()
-}
-
-/// A pattern as the `regex` crate reads it. What Go refuses comes out as something that
-/// does not compile either, or as it was.
-#[must_use]
-pub fn translate(text: &str) -> String {
+///
+/// # Errors
+/// Why Go does not compile the pattern, in its words.
+pub fn read(text: &str) -> Result<String, String> {
     let mut scan = Scan {
         text,
         at: 0,
         out: String::with_capacity(text.len()),
+        sets: BTreeSet::new(),
+        unnamed: false,
     };
-    match scan.all() {
-        Ok(()) => scan.out,
-        Err(_) => text.to_owned(),
-    }
+    scan.all()?;
+    Ok(scan.out)
 }
 
 type Found<T> = Result<T, String>;
@@ -34,6 +26,10 @@ struct Scan<'a> {
     text: &'a str,
     at: usize,
     out: String,
+    /// Names of sets that are known to exist.
+    sets: BTreeSet<&'a str>,
+    /// Whether no name of a set ends in the rest.
+    unnamed: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -182,7 +178,12 @@ impl<'a> Scan<'a> {
         let Some(inner) = rest.strip_prefix('{') else {
             return Ok(Some(1));
         };
-        let Some((inner, _)) = inner.split_once('}') else {
+        // Looking no further than there can be a repetition keeps this linear.
+        let digits = inner
+            .bytes()
+            .take_while(|byte| byte.is_ascii_digit() || *byte == b',')
+            .count();
+        let Some(inner) = inner[digits..].strip_prefix('}').map(|_| &inner[..digits]) else {
             return Ok(None);
         };
         let (low, high) = inner.split_once(',').unwrap_or((inner, inner));
@@ -252,7 +253,7 @@ impl<'a> Scan<'a> {
                 };
                 let name = name.unwrap_or_default();
                 let pattern = format!("\\{one}{name}");
-                if name.is_empty() || regex::Regex::new(&pattern).is_err() {
+                if name.is_empty() || !self.is_set(name, &pattern) {
                     return Err(format!("invalid character class range: `{pattern}`"));
                 }
                 self.at += name.len();
@@ -334,10 +335,10 @@ impl<'a> Scan<'a> {
             match self.peek() {
                 None => return Err(unclosed(self)),
                 Some(']') if !first => break,
-                Some('[') if self.rest().starts_with("[:") && self.rest().contains(":]") => {
-                    let length = self.rest().find(":]").unwrap_or_default() + 2;
+                Some('[') if self.named_end() > 0 => {
+                    let length = self.named_end();
                     let name = &self.rest()[..length];
-                    if regex::Regex::new(&format!("[{name}]")).is_err() {
+                    if !self.is_set(name, &format!("[{name}]")) {
                         return Err(format!("invalid character class range: `{name}`"));
                     }
                     self.keep(length);
@@ -364,6 +365,22 @@ impl<'a> Scan<'a> {
         }
         self.keep(1);
         Ok(())
+    }
+
+    /// Whether a set of that name exists.
+    fn is_set(&mut self, name: &'a str, pattern: &str) -> bool {
+        self.sets.contains(name) || (regex::Regex::new(pattern).is_ok() && self.sets.insert(name))
+    }
+
+    /// The length of what looks like the name of a set, `[:alpha:]`; zero if it does not.
+    fn named_end(&mut self) -> usize {
+        let rest = self.rest();
+        if self.unnamed || !rest.starts_with("[:") {
+            return 0;
+        }
+        let end = rest.find(":]").map_or(0, |end| end + 2);
+        self.unnamed = end == 0;
+        end
     }
 
     /// One character of a class, or a whole set, which has no code.
@@ -403,7 +420,25 @@ mod tests {
             ("a{1001}", "invalid repeat count: `{1001}`"),
             ("a\\", "trailing backslash at end of expression: ``"),
         ] {
-            assert_eq!(problem(pattern).as_deref(), Some(expect), "{pattern}");
+            assert_eq!(read(pattern), Err(expect.to_owned()), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_long_pattern_is_read_in_linear_time() {
+        for part in [
+            "{",
+            "{1,",
+            "[:",
+            "[[:",
+            r"\pL",
+            "[[:alpha:]]",
+            "(?P<a>",
+            r"\Q",
+        ] {
+            let begin = std::time::Instant::now();
+            let _ = read(&part.repeat(1_000_000 / part.len()));
+            assert!(begin.elapsed().as_secs() < 5, "{part}");
         }
     }
 
@@ -424,8 +459,7 @@ mod tests {
             ("^[[:alpha:]]$", "x", "1"),
             (r"^\pL$", "\u{e4}", "1"),
         ] {
-            assert_eq!(problem(pattern), None, "{pattern}");
-            let regex = regex::Regex::new(&translate(pattern)).expect(pattern);
+            let regex = regex::Regex::new(&read(pattern).expect(pattern)).expect(pattern);
             assert!(regex.is_match(fits), "{pattern} {fits}");
             assert!(!regex.is_match(not), "{pattern} {not}");
         }

@@ -54,10 +54,7 @@ impl Schema {
 
 /// Compiles a pattern within bounds.
 pub(crate) fn pattern(text: &str) -> Result<Pattern, ParseError> {
-    if let Some(problem) = go_regexp::problem(text) {
-        return Err(ParseError::Pattern(problem));
-    }
-    let translated = go_regexp::translate(text);
+    let translated = go_regexp::read(text).map_err(ParseError::Pattern)?;
     let regex = RegexBuilder::new(&translated)
         .size_limit(PATTERN_BYTES)
         .build();

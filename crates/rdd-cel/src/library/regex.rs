@@ -2,10 +2,10 @@
 //! are paid for.
 
 use ::regex::{Regex, RegexBuilder};
+use rdd_schema::go_regexp;
 
 use crate::{
     budget::{Budget, Error, Result, size, traversal},
-    library::go_regex,
     value::Value,
 };
 
@@ -35,10 +35,8 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// Compiles a pattern within bounds.
     pub(crate) fn compile(text: &str) -> Result<Self> {
-        if let Some(problem) = go_regex::problem(text) {
-            return Err(Error::new(format!("error parsing regexp: {problem}")));
-        }
-        let translated = translate(text);
+        let translated = go_regexp::read(text)
+            .map_err(|problem| Error::new(format!("error parsing regexp: {problem}")))?;
         let mut problem = String::new();
         for (bytes, weight) in BYTES {
             let built = RegexBuilder::new(&translated).size_limit(bytes).build();
@@ -81,103 +79,6 @@ impl Pattern {
             .saturating_mul(size(self.text.len()).div_ceil(4).max(1))
             .saturating_mul(self.weight)
     }
-}
-
-/// A brace that was taken, and what follows it; no repetition is longer.
-fn rest(characters: &std::iter::Peekable<std::str::Chars<'_>>) -> String {
-    let following = characters.clone().take(32);
-    std::iter::once('{').chain(following).collect()
-}
-
-/// From Go's dialect: classes are those of ASCII, and brackets within brackets are
-/// characters.
-fn translate(text: &str) -> String {
-    let mut translated = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
-    let mut class = 0;
-    while let Some(one) = characters.next() {
-        match one {
-            '{' if class == 0 && go_regex::is_plain_brace(&rest(&characters)) => {
-                translated.push_str("\\{");
-            }
-            '\\' => {
-                let next = characters.next().unwrap_or('\\');
-                if next == 'Q' && class == 0 {
-                    let quoted = characters.clone().collect::<String>();
-                    let end = quoted.find("\\E");
-                    let inner = &quoted[..end.unwrap_or(quoted.len())];
-                    translated.push_str(&::regex::escape(inner));
-                    for _ in 0..inner.chars().count() + 2 {
-                        characters.next();
-                    }
-                    continue;
-                }
-                let plain = match next {
-                    'd' => "0-9",
-                    'w' => "0-9A-Za-z_",
-                    's' => r"\t\n\x0C\r ",
-                    'D' => "^0-9",
-                    'W' => "^0-9A-Za-z_",
-                    'S' => r"^\t\n\x0C\r ",
-                    'b' | 'B' => {
-                        translated.push_str("(?-u:\\");
-                        translated.push(next);
-                        translated.push(')');
-                        continue;
-                    }
-                    _ => {
-                        translated.push('\\');
-                        translated.push(next);
-                        continue;
-                    }
-                };
-                if class > 0 && !plain.starts_with('^') {
-                    translated.push_str(plain);
-                } else {
-                    translated.push('[');
-                    translated.push_str(plain);
-                    translated.push(']');
-                }
-            }
-            '[' if class > 0 => {
-                if characters.peek() == Some(&':') {
-                    translated.push('[');
-                    // A named class ends with `:]`.
-                    let mut last = '[';
-                    for inner in characters.by_ref() {
-                        translated.push(inner);
-                        if last == ':' && inner == ']' {
-                            break;
-                        }
-                        last = inner;
-                    }
-                } else {
-                    translated.push_str("\\[");
-                }
-            }
-            '[' => {
-                class = 1;
-                translated.push('[');
-                if characters.peek() == Some(&'^') {
-                    translated.extend(characters.next());
-                }
-                if characters.peek() == Some(&']') {
-                    characters.next();
-                    translated.push_str("\\]");
-                }
-            }
-            ']' if class > 0 => {
-                class = 0;
-                translated.push(']');
-            }
-            '&' | '~' if class > 0 => {
-                translated.push('\\');
-                translated.push(one);
-            }
-            other => translated.push(other),
-        }
-    }
-    translated
 }
 
 /// The pattern that was compiled last: a macro asks for the same one again and again.
