@@ -515,6 +515,17 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// As [`Strategy::validate_update`]; also what is wrong but was before, which is told
+    /// even of a write that is refused.
+    fn judge_update(
+        &self,
+        cx: &WriteContext<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> (Vec<FieldError>, Vec<String>) {
+        (self.validate_update(cx, object, old), Vec::new())
+    }
+
     /// What to warn about; `old` is absent on create.
     fn warnings(
         &self,

@@ -5,7 +5,6 @@ use crate::functions::Run;
 pub(crate) mod authorizer;
 pub(crate) mod collections;
 pub(crate) mod formats;
-pub(crate) mod go_regex;
 pub(crate) mod instant;
 pub(crate) mod network;
 pub(crate) mod optional;

@@ -1,9 +1,9 @@
 //! `x-kubernetes-validations`: the rules of a schema, judged when a definition is
 //! written and run when an object is.
 
-use std::{cell::Cell, collections::BTreeMap, collections::HashMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
-use rdd_schema::{AdditionalProperties, FieldError, FieldErrorKind, ListType, Schema};
+use rdd_schema::{AdditionalProperties, FieldError, FieldErrorKind, KeyedItems, Schema, is_same};
 use serde_json::Value as Json;
 
 mod definition;
@@ -140,7 +140,12 @@ impl RuleTree {
         if !has_rules(schema) {
             return None;
         }
-        let declared = Declared::of_schema(schema, true, "selfType");
+        Self::of(schema, true)
+    }
+
+    /// `whole` says that values are objects of the resource.
+    fn of(schema: &Schema, whole: bool) -> Option<Self> {
+        let declared = Declared::of_schema(schema, whole, "selfType");
         Self::node(schema, schema, declared.as_ref())
     }
 
@@ -199,9 +204,60 @@ impl RuleTree {
             left: Budget::PER_OBJECT,
             findings: Findings::default(),
         };
-        let compared = old.map(|old| Compared::new(new, Some(old)));
-        run.node(self, schema, "", new, old, compared.as_ref());
+        let whole = old.map(|old| Correlated::new(new, old, schema));
+        let excuse = Excuse {
+            own: whole.as_ref(),
+            around: None,
+        };
+        run.node(self, schema, "", new, old, excuse);
         run.findings
+    }
+}
+
+/// Judges the defaults of one schema by its rules, all of them within the budget of an
+/// object.
+#[derive(Debug)]
+pub struct OfDefaults {
+    left: u64,
+}
+
+impl Default for OfDefaults {
+    fn default() -> Self {
+        Self {
+            left: Budget::PER_OBJECT,
+        }
+    }
+}
+
+impl OfDefaults {
+    /// Which rules a default at `path` breaks, where it stood before or, if there it
+    /// breaks none, where it is new. `whole` says that it is an object of the resource.
+    pub fn judge(
+        &mut self,
+        default: &Json,
+        schema: &Schema,
+        whole: bool,
+        path: &str,
+    ) -> Vec<FieldError> {
+        if self.left == 0 || !has_rules(schema) {
+            return Vec::new();
+        }
+        let Some(tree) = RuleTree::of(schema, whole || schema.embedded_resource) else {
+            return Vec::new();
+        };
+        let before = self.left;
+        for old in [Some(default), None] {
+            let mut run = Run {
+                left: before,
+                findings: Findings::default(),
+            };
+            run.node(&tree, schema, path, default, old, Excuse::default());
+            self.left = self.left.min(run.left);
+            if !run.findings.errors.is_empty() {
+                return run.findings.errors;
+            }
+        }
+        Vec::new()
     }
 }
 
@@ -220,27 +276,70 @@ pub(crate) fn has_rules(schema: &Schema) -> bool {
             .is_some_and(|checks| checks.all_of.iter().any(has_rules))
 }
 
-/// A value and what it was; whether they differ is looked at only when a rule fails.
-struct Compared<'a> {
+/// A value and the one that it continues; whether they differ is looked at only when a
+/// rule fails.
+struct Correlated<'a> {
     new: &'a Json,
-    old: Option<&'a Json>,
+    old: &'a Json,
+    schema: &'a Schema,
     unchanged: Cell<Option<bool>>,
 }
 
-impl<'a> Compared<'a> {
-    fn new(new: &'a Json, old: Option<&'a Json>) -> Self {
+impl<'a> Correlated<'a> {
+    fn new(new: &'a Json, old: &'a Json, schema: &'a Schema) -> Self {
         Self {
             new,
             old,
+            schema,
             unchanged: Cell::new(None),
         }
     }
 
     fn unchanged(&self) -> bool {
         let known = self.unchanged.get();
-        let unchanged = known.unwrap_or_else(|| self.old == Some(self.new));
+        let unchanged = known.unwrap_or_else(|| is_same(self.new, self.old, self.schema));
         self.unchanged.set(Some(unchanged));
         unchanged
+    }
+}
+
+/// What failures of a value are excused by, if that did not change.
+#[derive(Clone, Copy, Default)]
+struct Excuse<'a> {
+    /// The value itself, if it continues another one.
+    own: Option<&'a Correlated<'a>>,
+    /// The closest one around it that does.
+    around: Option<&'a Correlated<'a>>,
+}
+
+impl<'a> Excuse<'a> {
+    fn holds(self) -> bool {
+        self.own.or(self.around).is_some_and(Correlated::unchanged)
+    }
+
+    /// For a part of the value, which `own` is about if it continues another one.
+    fn below(self, own: Option<&'a Correlated<'a>>) -> Self {
+        match self.own {
+            Some(_) => Self {
+                own,
+                around: self.own,
+            },
+            None => self,
+        }
+    }
+
+    /// For a field. Type and version of the whole are never excused: they are seen as the
+    /// request has them.
+    fn field(self, name: &str, own: Option<&'a Correlated<'a>>) -> Self {
+        if self.own.is_some() && self.around.is_none() && matches!(name, "apiVersion" | "kind") {
+            return Self::default();
+        }
+        self.below(own)
+    }
+
+    /// For a part of `allOf`.
+    fn part(self) -> Self {
+        Self { own: None, ..self }
     }
 }
 
@@ -258,8 +357,7 @@ impl Run {
         self.findings.errors.push(error);
     }
 
-    /// Returns whether there is budget left. `old` is what `oldSelf` is; `compared` is
-    /// the value itself or, where that cannot be told, the closest one around it.
+    /// Returns whether there is budget left. `old` is what `oldSelf` is.
     fn node(
         &mut self,
         tree: &RuleTree,
@@ -267,18 +365,18 @@ impl Run {
         path: &str,
         new: &Json,
         old: Option<&Json>,
-        compared: Option<&Compared<'_>>,
+        excuse: Excuse<'_>,
     ) -> bool {
         if new.is_null() {
             return true;
         }
         for rule in &tree.rules {
-            if self.rule(rule, schema, path, new, old, compared).is_err() {
+            if self.rule(rule, schema, path, new, old, excuse).is_err() {
                 return false;
             }
         }
         for part in &tree.all_of {
-            if !self.node(part, schema, path, new, old, compared) {
+            if !self.node(part, schema, path, new, old, excuse.part()) {
                 return false;
             }
         }
@@ -286,22 +384,25 @@ impl Run {
             Json::Object(members) => {
                 for (name, value) in members {
                     let before = old.and_then(|old| old.get(name));
-                    let inner = compared.map(|_| Compared::new(value, before));
-                    let (tree, schema, path) = if let Some(child) = tree.properties.get(name) {
+                    let (tree, path) = if let Some(child) = tree.properties.get(name) {
                         let path = if path.is_empty() {
                             name.clone()
                         } else {
                             format!("{path}.{name}")
                         };
-                        (child, schema.properties.get(name), path)
+                        (child, path)
                     } else if let Some(child) = &tree.values {
-                        (&**child, schema.field(name), format!("{path}[{name}]"))
+                        (&**child, format!("{path}[{name}]"))
                     } else {
                         continue;
                     };
-                    if let Some(schema) = schema
-                        && !self.node(tree, schema, &path, value, before, inner.as_ref())
-                    {
+                    let Some(schema) = schema.field(name) else {
+                        continue;
+                    };
+                    let continued = excuse.own.and_then(|own| own.old.get(name));
+                    let own = continued.map(|old| Correlated::new(value, old, schema));
+                    let excuse = excuse.field(name, own.as_ref());
+                    if !self.node(tree, schema, &path, value, before, excuse) {
                         return false;
                     }
                 }
@@ -311,24 +412,19 @@ impl Run {
                 let (Some(child), Some(shape)) = (&tree.items, &schema.items) else {
                     return true;
                 };
-                let by_key = schema.list_type == Some(ListType::Map);
-                let before = old.and_then(Json::as_array).filter(|_| by_key);
-                let before: HashMap<String, &Json> = before
-                    .into_iter()
-                    .flatten()
-                    .map(|item| (identity(item, &schema.list_map_keys), item))
-                    .collect();
+                let before = old
+                    .and_then(Json::as_array)
+                    .and_then(|old| KeyedItems::of(old, schema));
                 for (index, item) in items.iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    let goes_on = if by_key {
-                        let key = identity(item, &schema.list_map_keys);
-                        let before = before.get(&key).copied();
-                        let inner = compared.map(|_| Compared::new(item, before));
-                        self.node(child, shape, &path, item, before, inner.as_ref())
-                    } else {
-                        self.node(child, shape, &path, item, None, compared)
-                    };
-                    if !goes_on {
+                    let before = before.as_ref().and_then(|before| before.get(item));
+                    // Where there is an excuse of its own, `old` is what it is about.
+                    let own = excuse
+                        .own
+                        .and(before)
+                        .map(|old| Correlated::new(item, old, shape));
+                    let excuse = excuse.below(own.as_ref());
+                    if !self.node(child, shape, &path, item, before, excuse) {
                         return false;
                     }
                 }
@@ -345,7 +441,7 @@ impl Run {
         path: &str,
         new: &Json,
         old: Option<&Json>,
-        compared: Option<&Compared<'_>>,
+        excuse: Excuse<'_>,
     ) -> std::result::Result<(), Exhausted> {
         let here = if path.is_empty() { "<nil>" } else { path };
         let of_type = |detail: String| {
@@ -359,25 +455,27 @@ impl Run {
                 return Ok(());
             }
         };
+        let old = old.filter(|old| !old.is_null());
         let optional = rule.written.optional_old_self == Some(true);
         if rule.uses_old_self && old.is_none() && !optional {
             return Ok(());
         }
-        let mut bindings = Bindings::new().with(SELF, Value::json(new, Some(schema)));
-        let before = old
-            .filter(|old| !old.is_null())
-            .map(|old| Value::json(old, Some(schema)));
-        match (optional, before) {
-            (true, before) => {
-                bindings = bindings.with(OLD_SELF, Value::Optional(before.map(Arc::new)));
-            }
-            (false, Some(before)) => bindings = bindings.with(OLD_SELF, before),
-            (false, None) => {}
-        }
+        let of_value = Bindings::new().with(SELF, Value::json(new, Some(schema)));
+        let before = old.map(|old| Value::json(old, Some(schema)));
+        let plain = match &before {
+            Some(before) => of_value.clone().with(OLD_SELF, before.clone()),
+            None => of_value.clone(),
+        };
+        let bindings = if optional {
+            of_value.with(OLD_SELF, Value::Optional(before.map(Arc::new)))
+        } else {
+            plain.clone()
+        };
         let mut budget = Budget::new(Budget::PER_EXPRESSION);
         let result = program.evaluate(&bindings, &mut budget);
         let name = rule.written.name();
         if let Err(Error::Budget) = result {
+            self.left = 0;
             self.error(of_type(format!(
                 "'{}': no further validation rules will be run due to call cost exceeds limit for \
                  rule: {name}",
@@ -409,7 +507,8 @@ impl Run {
                 return Ok(());
             }
         }
-        let detail = match self.message(rule, &bindings) {
+        // As in kube-apiserver, `oldSelf` is never an optional value in a message.
+        let detail = match self.message(rule, &plain) {
             Ok(message) => message.unwrap_or_else(|| rule.written.message()),
             Err(exhausted) => {
                 self.error(of_type(format!(
@@ -426,7 +525,7 @@ impl Run {
             None => here.to_owned(),
         };
         let error = failure(rule, field, new, detail);
-        if !rule.uses_old_self && compared.is_some_and(Compared::unchanged) {
+        if !rule.uses_old_self && excuse.holds() {
             self.findings.warnings.push(error.to_string());
         } else {
             self.error(error);
@@ -435,8 +534,9 @@ impl Run {
     }
 
     fn take(&mut self, cost: u64) -> std::result::Result<(), Exhausted> {
-        self.left = self.left.checked_sub(cost).ok_or(Exhausted)?;
-        Ok(())
+        let left = self.left.checked_sub(cost);
+        self.left = left.unwrap_or(0);
+        left.map(|_| ()).ok_or(Exhausted)
     }
 
     /// What the `messageExpression` gives, if that is a text that can be shown.
@@ -451,6 +551,7 @@ impl Run {
         let mut budget = Budget::new(Budget::PER_EXPRESSION);
         let result = program.evaluate(bindings, &mut budget);
         if let Err(Error::Budget) = result {
+            self.left = 0;
             return Err(Exhausted);
         }
         self.take(budget.spent())?;
@@ -474,16 +575,4 @@ fn failure(rule: &Rule, field: String, value: &Json, detail: String) -> FieldErr
         Some("FieldValueDuplicate") => FieldError::new(FieldErrorKind::Duplicate, field, shown, ""),
         _ => FieldError::new(FieldErrorKind::Invalid, field, shown, detail),
     }
-}
-
-/// What tells items of a map list apart.
-fn identity(item: &Json, keys: &[String]) -> String {
-    let mut text = String::new();
-    for key in keys {
-        if let Some(value) = item.get(key) {
-            text.push_str(&value.to_string());
-        }
-        text.push('\0');
-    }
-    text
 }

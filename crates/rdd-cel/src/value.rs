@@ -276,9 +276,15 @@ impl<'a> Map<'a> {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         match &self.entries {
-            Entries::Json(entries) => entries.contains_key(name),
+            Entries::Json(entries) => entries.get(name).is_some_and(|value| self.shows(value)),
             Entries::Owned(entries) => entries.contains_key(&Key::from(name)),
         }
+    }
+
+    /// Whether an entry is seen: a field that is null is none, other than in a map.
+    fn shows(&self, value: &Json) -> bool {
+        let fields = |schema: &Schema| schema.embedded_resource || !schema.properties.is_empty();
+        !value.is_null() || !self.schema.is_some_and(fields)
     }
 
     /// The value of a textual key.
@@ -286,7 +292,7 @@ impl<'a> Map<'a> {
     pub fn field(&self, name: &str) -> Option<Value<'a>> {
         match &self.entries {
             Entries::Json(entries) => {
-                let value = entries.get(name)?;
+                let value = entries.get(name).filter(|value| self.shows(value))?;
                 let schema = self.schema.and_then(|schema| schema.field(name));
                 Some(Value::json(value, schema))
             }

@@ -1,6 +1,6 @@
 //! Rules in schemas: judged with the definition, run with the object.
 
-use rdd_cel::rules::{self, Findings, RuleTree};
+use rdd_cel::rules::{self, Findings, OfDefaults, RuleTree};
 use rdd_schema::Schema;
 use serde_json::{Value as Json, json};
 
@@ -146,6 +146,150 @@ fn what_did_not_change_is_only_told() {
     assert_eq!(findings.warnings, ["x: Invalid value: small"]);
     let findings = run(&x, &json!({"a": 2}), Some(&json!({"a": 1})));
     assert_eq!(texts(&findings), ["x: Invalid value: small"]);
+}
+
+fn told(x: &Json, new: &Json, old: &Json, errors: &[&str], warnings: &[&str]) {
+    let findings = run(x, new, Some(old));
+    assert_eq!(texts(&findings), errors, "{x} {old} -> {new}");
+    assert_eq!(findings.warnings, warnings, "{x} {old} -> {new}");
+}
+
+#[test]
+fn parts_of_what_did_not_change_did_not_change() {
+    let item = json!({"type": "object", "required": ["k"], "properties": {
+        "k": {"type": "string", "maxLength": 9},
+        "v": with(
+            json!({"type": "string", "maxLength": 9}),
+            json!([{"rule": "self == 'ok'", "message": "bad"}]),
+        ),
+    }});
+    let list = json!({"type": "array", "maxItems": 9, "items": item});
+    let (one, other) = (json!({"k": "a", "v": "x"}), json!({"k": "b", "v": "ok"}));
+    let said = |index: usize| format!("x[{index}].v: Invalid value: \"x\": bad");
+    // Which item is which cannot be told here: the list counts as a whole.
+    let pair = json!([one, other]);
+    told(&list, &pair, &pair, &[], &[&said(0)]);
+    told(&list, &json!([one]), &pair, &[&said(0)], &[]);
+    let mut keyed = list;
+    keyed["x-kubernetes-list-type"] = json!("map");
+    keyed["x-kubernetes-list-map-keys"] = json!(["k"]);
+    told(&keyed, &json!([one]), &pair, &[], &[&said(0)]);
+    told(&keyed, &json!([other, one]), &pair, &[], &[&said(1)]);
+    let changed = json!([{"k": "b", "v": "x"}]);
+    told(&keyed, &changed, &pair, &[&said(0)], &[]);
+}
+
+#[test]
+fn an_object_with_unknown_fields_always_changed() {
+    let x = with(
+        json!({
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {"a": {"type": "integer"}},
+        }),
+        json!([{"rule": "self.a > 5", "message": "small"}]),
+    );
+    let (known, unknown) = (json!({"a": 1}), json!({"a": 1, "b": 1}));
+    let said = "x: Invalid value: small";
+    told(&x, &known, &known, &[], &[said]);
+    told(&x, &unknown, &unknown, &[said], &[]);
+}
+
+#[test]
+fn a_field_that_is_null_is_none() {
+    let x = |rule: &str| {
+        with(
+            json!({"type": "object", "properties": {
+                "a": with(
+                    json!({"type": "integer", "nullable": true}),
+                    json!([{"rule": "self > oldSelf", "message": "shrank"}]),
+                ),
+                "m": {
+                    "type": "object", "maxProperties": 9,
+                    "additionalProperties": {"type": "integer", "nullable": true},
+                },
+            }}),
+            json!([{"rule": rule}]),
+        )
+    };
+    let null = json!({"a": null, "m": {"k": null}});
+    check(&x("!has(self.a)"), &null, None, &[]);
+    check(&x("!self.?a.hasValue()"), &null, None, &[]);
+    check(
+        &x("'k' in self.m && dyn(self.m['k']) == null"),
+        &null,
+        None,
+        &[],
+    );
+    // There was no value to compare with.
+    check(&x("true"), &json!({"a": 1}), Some(&null), &[]);
+}
+
+#[test]
+fn old_self_is_not_optional_in_a_message() {
+    let x = |message: &str| {
+        with(
+            json!({"type": "string", "maxLength": 9}),
+            json!([{
+                "rule": "!oldSelf.hasValue() || self == oldSelf.value()",
+                "optionalOldSelf": true, "message": "differs", "messageExpression": message,
+            }]),
+        )
+    };
+    let (new, old) = (json!("b"), json!("a"));
+    let said = "x: Invalid value: \"b\": ";
+    check(
+        &x("'was ' + oldSelf.value()"),
+        &new,
+        Some(&old),
+        &[&format!("{said}differs")],
+    );
+    check(
+        &x("'is ' + self"),
+        &new,
+        Some(&old),
+        &[&format!("{said}is b")],
+    );
+}
+
+#[test]
+fn defaults_keep_to_the_rules_of_their_schemas() {
+    let judged = |x: &Json, default: &Json| -> Vec<String> {
+        let schema = Schema::parse(x).expect("the document is a schema");
+        let errors = OfDefaults::default().judge(default, &schema, false, "d");
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let list = |rule: &str| {
+        json!({
+            "type": "array", "maxItems": 9,
+            "items": with(json!({"type": "integer"}), json!([{"rule": rule}])),
+        })
+    };
+    assert_eq!(judged(&list("self > 0"), &json!([1])), [""; 0]);
+    assert_eq!(
+        judged(&list("self > 0"), &json!([1, 0])),
+        ["d[1]: Invalid value: 0: failed rule: self > 0"]
+    );
+    // It must be one that may be new, too.
+    let new = json!([{"rule": "oldSelf.hasValue()", "optionalOldSelf": true}]);
+    assert_eq!(
+        judged(&with(json!({"type": "integer"}), new), &json!(1)),
+        ["d: Invalid value: 1: failed rule: oldSelf.hasValue()"]
+    );
+}
+
+#[test]
+fn defaults_share_one_budget() {
+    let x = with(
+        json!({"type": "array", "items": {"type": "integer"}}),
+        json!([{"rule": "self.all(a, self.all(b, a + b >= 0))"}]),
+    );
+    let schema = Schema::parse(&x).expect("the document is a schema");
+    let default = json!((0..330).collect::<Vec<_>>());
+    let mut judge = OfDefaults::default();
+    let refused = (0..100)
+        .filter(|_| !judge.judge(&default, &schema, false, "d").is_empty())
+        .count();
+    assert_eq!(refused, 1, "after that nothing is evaluated");
 }
 
 #[test]

@@ -53,18 +53,24 @@ enum Level {
     Item,
 }
 
-/// Finds what is wrong with the types and the metadata of the whole objects in a value.
-pub type CheckObjects<'a> = &'a dyn Fn(&Value, &Schema) -> Vec<FieldError>;
+/// What others have to say about defaults.
+pub trait JudgeDefaults {
+    /// What is wrong with the types and the metadata of the whole objects in a value.
+    fn objects(&self, default: &Value, schema: &Schema) -> Vec<FieldError>;
+
+    /// Which rules of its schema a value at `path` breaks that is fine otherwise; `whole`
+    /// says that it is an object of the resource.
+    fn rules(&self, default: &Value, schema: &Schema, whole: bool, path: &str) -> Vec<FieldError>;
+}
 
 /// Everything that is wrong with a schema document at `path`. `has_status` says
-/// whether the resource has the status subresource; `objects` judges defaults that are,
-/// or hold, whole objects.
+/// whether the resource has the status subresource; `judge` is asked about defaults.
 #[must_use]
 pub fn validate_document(
     document: &Value,
     path: &str,
     has_status: bool,
-    objects: CheckObjects<'_>,
+    judge: &dyn JudgeDefaults,
 ) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let root = document.as_object();
@@ -111,7 +117,7 @@ pub fn validate_document(
         errors[before..].sort_by_cached_key(ToString::to_string);
         if errors.len() == before {
             match Schema::parse(document) {
-                Ok(schema) => defaults(document, &schema, path, Place::Root, objects, &mut errors),
+                Ok(schema) => defaults(document, &schema, path, Place::Root, judge, &mut errors),
                 Err(error) => errors.push(FieldError::invalid(path, "", error.to_string())),
             }
         }
@@ -522,7 +528,7 @@ fn defaults(
     schema: &Schema,
     path: &str,
     place: Place,
-    objects: CheckObjects<'_>,
+    judge: &dyn JudgeDefaults,
     errors: &mut Vec<FieldError>,
 ) {
     let whole = place == Place::Root || schema.embedded_resource;
@@ -542,12 +548,15 @@ fn defaults(
         if place == Place::Root && !schema.embedded_resource {
             let mut schema = schema.clone();
             schema.embedded_resource = true;
-            found.extend(objects(default, &schema));
+            found.extend(judge.objects(default, &schema));
         } else {
-            found.extend(objects(default, schema));
+            found.extend(judge.objects(default, schema));
         }
         if found.is_empty() {
             found = validate::validate_default(default, schema);
+        }
+        if found.is_empty() {
+            errors.extend(judge.rules(default, schema, place == Place::Root, &field));
         }
         errors.extend(found.into_iter().map(|error| error.below(&field)));
     }
@@ -562,7 +571,7 @@ fn defaults(
             schema,
             &format!("{path}.items"),
             place,
-            objects,
+            judge,
             errors,
         );
     }
@@ -575,7 +584,7 @@ fn defaults(
                 Place::Field
             };
             let path = format!("{path}.properties[{name}]");
-            defaults(child, schema, &path, place, objects, errors);
+            defaults(child, schema, &path, place, judge, errors);
         }
     }
 }
@@ -586,12 +595,25 @@ mod tests {
 
     use super::*;
 
+    /// Has nothing against any default.
+    struct Lenient;
+
+    impl JudgeDefaults for Lenient {
+        fn objects(&self, _: &Value, _: &Schema) -> Vec<FieldError> {
+            Vec::new()
+        }
+
+        fn rules(&self, _: &Value, _: &Schema, _: bool, _: &str) -> Vec<FieldError> {
+            Vec::new()
+        }
+    }
+
     /// Checks a schema as that of `spec.x`; errors are written from there on.
     fn check(x: &Value, expect: &[&str]) {
         let document = json!({"type": "object", "properties": {
             "spec": {"type": "object", "properties": {"x": x}},
         }});
-        let errors: Vec<String> = validate_document(&document, "S", false, &|_, _| Vec::new())
+        let errors: Vec<String> = validate_document(&document, "S", false, &Lenient)
             .iter()
             .map(|error| {
                 let error = error.to_string();
@@ -708,15 +730,12 @@ mod tests {
 
     #[test]
     fn the_root_is_an_object() {
-        let errors = validate_document(&json!({"type": "string"}), "S", false, &|_, _| Vec::new());
+        let errors = validate_document(&json!({"type": "string"}), "S", false, &Lenient);
         assert_eq!(
             errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["S.type: Invalid value: \"string\": must be object at the root"]
         );
         let deep = (0..2 * parse::DEPTH_MAX).fold(json!({}), |inner, _| json!({"items": inner}));
-        assert_eq!(
-            validate_document(&deep, "S", false, &|_, _| Vec::new()).len(),
-            1
-        );
+        assert_eq!(validate_document(&deep, "S", false, &Lenient).len(), 1);
     }
 }

@@ -108,7 +108,12 @@ fn check(value: &Value, node: &Value, owner: &str, path: &str) -> Result<(), Str
                 let owner = named.rsplit('.').next().unwrap_or(owner);
                 for (name, value) in members {
                     if let Some(field) = fields.get(name) {
-                        check(value, field, owner, &format!("{path}.{name}"))?;
+                        // Go tells through which structures a field came to be here.
+                        let path = match text(field, "x-go-embedded") {
+                            "" => format!("{path}.{name}"),
+                            structures => format!("{path}.{structures}.{name}"),
+                        };
+                        check(value, field, owner, &path)?;
                     }
                 }
             } else if let Some(each) = node.get("additionalProperties") {

@@ -13,6 +13,7 @@ pub mod go_regexp;
 pub mod names;
 pub mod structural;
 
+mod correlate;
 mod decode;
 mod default;
 mod format;
@@ -23,6 +24,7 @@ mod prune;
 mod restore;
 mod validate;
 
+pub use correlate::{KeyedItems, is_same};
 pub use decode::decode;
 pub use default::default;
 pub use field_error::{FieldError, FieldErrorKind};

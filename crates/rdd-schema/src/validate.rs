@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Number, Value};
 
+use crate::correlate::{KeyedItems, is_same};
 use crate::field_error::{FieldError, FieldErrorKind};
 use crate::format;
 use crate::go_number::{go_integer, go_number};
@@ -145,45 +146,6 @@ fn kinds_of(schema: &Schema) -> Vec<&'static str> {
         return vec!["integer", "string"];
     }
     schema.r#type.map(Type::as_str).into_iter().collect()
-}
-
-/// Whether a value is the old one. Map lists may stand in another order; an object with
-/// fields that the schema does not know is never the same.
-fn is_same(new: &Value, old: &Value, schema: &Schema) -> bool {
-    match (new, old) {
-        (Value::Array(new), Value::Array(old)) => {
-            let Some(item) = schema
-                .items
-                .as_deref()
-                .filter(|_| schema.list_type == Some(ListType::Map))
-            else {
-                return new == old;
-            };
-            new.len() == old.len()
-                && new.iter().all(|value| {
-                    correlate(schema, value, old).is_some_and(|old| is_same(value, old, item))
-                })
-        }
-        (Value::Object(new), Value::Object(old)) => {
-            new.len() == old.len()
-                && new
-                    .iter()
-                    .all(|(name, value)| match (schema.field(name), old.get(name)) {
-                        (Some(schema), Some(old)) => is_same(value, old, schema),
-                        _ => false,
-                    })
-        }
-        _ => new == old,
-    }
-}
-
-/// The old item that an item of a map list continues.
-fn correlate<'a>(list: &Schema, item: &Value, old: &'a [Value]) -> Option<&'a Value> {
-    old.iter().find(|candidate| {
-        list.list_map_keys
-            .iter()
-            .all(|key| candidate.get(key) == item.get(key))
-    })
 }
 
 /// Where errors of combined schemas, and of the whole object, are.
@@ -508,9 +470,9 @@ fn array(
     if let Some(item) = &schema.items {
         let old = old
             .and_then(Value::as_array)
-            .filter(|_| schema.list_type == Some(ListType::Map));
+            .and_then(|old| KeyedItems::of(old, schema));
         for (index, value) in items.iter().enumerate() {
-            let old = old.and_then(|old| correlate(schema, value, old));
+            let old = old.as_ref().and_then(|old| old.get(value));
             verdict.add(node(value, item, old, &format!("{path}[{index}]")));
         }
     }

@@ -20,7 +20,7 @@ use rdd_apply::{
     merge, strategic,
 };
 use rdd_jsonpath::Template;
-use rdd_schema::Schema;
+use rdd_schema::{FieldError, Schema, crd::JudgeDefaults};
 use serde_json::{Value, json};
 
 mod cel;
@@ -188,13 +188,26 @@ pub fn jsonpath(data: &[u8]) {
     }
 }
 
+/// Has nothing against any default.
+struct Lenient;
+
+impl JudgeDefaults for Lenient {
+    fn objects(&self, _: &Value, _: &Schema) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn rules(&self, _: &Value, _: &Schema, _: bool, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+}
+
 /// A schema and a value: what a schema that may stand prunes and defaults once, it leaves
 /// alone the second time.
 pub fn schema(data: &[u8]) {
     let Some((document, mut value)) = pair(data) else {
         return;
     };
-    let errors = rdd_schema::crd::validate_document(&document, "S", false, &|_, _| Vec::new());
+    let errors = rdd_schema::crd::validate_document(&document, "S", false, &Lenient);
     let Ok(schema) = Schema::parse(&document) else {
         return;
     };

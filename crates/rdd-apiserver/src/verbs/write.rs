@@ -156,7 +156,8 @@ async fn change(
     {
         let cx = call.write_context();
         resource.strategy.prepare_update(&cx, &mut new, &old);
-        let errors = update_errors(&resource, &cx, &new, &old);
+        let (errors, excused) = update_errors(&resource, &cx, &new, &old);
+        call.warn(excused);
         if !errors.is_empty() {
             return Err(ApiError::invalid(&resource, &name, &errors));
         }
@@ -164,6 +165,13 @@ async fn change(
     let warnings = write_warnings(call, &new, Some(&old));
     call.warn(warnings);
     managed::drop_timestamp_changes(&old, &mut new);
+    // Who writes over whatever there is writes over this.
+    if object::meta(&new, "resourceVersion").is_empty()
+        && let Some(metadata) = object::metadata_mut(&mut new)
+    {
+        let revision = object::meta(&old, "resourceVersion");
+        metadata.insert("resourceVersion".to_owned(), revision.into());
+    }
     call.admit(
         Phase::Validating,
         operation,
@@ -256,7 +264,7 @@ fn update_errors(
     cx: &crate::catalog::WriteContext<'_>,
     new: &Value,
     old: &Value,
-) -> Vec<rdd_schema::FieldError> {
+) -> (Vec<rdd_schema::FieldError>, Vec<String>) {
     let empty = Value::Null;
     let (new_metadata, old_metadata) = (
         new.get("metadata").unwrap_or(&empty),
@@ -273,8 +281,9 @@ fn update_errors(
     if !resource.is_custom() {
         errors.extend(general);
     }
-    errors.extend(resource.strategy.validate_update(cx, new, old));
-    errors
+    let (own, excused) = resource.strategy.judge_update(cx, new, old);
+    errors.extend(own);
+    (errors, excused)
 }
 
 /// What patches or webhooks made twice is dropped here, what a body held before.

@@ -140,7 +140,9 @@ impl Judge {
         let Some(declared) = declared else {
             self.errors.push(FieldError::internal(
                 format!("{}.x-kubernetes-validations", place.path),
-                "internal error: failed to retrieve type information for x-kubernetes-validations",
+                "internal error: failed to construct type information for \
+                 x-kubernetes-validations rules: unable to convert structural schema to CEL \
+                 declarations",
             ));
             return true;
         };

@@ -52,7 +52,17 @@ impl Strategy for CustomStrategy {
         let mut errors = rdd_schema::validate(object, &self.schema);
         errors.extend(embedded::errors(object, &self.schema));
         errors.extend(rdd_schema::duplicates(object, &self.schema));
-        self.with_rules(errors, object, None)
+        self.with_rules(errors, object, None).errors
+    }
+
+    fn judge_update(
+        &self,
+        cx: &WriteContext<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> (Vec<FieldError>, Vec<String>) {
+        let Findings { errors, warnings } = self.changes(cx, object, old);
+        (errors, warnings)
     }
 
     fn validate_update(
@@ -61,24 +71,7 @@ impl Strategy for CustomStrategy {
         object: &Value,
         old: &Value,
     ) -> Vec<FieldError> {
-        if cx.subresource == Some(Subresource::Status) {
-            let mut errors = self.validate_status(object, old);
-            errors.extend(self.new_duplicates(object, old));
-            return self.with_rules(errors, object, Some(old));
-        }
-        let mut errors = rdd_schema::validate_update(object, old, &self.schema);
-        errors.extend(embedded::errors(object, &self.schema));
-        errors.extend(self.new_duplicates(object, old));
-        self.with_rules(errors, object, Some(old))
-    }
-
-    /// Rules that values break which did not change. They are run once more, since
-    /// validation has no way to warn.
-    fn warnings(&self, _cx: &WriteContext<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
-        match old {
-            Some(_) => self.rule_findings(object, old).warnings,
-            None => Vec::new(),
-        }
+        self.changes(cx, object, old).errors
     }
 
     /// Conversion None: what the stored version does not know is not kept.
@@ -92,17 +85,27 @@ impl Strategy for CustomStrategy {
 }
 
 impl CustomStrategy {
+    fn changes(&self, cx: &WriteContext<'_>, object: &Value, old: &Value) -> Findings {
+        if cx.subresource == Some(Subresource::Status) {
+            let mut errors = self.validate_status(object, old);
+            errors.extend(self.new_duplicates(object, old));
+            return self.with_rules(errors, object, Some(old));
+        }
+        let mut errors = rdd_schema::validate_update(object, old, &self.schema);
+        errors.extend(embedded::errors(object, &self.schema));
+        errors.extend(self.new_duplicates(object, old));
+        self.with_rules(errors, object, Some(old))
+    }
+
     /// Adds what the rules find. They run only over values of the right form.
     fn with_rules(
         &self,
         mut errors: Vec<FieldError>,
         object: &Value,
         old: Option<&Value>,
-    ) -> Vec<FieldError> {
-        if self.rules.is_none() {
-            return errors;
-        }
-        if rdd_schema::blocks_rules(&errors) {
+    ) -> Findings {
+        let mut found = Findings::default();
+        if self.rules.is_some() && rdd_schema::blocks_rules(&errors) {
             errors.push(FieldError::new(
                 FieldErrorKind::Invalid,
                 "<nil>",
@@ -110,17 +113,11 @@ impl CustomStrategy {
                 "some validation rules were not checked because the object was invalid; correct \
                  the existing errors to complete validation",
             ));
-        } else {
-            errors.extend(self.rule_findings(object, old).errors);
+        } else if let Some(rules) = &self.rules {
+            found = rules.validate(&self.schema, object, old);
         }
-        errors
-    }
-
-    fn rule_findings(&self, object: &Value, old: Option<&Value>) -> Findings {
-        match &self.rules {
-            Some(rules) => rules.validate(&self.schema, object, old),
-            None => Findings::default(),
-        }
+        errors.append(&mut found.errors);
+        Findings { errors, ..found }
     }
 
     /// Doubles in lists, as long as there were none before.

@@ -1,8 +1,9 @@
 //! What a definition may not be: every rule, every error in one answer.
 
-use std::collections::BTreeSet;
+use std::{cell::RefCell, collections::BTreeSet};
 
-use rdd_schema::{FieldError, FieldErrorKind, Schema, names};
+use rdd_cel::rules;
+use rdd_schema::{FieldError, FieldErrorKind, Schema, crd::JudgeDefaults, names};
 use serde_json::Value;
 
 use super::{
@@ -35,11 +36,29 @@ const SELECTABLE_MAX: usize = 8;
 /// The most characters in a deprecation warning.
 const DEPRECATION_MAX: usize = 256;
 
+/// Judges the defaults of one schema.
+#[derive(Default)]
+struct Defaults {
+    /// What the rules of all defaults may cost together.
+    rules: RefCell<rules::OfDefaults>,
+}
+
+impl JudgeDefaults for Defaults {
+    fn objects(&self, default: &Value, schema: &Schema) -> Vec<FieldError> {
+        embedded::errors(default, schema)
+    }
+
+    fn rules(&self, default: &Value, schema: &Schema, whole: bool, path: &str) -> Vec<FieldError> {
+        self.rules.borrow_mut().judge(default, schema, whole, path)
+    }
+}
+
 /// The errors of a schema; its rules are judged once the rest is in order.
 fn schema_errors(document: &Value, path: &str, has_status: bool) -> Vec<FieldError> {
-    let errors = rdd_schema::crd::validate_document(document, path, has_status, &embedded::errors);
+    let judge = Defaults::default();
+    let errors = rdd_schema::crd::validate_document(document, path, has_status, &judge);
     match Schema::parse(document) {
-        Ok(schema) if errors.is_empty() => rdd_cel::rules::problems(&schema, path),
+        Ok(schema) if errors.is_empty() => rules::problems(&schema, path),
         _ => errors,
     }
 }
