@@ -28,7 +28,7 @@ use crate::{
     object,
     outbound::Services,
     status::{ApiError, ApiResult},
-    verbs::{call::Call, decode, scale},
+    verbs::{call::Call, decode, review::is_review, scale},
 };
 
 mod authority;
@@ -121,13 +121,17 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// The options of this operation: an update or a patch that creates has CreateOptions.
+    /// The options of this operation, whatever the request is: an update that creates has
+    /// CreateOptions, a patch those of what it comes to.
     fn document(&self, operation: Operation) -> Value {
         let mut document = self.document.clone();
-        if operation == Operation::Create
-            && let Some(members) = document.as_object_mut()
-        {
-            members.insert("kind".to_owned(), "CreateOptions".into());
+        let kind = match operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => return document,
+        };
+        if let Some(members) = document.as_object_mut() {
+            members.insert("kind".to_owned(), kind.into());
             members.remove("force");
         }
         document
@@ -161,6 +165,8 @@ impl Call {
         };
         let policies = match phase {
             Phase::Mutating => &[],
+            // The reviews of authentication and authorization are for webhooks alone.
+            Phase::Validating if is_review(resource) => &[],
             Phase::Validating => configured.policies.as_slice(),
         };
         let exempt = resource.group == EXEMPT_GROUP || (webhooks.is_empty() && policies.is_empty());
@@ -225,19 +231,29 @@ impl Call {
         };
         let kind = match self.subresource {
             Some(Subresource::Scale) => kind("autoscaling", "v1", "Scale"),
+            Some(Subresource::Token) => kind("authentication.k8s.io", "v1", "TokenRequest"),
             _ => kind_of(&self.resource),
         };
         let name = match operation {
-            Operation::Create => object::meta(object, "name"),
+            Operation::Create if self.subresource.is_none() => object::meta(object, "name"),
             // Empty for a collection, whose objects are not named in the request.
             _ => self.name(),
         };
         // A Namespace is in itself, as far as requests go.
         let namespace = match self.namespace() {
             Some(namespace) => namespace,
-            None if is_namespace(&resource) => self.name(),
+            None if is_namespace(&resource) && !self.name_generated => name,
             None => "",
         };
+        let mut options = given.document(operation);
+        if operation == Operation::Delete
+            && is_namespace(&resource)
+            && let Some(old) = old
+            && options["preconditions"]["uid"].is_null()
+        {
+            // What is deleted in several steps must be the same in all of them.
+            options["preconditions"]["uid"] = object::meta(old, "uid").into();
+        }
         Ok(AdmissionRequest {
             uid: uuid::Uuid::new_v4().to_string(),
             request_kind: Some(kind.clone()),
@@ -252,7 +268,7 @@ impl Call {
             object: seen(object)?,
             old_object: old.map(seen).transpose()?.unwrap_or_default(),
             dry_run: given.dry_run,
-            options: given.document(operation),
+            options,
         })
     }
 
@@ -309,6 +325,11 @@ fn kind_of(resource: &Resource) -> GroupVersionKind {
 
 /// Gives an object that a webhook changed the types and defaults of its resource.
 fn settle(call: &Call, resource: &Resource, object: &mut Value) -> Result<(), String> {
+    if resource.is_custom() && resource.version != call.resource.version {
+        // What another version does not know is not to be lost.
+        rdd_schema::default(object, &resource.schema);
+        return Ok(());
+    }
     decode::typed_text(resource, object)?;
     let cx = WriteContext {
         resource,

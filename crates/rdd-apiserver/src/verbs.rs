@@ -12,7 +12,7 @@ mod list;
 mod list_pieces;
 mod managed;
 mod patch;
-mod review;
+pub(crate) mod review;
 pub(crate) mod scale;
 pub(crate) mod served;
 mod token;

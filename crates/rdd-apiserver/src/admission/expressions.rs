@@ -150,6 +150,24 @@ pub(crate) fn with_variables(environment: Environment) -> Environment {
     environment.with("variables", Type::Object(Arc::new(variables)))
 }
 
+/// What later expressions know of a variable: simple types, and lists and maps of them.
+pub(crate) fn of_variable(result: &Type) -> Type {
+    match result {
+        Type::Bool
+        | Type::Bytes
+        | Type::Double
+        | Type::Duration
+        | Type::Int
+        | Type::Null
+        | Type::String
+        | Type::Timestamp
+        | Type::Uint => result.clone(),
+        Type::List(item) => Type::list(of_variable(item)),
+        Type::Map(key, value) => Type::Map(of_variable(key).into(), of_variable(value).into()),
+        _ => Type::Dyn,
+    }
+}
+
 fn with_authorizer(environment: Environment) -> Environment {
     environment
         .with(AUTHORIZER, Type::AUTHORIZER)

@@ -11,6 +11,7 @@ use super::{
     Question,
     authority::{self, Checks},
     expressions::{self, Conditions, Expression, Purse, Scope},
+    is_namespace,
     matching::{Criteria, LabelSelector, Subject, items, labels},
     webhooks::seen_as,
 };
@@ -90,8 +91,9 @@ impl Policy {
         for variable in items(spec, "variables") {
             let name = format!("variables.{}", text(variable, "name"));
             let expression = Expression::new(&environment, &text(variable, "expression"), &[]);
-            environment = environment.with(&name, expression.result());
-            of_messages = of_messages.with(&name, expression.result());
+            let known = expressions::of_variable(&expression.result());
+            environment = environment.with(&name, known.clone());
+            of_messages = of_messages.with(&name, known);
             variables.push((name, expression));
         }
         let validations = items(spec, "validations").map(|validation| {
@@ -164,7 +166,14 @@ impl Policy {
             variables: &self.variables,
             known: RefCell::default(),
         };
-        match self.conditions.hold(&scope, &mut purse) {
+        // As kube-apiserver, which shows conditions no Namespace.
+        let before = Scope {
+            namespace: &Value::Null,
+            variables: &[],
+            known: RefCell::default(),
+            ..scope
+        };
+        match self.conditions.hold(&before, &mut purse) {
             Ok(true) => {}
             Ok(false) => return Verdict::default(),
             Err(text) => {
@@ -450,7 +459,12 @@ async fn ask(
     }
     let asked = seen_as(subject.call, subject.request, resource).await?;
     let request = described(&asked);
-    let namespace = subject.namespace().await?.unwrap_or(&Value::Null);
+    // A Namespace is in itself, but not as far as this goes.
+    let namespace = match is_namespace(&subject.request.resource) {
+        true => None,
+        false => subject.namespace().await?,
+    };
+    let namespace = namespace.unwrap_or(&Value::Null);
     let check = authority::of_request(&asked);
     let mut checks = Checks::default();
     let mut verdict = Verdict::default();

@@ -129,18 +129,10 @@ fn environment(
         let name = variable["name"].as_str().unwrap_or_default();
         let source = variable["expression"].as_str().unwrap_or_default();
         let compiled = environment.compile(source);
-        let r#type = compiled.map_or(Type::Dyn, |program| kept(program.result()));
+        let r#type = compiled.map_or(Type::Dyn, |program| {
+            expressions::of_variable(program.result())
+        });
         environment = environment.with(&format!("variables.{name}"), r#type);
     }
     environment
-}
-
-/// What is known of a variable's type: objects become anything.
-fn kept(found: &Type) -> Type {
-    match found {
-        Type::List(item) => Type::list(kept(item)),
-        Type::Map(key, value) => Type::Map(Arc::new(kept(key)), Arc::new(kept(value))),
-        Type::Object(_) | Type::Optional(_) | Type::Type(_) | Type::Opaque(_) => Type::Dyn,
-        other => other.clone(),
-    }
 }

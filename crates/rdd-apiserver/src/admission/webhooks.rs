@@ -130,7 +130,10 @@ impl<'a> Reinvocation<'a> {
                 let after = patched(call, webhook, &asked, &patch);
                 if let Some(Some(after)) = excused(webhook, after)? {
                     let own = &question.request.resource;
-                    let after = converted(call, &asked.resource, own, after).await?;
+                    let mut after = converted(call, &asked.resource, own, after).await?;
+                    if asked.resource != *own && !is_foreign(call) {
+                        settle(call, &call.resource, &mut after).map_err(ApiError::internal)?;
+                    }
                     changed = after != question.request.object;
                     question.request.object = after;
                 }
@@ -313,10 +316,19 @@ fn patched(
         }
     }
     let own = served(call, &asked.resource);
-    if let (Some(own), false) = (own, call.subresource == Some(Subresource::Scale)) {
+    if let (Some(own), false) = (own, is_foreign(call)) {
         settle(call, &own, &mut object).map_err(broken)?;
     }
     Ok(Some(object))
+}
+
+/// Whether what is asked about is of another kind than the resource: what a Scale or a
+/// TokenRequest became is looked at by those who asked.
+fn is_foreign(call: &Call) -> bool {
+    matches!(
+        call.subresource,
+        Some(Subresource::Scale | Subresource::Token)
+    )
 }
 
 fn served(call: &Call, resource: &GroupVersionResource) -> Option<Arc<Resource>> {

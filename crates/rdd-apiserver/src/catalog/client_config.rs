@@ -21,10 +21,12 @@ pub(super) fn errors(client: &Value, base: &str, errors: &mut Vec<FieldError>) {
 }
 
 fn service_errors(service: &Value, base: &str, errors: &mut Vec<FieldError>) {
-    for field in ["name", "namespace"] {
+    // kube-apiserver takes the one for the other: a name that is missing is told as the
+    // namespace.
+    for (field, told) in [("namespace", "name"), ("name", "namespace")] {
         let given = service.get(field).and_then(Value::as_str);
         if given.unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(format!("{base}.{field}"), ""));
+            errors.push(FieldError::required(format!("{base}.{told}"), ""));
         }
     }
     let port = service["port"].as_i64().unwrap_or(SERVICE_PORT);

@@ -18,7 +18,8 @@ use crate::{
     verbs::{call::Call, decode, served},
 };
 
-/// The object in the version of `to`.
+/// The object in the version of `to`, with whatever that version does not know: nothing
+/// may be lost on the way there and back.
 ///
 /// # Errors
 /// When the conversion webhook fails.
@@ -34,10 +35,8 @@ pub(crate) async fn between(
     }
     if let Some(conversion) = &to.conversion {
         object = one(&call.server, conversion, object, &target, call.deadline).await?;
-        decode::shape(to, &mut object);
     } else if to.is_custom() {
         object["apiVersion"] = Value::String(target);
-        decode::shape(to, &mut object);
     } else {
         from.strategy.to_storage(&mut object);
         to.strategy.from_storage(&mut object);

@@ -1,6 +1,7 @@
 //! POST on `serviceaccounts/NAME/token`: a token of that account.
 
 use http::Response;
+use rdd_admission::{Operation, Phase};
 use rdd_schema::FieldError;
 use rdd_store::Key;
 use serde_json::{Value, json};
@@ -30,7 +31,8 @@ const SECONDS: i64 = 3600;
 
 pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
     let bytes = body::read(body).await?;
-    WriteOptions::parse(&call.query, WriteKind::Create)?;
+    let options = WriteOptions::parse(&call.query, WriteKind::Create)?;
+    let given = &options.given;
     let document = Document::token_request();
     let mut request = parse(call, &bytes, &document)?;
     let kind = request
@@ -42,17 +44,20 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
             "{kind} in version \"v1\" cannot be handled as a TokenRequest"
         )));
     }
-    rdd_schema::decode(&request, &document.schema, "TokenRequest").map_err(|text| {
-        ApiError::bad_request(format!(
-            "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {text}"
-        ))
-    })?;
+    decode(&request, &document)?;
+    request["apiVersion"] = json!("authentication.k8s.io/v1");
+    request["kind"] = json!("TokenRequest");
+    if !request["metadata"].is_object() {
+        request["metadata"] = json!({});
+    }
+    let operation = Operation::Create;
+    call.admit(Phase::Mutating, operation, &mut request, None, given)
+        .await?;
+    decode(&request, &document)?;
     // An empty reference is one to a kind of no name, which is refused.
     let reference = request["spec"]["boundObjectRef"].clone();
     let form: &Form = &document.form;
     form.apply(&mut request);
-    request["apiVersion"] = json!("authentication.k8s.io/v1");
-    request["kind"] = json!("TokenRequest");
 
     check_place(call, &request)?;
     let name = call.name().to_owned();
@@ -85,6 +90,14 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     if audiences.is_empty() {
         audiences.push(AUDIENCE.to_owned());
     }
+    request["metadata"]["name"] = json!(name);
+    request["metadata"]["namespace"] = json!(namespace);
+    request["metadata"]["uid"] = account["metadata"]["uid"].clone();
+    request["metadata"]["creationTimestamp"] = json!(call.now.to_string());
+    request["spec"]["audiences"] = json!(audiences);
+    request["spec"]["expirationSeconds"] = json!(seconds);
+    call.admit(Phase::Validating, operation, &mut request, None, given)
+        .await?;
     let bound = bound(call, &namespace, &reference).await?;
     let Some(issuer) = call.server.authenticator.issuer() else {
         return Err(ApiError::internal("this server issues no tokens"));
@@ -105,10 +118,16 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     request["metadata"] = json!({
         "name": name, "namespace": namespace, "creationTimestamp": call.now.to_string(),
     });
-    request["spec"]["audiences"] = json!(audiences);
-    request["spec"]["expirationSeconds"] = json!(seconds);
     request["status"] = json!({"token": token, "expirationTimestamp": ends.to_string()});
     Ok(call.document(201, &request))
+}
+
+fn decode(request: &Value, document: &Document) -> ApiResult<()> {
+    rdd_schema::decode(request, &document.schema, "TokenRequest").map_err(|text| {
+        ApiError::bad_request(format!(
+            "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {text}"
+        ))
+    })
 }
 
 /// Name and namespace of the body, if given, are those of the account.

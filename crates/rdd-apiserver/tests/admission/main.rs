@@ -9,6 +9,7 @@ use tokio::time::Instant;
 mod bed;
 mod conversion;
 mod policies;
+mod requests;
 mod server;
 
 use bed::{Bed, Reply, Shown, allow, patch, respond};
@@ -137,7 +138,7 @@ async fn updates_and_deletions_are_put_before_webhooks_too() {
     assert_eq!(
         seen,
         [
-            json!(["UPDATE", "a", "PatchOptions", "w", "v"]),
+            json!(["UPDATE", "a", "UpdateOptions", "w", "v"]),
             json!(["DELETE", "a", "DeleteOptions", null, "w"]),
             json!(["CREATE", "b", "CreateOptions", "v", null]),
             json!(["DELETE", null, "DeleteOptions", null, "v"]),

@@ -137,8 +137,9 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
         let base = format!("spec.variables[{index}]");
         let r#type = variable_errors(variable, &base, &environment, &mut errors);
         let name = format!("variables.{}", text(variable, "name"));
-        environment = environment.with(&name, r#type.clone());
-        of_messages = of_messages.with(&name, r#type);
+        let known = expressions::of_variable(&r#type);
+        environment = environment.with(&name, known.clone());
+        of_messages = of_messages.with(&name, known);
     }
     let empty = |field: &str| list(spec, field).next().is_none();
     if empty("validations") && empty("auditAnnotations") {
