@@ -168,6 +168,7 @@ impl Checker<'_> {
             let r#type = self.inference.resolve(&self.locals[index].1);
             return Some(typed(r#type, NodeKind::Local(index)));
         }
+        let name = name.strip_prefix('.').unwrap_or(name);
         if let Some((r#type, _)) = self.environment.variable(name) {
             let kind = NodeKind::Variable(name.into());
             return Some(typed(r#type.clone(), kind));

@@ -374,12 +374,16 @@ impl Parser<'_> {
             TokenKind::Op("[") => return self.list(),
             TokenKind::Op("{") => return self.map(),
             TokenKind::Op(".") => {
-                // A leading dot means the root container, and there is no other.
+                // A leading dot means the root: past the variables of macros, too.
                 self.at += 1;
                 if let TokenKind::Ident(name) = self.token().kind.clone() {
                     let at = self.token().at;
                     self.at += 1;
-                    return self.name(at, name);
+                    let mut named = self.name(at, name)?;
+                    if let ExprKind::Ident(name) = &mut named.kind {
+                        name.insert(0, '.');
+                    }
+                    return Ok(named);
                 }
                 return Err(self.unexpected("IDENTIFIER", false));
             }
@@ -609,7 +613,7 @@ fn method(at: usize, target: Expr, name: String, args: Vec<Expr>) -> Parsed<Expr
 
 fn simple_name(expr: &Expr) -> Parsed<String> {
     match &expr.kind {
-        ExprKind::Ident(name) => Ok(name.clone()),
+        ExprKind::Ident(name) if !name.starts_with('.') => Ok(name.clone()),
         _ => Err(Problem {
             at: expr.at,
             text: "argument must be a simple name".to_owned(),

@@ -26,6 +26,7 @@ pub(crate) struct Expr {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ExprKind {
     Literal(Literal),
+    /// A name; with a dot in front, one that no macro declares.
     Ident(String),
     Select {
         operand: Box<Expr>,
