@@ -173,20 +173,20 @@ impl Engine for Docker {
 
     async fn container(&self, id: &str) -> Result<Option<Container>> {
         let path = format!("/containers/{}/json", segment(id));
-        let found = optional(self.transport.get(&path, CALL).await)?;
+        let found = optional(self.transport.look(&path, CALL).await)?;
         let found = found.as_ref().map(convert::container);
         named(found, |container| &container.id)
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
         let path = format!("/images/{}/json", reference_path(reference));
-        let found = optional(self.transport.get(&path, CALL).await)?;
+        let found = optional(self.transport.look(&path, CALL).await)?;
         named(found.as_ref().map(convert::image), |image| &image.id)
     }
 
     async fn volume(&self, name: &str) -> Result<Option<Volume>> {
         let path = format!("/volumes/{}", segment(name));
-        let found = optional(self.transport.get(&path, CALL).await)?;
+        let found = optional(self.transport.look(&path, CALL).await)?;
         named(found.as_ref().map(convert::volume), |volume| &volume.name)
     }
 

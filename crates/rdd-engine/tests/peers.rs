@@ -5,10 +5,11 @@ mod peer;
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rdd_engine::{Docker, Engine as _, Error, EventStream};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -158,4 +159,49 @@ async fn a_reader_that_falls_too_far_behind_is_told_and_never_by_silence() {
         "{end:?} after {seen}"
     );
     assert!(seen < FLOOD, "{seen}");
+}
+
+/// Answers so many looks over one connection, then ends it in the middle of the next one.
+async fn look_at(mut stream: UnixStream, looks: usize) {
+    for number in 1..=looks {
+        let body = r#"{"Id": "a"}"#;
+        let text = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream
+            .write_all(text.as_bytes())
+            .await
+            .expect("it is heard");
+        let mut next = [0; 4096];
+        let more = stream.read(&mut next).await.expect("it is open");
+        assert!(more > 0 || number == looks, "it was closed too soon");
+    }
+}
+
+#[tokio::test]
+async fn looks_share_connections_and_one_that_ended_meanwhile_is_no_failure() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let peer = Peer::new(move |path, stream| {
+        let counted = Arc::clone(&counted);
+        async move {
+            if let Some(stream) = introduce(&path, stream).await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                look_at(stream, 3).await;
+            }
+        }
+    });
+    let engine = Docker::connect(&peer.endpoint())
+        .await
+        .expect("it speaks at first");
+    for look in 1..=9 {
+        let found = engine.container("a").await;
+        assert!(matches!(found, Ok(Some(_))), "{look}: {found:?}");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
+    // Who the engine is, is asked of whoever listens now.
+    drop(peer);
+    let gone = engine.identify().await;
+    assert!(matches!(gone, Err(Error::NotListening { .. })), "{gone:?}");
 }

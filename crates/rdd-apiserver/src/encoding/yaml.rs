@@ -9,6 +9,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
 use serde_json::{Map, Number, Value};
 
 mod complaint;
+mod plain;
 
 use self::complaint::complaint;
 use crate::encoding::json::{DEPTH_MAX, Parsed, SyntaxError};
@@ -22,6 +23,16 @@ const ALIASED_MAX: usize = 100_000;
 /// # Errors
 /// The first syntax error.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, SyntaxError> {
+    if let Some(value) = plain::json(bytes) {
+        return Ok(Parsed {
+            value,
+            duplicates: Vec::new(),
+        });
+    }
+    read(bytes)
+}
+
+fn read(bytes: &[u8]) -> Result<Parsed, SyntaxError> {
     let text = String::from_utf8_lossy(bytes);
     let mut reader = Reader {
         parser: Parser::new_from_str(&text),

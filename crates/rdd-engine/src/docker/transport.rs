@@ -1,18 +1,24 @@
-//! HTTP to an engine: a connection per call, a deadline per call, a queue per stream.
+//! HTTP to an engine: a deadline per call, a queue per stream.
+//!
+//! A look at one object goes over a connection that an earlier look has left, since a first
+//! pass looks at everything, and over ssh each connection is a process. Everything else has
+//! a connection of its own: who the engine is must be asked of whoever listens now, and
+//! what is sent twice would be done twice.
 
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -40,6 +46,12 @@ const EVENTS: usize = 16_384;
 /// The longest event: labels are part of it.
 const EVENT_MAX: usize = 4 * 1024 * 1024;
 
+/// Connections that are kept for the next look.
+const KEPT: usize = 8;
+
+/// How long one is kept that nobody uses.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+
 /// How much of what ssh says is kept, in bytes.
 const WORDS_MAX: u64 = 4096;
 
@@ -57,6 +69,14 @@ pub(super) struct Transport {
     tls: Option<Arc<ClientConfig>>,
     /// `/v1.41`, once a version is agreed.
     pub(super) prefix: String,
+    kept: Mutex<Vec<(Instant, Line)>>,
+}
+
+/// A connection over which one request at a time can be sent.
+#[derive(Debug)]
+struct Line {
+    sender: SendRequest<Full<Bytes>>,
+    connection: AbortOnDropHandle<()>,
 }
 
 impl Transport {
@@ -79,6 +99,7 @@ impl Transport {
             endpoint,
             tls,
             prefix: String::new(),
+            kept: Mutex::default(),
         })
     }
 
@@ -88,6 +109,60 @@ impl Transport {
 
     pub(super) async fn get(&self, path: &str, limit: Duration) -> Result<Value> {
         self.call(Method::GET, path, limit).await
+    }
+
+    /// Looks at one object. A connection that ended while it was kept is no failure.
+    pub(super) async fn look(&self, path: &str, limit: Duration) -> Result<Value> {
+        let work = async {
+            loop {
+                let request = self.request(Method::GET, path)?;
+                let kept = self.take();
+                let is_kept = kept.is_some();
+                let answered = match kept {
+                    Some(line) => self.over(line, request).await,
+                    None => self.send(request).await,
+                };
+                let answered = match answered {
+                    Ok((response, line)) => self.answer(response).await.map(|told| (told, line)),
+                    Err(error) => Err(error),
+                };
+                match answered {
+                    Ok(((status, body), line)) => {
+                        self.keep(line);
+                        return judged(status, &body);
+                    }
+                    Err(_) if is_kept => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        timeout(limit, work)
+            .await
+            .map_err(|_| Error::Timeout { limit })?
+    }
+
+    fn take(&self) -> Option<Line> {
+        let mut kept = self.kept.lock();
+        kept.retain(|(since, line)| since.elapsed() < KEPT_FOR && !line.sender.is_closed());
+        kept.pop().map(|(_, line)| line)
+    }
+
+    fn keep(&self, line: Line) {
+        let mut kept = self.kept.lock();
+        if kept.len() < KEPT && !line.sender.is_closed() {
+            kept.push((Instant::now(), line));
+        }
+    }
+
+    async fn over(
+        &self,
+        mut line: Line,
+        request: Request<Bytes>,
+    ) -> Result<(Response<Incoming>, Line)> {
+        let sender = &mut line.sender;
+        sender.ready().await.map_err(|source| self.lost(source))?;
+        let response = sender.send_request(request.map(Full::new)).await;
+        Ok((response.map_err(|source| self.lost(source))?, line))
     }
 
     /// Sends a request without a body; an empty answer is null.
@@ -127,10 +202,10 @@ impl Transport {
             request.headers_mut().insert(*name, value);
         }
         let opened = timeout(limit, self.send(request)).await;
-        let (response, connection) = opened.map_err(|_| Error::Timeout { limit })??;
+        let (response, line) = opened.map_err(|_| Error::Timeout { limit })??;
         let status = response.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok((response, connection));
+            return Ok((response, line.connection));
         }
         let body = Limited::new(response.into_body(), EVENT_MAX).collect();
         let body = timeout(limit, body)
@@ -155,7 +230,7 @@ impl Transport {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
         let work = async {
-            let (response, connection) = self.send(request).await?;
+            let (response, line) = self.send(request).await?;
             let status = response.status();
             if status != StatusCode::SWITCHING_PROTOCOLS {
                 let body = Limited::new(response.into_body(), EVENT_MAX)
@@ -165,7 +240,10 @@ impl Transport {
                 return Err(refusal(status.as_u16(), &body));
             }
             let upgraded = hyper::upgrade::on(response).await;
-            Ok((upgraded.map_err(|source| self.lost(source))?, connection))
+            Ok((
+                upgraded.map_err(|source| self.lost(source))?,
+                line.connection,
+            ))
         };
         timeout(limit, work)
             .await
@@ -189,24 +267,22 @@ impl Transport {
     ) -> Result<Value> {
         let request = request?;
         let work = async {
-            let (response, _connection) = self.send(request).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_MAX)
-                .collect()
-                .await;
-            let body = body.map_err(|source| self.lost(source))?.to_bytes();
-            if status.is_success() || status.as_u16() == 304 {
-                if body.is_empty() {
-                    return Ok(Value::Null);
-                }
-                return serde_json::from_slice(&body).map_err(|error| Error::Answer(error.into()));
-            }
-            Err(refusal(status.as_u16(), &body))
+            let (response, _line) = self.send(request).await?;
+            let (status, body) = self.answer(response).await?;
+            judged(status, &body)
         };
         match timeout(limit, work).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout { limit }),
         }
+    }
+
+    async fn answer(&self, response: Response<Incoming>) -> Result<(StatusCode, Bytes)> {
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_MAX)
+            .collect()
+            .await;
+        Ok((status, body.map_err(|source| self.lost(source))?.to_bytes()))
     }
 
     /// Asks for a page whose content does not matter.
@@ -270,10 +346,8 @@ impl Transport {
         })
     }
 
-    async fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>)> {
+    /// Sends a request over a connection of its own.
+    async fn send(&self, request: Request<Bytes>) -> Result<(Response<Incoming>, Line)> {
         match &self.endpoint {
             Endpoint::Unix(socket) => {
                 let stream = UnixStream::connect(socket)
@@ -313,7 +387,7 @@ impl Transport {
                     return Err(self.unreachable(ErrorKind::BrokenPipe.into()));
                 };
                 let exchanged = self.exchange(tokio::io::join(stdout, stdin), request).await;
-                let (response, connection) = match exchanged {
+                let (response, line) = match exchanged {
                     Ok(exchanged) => exchanged,
                     Err(error) => {
                         // What ssh says tells more than that its output ended.
@@ -327,6 +401,7 @@ impl Transport {
                         });
                     }
                 };
+                let Line { sender, connection } = line;
                 // The child lives as long as its connection.
                 let both = tokio::spawn(async move {
                     let _child = child;
@@ -336,7 +411,8 @@ impl Transport {
                     let warnings = tokio::io::copy(&mut stderr, &mut nowhere);
                     let _ended = tokio::join!(connection, warnings);
                 });
-                Ok((response, AbortOnDropHandle::new(both)))
+                let connection = AbortOnDropHandle::new(both);
+                Ok((response, Line { sender, connection }))
             }
         }
     }
@@ -345,19 +421,15 @@ impl Transport {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         request: Request<Bytes>,
-    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>)> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+    ) -> Result<(Response<Incoming>, Line)> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|source| self.lost(source))?;
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
             // Its failure is seen by the request that runs over it.
             let _ended = connection.with_upgrades().await;
         }));
-        let response = sender
-            .send_request(request.map(Full::new))
-            .await
-            .map_err(|source| self.lost(source))?;
-        Ok((response, connection))
+        self.over(Line { sender, connection }, request).await
     }
 
     fn unreachable(&self, source: std::io::Error) -> Error {
@@ -374,6 +446,17 @@ impl Transport {
             source: source.into(),
         }
     }
+}
+
+/// What an answer says; an empty one is null.
+fn judged(status: StatusCode, body: &[u8]) -> Result<Value> {
+    if !status.is_success() && status != StatusCode::NOT_MODIFIED {
+        return Err(refusal(status.as_u16(), body));
+    }
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).map_err(|error| Error::Answer(error.into()))
 }
 
 fn refusal(status: u16, body: &[u8]) -> Error {

@@ -1,7 +1,6 @@
 //! What a mirror should be: pure functions from the engine's words to ours.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use parking_lot::Mutex;
 use rdd_api::names::MOBY;
@@ -238,32 +237,66 @@ fn size_text(bytes: i64) -> String {
     format!("{size:.digits$}{}", UNITS[unit])
 }
 
-/// Published ports as `docker ps` shows them, each host port once.
+/// A run of published ports: as many of the host as of the container, side by side.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Published<'port> {
+    /// Empty for every address.
+    address: &'port str,
+    protocol: &'port str,
+    container: u16,
+    host: u16,
+    /// How many more there are.
+    more: u16,
+}
+
+/// Published ports as `docker ps` shows them: each host port once, runs as ranges.
 fn ports_text(ports: &[engine::Port]) -> String {
-    let mut text = String::new();
+    let mut all = BTreeSet::new();
     for port in ports {
-        let mut shown: Vec<&str> = Vec::new();
+        let (number, protocol) = port.name.split_once('/').unwrap_or((&port.name, "tcp"));
         for binding in &port.bindings {
-            if shown.contains(&binding.host_port.as_str()) {
-                continue;
-            }
-            shown.push(&binding.host_port);
-            let separator = if text.is_empty() { "" } else { ", " };
             let everywhere = matches!(binding.host_ip.as_str(), "" | "0.0.0.0" | "::");
-            let address = if everywhere {
-                String::new()
-            } else {
-                format!("{}:", binding.host_ip)
+            // Nothing else is a port.
+            let (Ok(container), Ok(host)) = (number.parse(), binding.host_port.parse()) else {
+                continue;
             };
-            // Writing to a string cannot fail.
-            let _infallible = write!(
-                text,
-                "{separator}{address}{}->{}",
-                binding.host_port, port.name
-            );
+            all.insert(Published {
+                address: if everywhere { "" } else { &binding.host_ip },
+                protocol,
+                container,
+                host,
+                more: 0,
+            });
         }
     }
-    text
+    let mut runs: Vec<Published<'_>> = Vec::new();
+    for port in all {
+        let next = runs.last_mut().filter(|run| {
+            let distance = run.more + 1;
+            (run.address, run.protocol) == (port.address, port.protocol)
+                && run.container.checked_add(distance) == Some(port.container)
+                && run.host.checked_add(distance) == Some(port.host)
+        });
+        match next {
+            Some(run) => run.more += 1,
+            None => runs.push(port),
+        }
+    }
+    let range = |first: u16, more: u16| match more {
+        0 => first.to_string(),
+        more => format!("{first}-{}", u32::from(first) + u32::from(more)),
+    };
+    let texts = runs.iter().map(|run| {
+        let separator = if run.address.is_empty() { "" } else { ":" };
+        format!(
+            "{}{separator}{}->{}/{}",
+            run.address,
+            range(run.host, run.more),
+            range(run.container, run.more),
+            run.protocol
+        )
+    });
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// The command line for people, quoted where blanks would mislead.
@@ -355,21 +388,31 @@ mod tests {
             host_ip: ip.into(),
             host_port: port.into(),
         };
+        let port = |name: &str, bindings: &[(&str, &str)]| engine::Port {
+            name: name.to_owned(),
+            bindings: bindings
+                .iter()
+                .map(|(ip, port)| binding(ip, port))
+                .collect(),
+        };
         let ports = [
-            engine::Port {
-                name: "53/udp".into(),
-                bindings: vec![],
-            },
-            engine::Port {
-                name: "80/tcp".into(),
-                bindings: vec![binding("0.0.0.0", "8080"), binding("::", "8080")],
-            },
-            engine::Port {
-                name: "81/tcp".into(),
-                bindings: vec![binding("127.0.0.1", "8081")],
-            },
+            port("53/udp", &[]),
+            port("80/tcp", &[("0.0.0.0", "8080"), ("::", "8080")]),
+            port("81/tcp", &[("127.0.0.1", "8081")]),
         ];
         assert_eq!(ports_text(&ports), "8080->80/tcp, 127.0.0.1:8081->81/tcp");
+        let ports = [
+            port("10000/tcp", &[("", "10000")]),
+            port("443/udp", &[("", "10002")]),
+            port("9998/tcp", &[("", "9998"), ("", "7000")]),
+            port("9999/tcp", &[("", "9999")]),
+            port("65535/tcp", &[("fd00::1", "65535")]),
+            port("odd", &[("", "1"), ("", "")]),
+        ];
+        assert_eq!(
+            ports_text(&ports),
+            "7000->9998/tcp, 9998-10000->9998-10000/tcp, 10002->443/udp, fd00::1:65535->65535/tcp"
+        );
     }
 
     #[test]
