@@ -1,10 +1,13 @@
 //! A controller in a program of its own: keeps every value of a Tally in a ConfigMap.
 //!
 //! ```sh
-//! KUBECONFIG=$(rdd svc paths config) cargo run --example tally
+//! KUBECONFIG=$(rdd svc paths config) cargo run
 //! ```
 
+#![allow(clippy::print_stderr)]
+
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
-use kube::runtime::controller::{Action, Controller};
+use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::watcher;
 use kube::{Client, Resource as _, ResourceExt as _};
@@ -20,6 +23,9 @@ use serde_json::json;
 
 /// How long a pass that failed waits for the next.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// So many times in a row the watch may fail; each pause is longer than the one before.
+const MISSES: u32 = 5;
 
 fn tallies() -> ApiResource {
     ApiResource {
@@ -108,13 +114,20 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::try_default().await?;
     install(client.clone()).await?;
     let all = Api::all_with(client.clone(), &tallies());
-    Controller::new_with(all, watcher::Config::default(), tallies())
-        .run(
-            reconcile,
-            |_, _, _| Action::requeue(RETRY),
-            Arc::new(client),
-        )
-        .for_each(|_| std::future::ready(()))
-        .await;
+    let passes = Controller::new_with(all, watcher::Config::default(), tallies()).run(
+        reconcile,
+        |_, _, _| Action::requeue(RETRY),
+        Arc::new(client),
+    );
+    let (mut passes, mut misses) = (pin!(passes), 0);
+    while let Some(pass) = passes.next().await {
+        match pass {
+            Ok(_) => misses = 0,
+            // The API is away, or has new tokens: end, and be started again.
+            Err(controller::Error::QueueError(error)) if misses == MISSES => Err(error)?,
+            Err(controller::Error::QueueError(_)) => misses += 1,
+            Err(error) => eprintln!("a pass failed and is tried again: {error}"),
+        }
+    }
     Ok(())
 }

@@ -42,6 +42,13 @@ fn an_instance_is_created_started_stopped_and_deleted() {
             .mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
+    for folder in ["dir", "log_dir", "tls_dir"] {
+        let mode = fs::metadata(lab.path(folder))
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
     let refused = lab.rdd("svc start --controllers=app").fails(1);
     assert!(
         refused.contains("rdd svc stop && rdd svc start --controllers app"),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use rdd_e2e::{Done, Lab, kill};
+use rdd_e2e::{Done, Lab, kill, shell};
 
 /// `rdd ctl create -f -` with this document.
 fn create(lab: &Lab, document: &str) -> Done {
@@ -126,6 +126,71 @@ fn nobody_waits_for_a_controller_that_is_not_there() {
         "{text}"
     );
     lab.rdd("set running=false --wait=false").ok();
+}
+
+#[test]
+fn words_that_select_nothing_are_told_where_they_were_typed() {
+    let lab = Lab::new("words2");
+    let started = lab.rdd("svc start --controllers=ap,notary,mock");
+    assert_eq!(started.code, 0, "{started:?}");
+    for words in [
+        r#"\"ap\" is neither a controller nor a group; groups: app, containers, rdd"#,
+        r#"\"mock\" runs in a program of its own only: mock-controller"#,
+    ] {
+        assert!(started.stderr.contains(words), "{words}: {started:?}");
+    }
+    assert_eq!(
+        started.stderr.matches("level=warning").count(),
+        2,
+        "{started:?}"
+    );
+}
+
+#[test]
+fn managers_answer_on_the_ports_of_their_instance_or_on_others() {
+    // 100 and a checksum, which no other test has: 97 + 97 + 98, below 100.
+    let lab = Lab::new("aab");
+    let index = 192;
+    let port = |lab: &Lab, key: &str, field: &str| -> u16 {
+        let path = format!("jsonpath={{.data.{key}}}");
+        let words = [
+            "ctl",
+            "get",
+            "configmap",
+            "-n",
+            "rdd-system",
+            "rdd-controller-manager",
+            "-o",
+        ];
+        let entry = lab.run(&[&words[..], &[&path]].concat()).ok();
+        let (_, rest) = entry.split_once(&format!("\"{field}\":")).expect(field);
+        rest.split([',', '}'])
+            .next()
+            .expect("a number")
+            .parse()
+            .expect("a number")
+    };
+    let wanted = 8083 + 4 * index;
+    let taken = std::net::TcpListener::bind(("127.0.0.1", wanted));
+    lab.rdd("svc start").ok();
+    assert_ne!(port(&lab, "embedded", "healthPort"), wanted);
+    lab.rdd("svc stop").ok();
+    // Whether this test or somebody else had the port: now it is as free as it can be.
+    drop(taken);
+    let is_free = std::net::TcpListener::bind(("127.0.0.1", wanted)).is_ok();
+    lab.rdd("svc start").ok();
+    assert_eq!(port(&lab, "embedded", "healthPort") == wanted, is_free);
+    let health = port(&lab, "embedded", "healthPort");
+    assert_eq!(
+        shell(&format!("curl -sS http://127.0.0.1:{health}/healthz")),
+        "ok"
+    );
+    let metrics = port(&lab, "embedded", "metricsPort");
+    let figures = shell(&format!("curl -sS http://127.0.0.1:{metrics}/metrics"));
+    assert!(
+        figures.contains("rdd_controller_reconciles_total"),
+        "{figures}"
+    );
 }
 
 #[test]

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result};
 use crate::command::{capture, cargo, root};
 
 /// Each page of `docs/reference`, and the package whose example `reference` prints it.
-const PAGES: &[(&str, &str)] = &[("controllers.md", "rdd-controllers")];
+const PAGES: &[(&str, &str)] = &[
+    ("commands.md", "rdd"),
+    ("controllers.md", "rdd-controllers"),
+];
 
 /// Writes every page anew.
 pub(crate) fn write() -> Result<()> {

@@ -228,6 +228,18 @@ mod tests {
     }
 
     #[test]
+    fn waiters_and_registry_know_controllers_by_the_same_names() {
+        // These select which wait `rdd set` makes, and what `Settled` takes into account.
+        for (name, group) in [
+            (names::controller::APP, names::selection::APP),
+            (names::controller::ENGINE, names::selection::CONTAINERS),
+        ] {
+            let found = REGISTRY.iter().find(|def| def.name == name);
+            assert_eq!(found.map(|def| def.group), Some(group), "{name}");
+        }
+    }
+
+    #[test]
     fn the_reference_says_what_is_true() {
         let file = concat!(
             env!("CARGO_MANIFEST_DIR"),

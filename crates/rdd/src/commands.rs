@@ -74,3 +74,8 @@ pub(crate) fn run(request: Request) -> Outcome {
         }
     })
 }
+
+#[cfg(test)]
+pub(crate) fn completion_script(shell: &str) -> String {
+    completion::script(shell.parse().expect("a shell"))
+}

@@ -19,6 +19,7 @@ mod logging;
 mod output;
 mod program;
 mod properties;
+mod reference;
 mod settings;
 mod settle;
 
@@ -40,4 +41,10 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn program(group: &'static str) -> ExitCode {
     program::main(group, std::env::args_os().collect(), &Environment::read())
+}
+
+/// The page about the command line, as Markdown.
+#[must_use]
+pub fn reference() -> String {
+    reference::reference()
 }
