@@ -10,6 +10,8 @@ mod definitions;
 #[path = "../../crates/rdd-engine/tests/suite/dockerd.rs"]
 mod dockerd;
 mod etcd;
+#[path = "../../crates/rdd-cel/tests/explosions/cases.rs"]
+mod explosions;
 mod lab;
 mod latency;
 mod load;
@@ -87,6 +89,7 @@ async fn main() -> Result<()> {
     }
     if wanted("rules") {
         figures.push(rules::of_definition(&lab()?).await?);
+        figures.extend(rules::explosions());
     }
     if wanted("policies") {
         figures.push(rules::of_policies(&lab()?).await?);

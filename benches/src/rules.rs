@@ -7,6 +7,7 @@ use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use crate::Figure;
+use crate::explosions;
 use crate::lab::Lab;
 use crate::objects::{self, COLLECTION, JSON};
 use crate::statistics::{Samples, milliseconds};
@@ -42,6 +43,9 @@ const OF_MATCH: [&str; 4] = [
 /// Rules that run when the object is written.
 const RUNS: usize = OF_SPEC.len() + ROUTES * OF_ROUTE.len() + ROUTES * MATCHES * OF_MATCH.len();
 
+/// Of the expressions made to explode, so many are shown.
+const SHOWN: usize = 5;
+
 /// Creates in each of the four loads.
 const CREATES: usize = 5_000;
 const CLIENTS: usize = 50;
@@ -49,6 +53,33 @@ const POLICIES: usize = 10;
 
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+
+/// Expressions made to explode, and texts to judge: the longest of each.
+pub(crate) fn explosions() -> Vec<Figure> {
+    let this = explosions::this();
+    let evaluated = explosions::EXPRESSIONS.iter().map(|expression| {
+        let (took, _) = explosions::evaluate(expression, &this);
+        (took, (*expression).to_owned())
+    });
+    let judged = explosions::texts().into_iter();
+    let judged = judged.map(|(name, text)| (explosions::compile(&text), name.to_owned()));
+    let worst = |what: &str, mut taken: Vec<(Duration, String)>| {
+        taken.sort_by_key(|(took, _)| std::cmp::Reverse(*took));
+        let many = taken.len();
+        let shown = taken.into_iter().take(SHOWN).enumerate();
+        shown
+            .map(|(place, (took, text))| Figure {
+                name: format!("{what}, number {} of {many}", place + 1),
+                value: format!("{:.1} ms", milliseconds(took)),
+                floor: text,
+                target: "100 ms at most",
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut figures = worst("an evaluation that explodes", evaluated.collect());
+    figures.extend(worst("a text to judge", judged.collect()));
+    figures
+}
 
 /// Writes an object of a kind whose schema looks like that of a route of the Gateway API,
 /// and the same of the same kind without rules, in turn. The writes are dry runs, so that

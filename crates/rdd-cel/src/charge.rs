@@ -55,7 +55,7 @@ pub(crate) fn reached(value: &Value<'_>) -> u64 {
 
 /// Listing the entries of a map.
 pub(crate) fn entries(map: &Map<'_>) -> u64 {
-    crate::budget::size(map.len()) / 10
+    crate::budget::size(map.len()) / 4
 }
 
 /// Ordering values, each of which is compared with a logarithm of the others.

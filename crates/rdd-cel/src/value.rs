@@ -143,7 +143,8 @@ impl<'a> List<'a> {
 
     /// `self + other`: sets and maps are united, other lists are joined.
     pub(crate) fn joined(&self, other: &Self, budget: &mut Budget) -> Result<Value<'a>> {
-        budget.spend(size(self.len() + other.len()) / 10)?;
+        // Each item takes memory as well.
+        budget.spend(size(self.len() + other.len()) / 2)?;
         let mut items: Vec<Value<'a>> = self.iter().collect();
         if let Some((_, keys)) = self.list_type() {
             let mut places = HashMap::new();
@@ -521,8 +522,9 @@ impl<'a> Value<'a> {
                 if left.len() != right.len() {
                     return Ok(false);
                 }
-                budget.spend(size(left.len()) / 10)?;
+                budget.spend(size(left.len()) / 5)?;
                 for (key, value) in left.entries() {
+                    budget.spend(value.depth())?;
                     let same = Key::of(&key).and_then(|key| right.get(&key));
                     match same {
                         Some(other) if value.equals(&other, budget)? => {}
@@ -579,6 +581,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// What going down into the value costs, however little there is.
+    fn depth(&self) -> u64 {
+        match self {
+            Self::List(_) | Self::Map(_) => 3,
+            _ => 0,
+        }
+    }
+
     /// Prints the value as a text that equal values have in common.
     fn print(&self, text: &mut String, budget: &mut Budget) -> Result<()> {
         use std::fmt::Write as _;
@@ -620,7 +630,7 @@ fn lists_equal(left: &List<'_>, right: &List<'_>, budget: &mut Budget) -> Result
     if left.len() != right.len() {
         return Ok(false);
     }
-    budget.spend(size(left.len()) / 10)?;
+    budget.spend(size(left.len()) / 4)?;
     if let Some((_, keys)) = left.list_type().or(right.list_type()) {
         let mut others = HashMap::new();
         for item in right.iter() {
@@ -635,6 +645,7 @@ fn lists_equal(left: &List<'_>, right: &List<'_>, budget: &mut Budget) -> Result
         return Ok(true);
     }
     for (item, other) in left.iter().zip(right.iter()) {
+        budget.spend(item.depth())?;
         if !item.equals(&other, budget)? {
             return Ok(false);
         }

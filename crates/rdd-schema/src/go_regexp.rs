@@ -13,6 +13,7 @@ pub fn read(text: &str) -> Result<String, String> {
         text,
         at: 0,
         out: String::with_capacity(text.len()),
+        many: 0,
         sets: BTreeSet::new(),
         unnamed: false,
     };
@@ -20,12 +21,17 @@ pub fn read(text: &str) -> Result<String, String> {
     Ok(scan.out)
 }
 
+/// The most sets of Unicode in one pattern, each of which has hundreds of ranges.
+const SETS_MAX: usize = 500;
+
 type Found<T> = Result<T, String>;
 
 struct Scan<'a> {
     text: &'a str,
     at: usize,
     out: String,
+    /// How many sets of Unicode there were.
+    many: usize,
     /// Names of sets that are known to exist.
     sets: BTreeSet<&'a str>,
     /// Whether no name of a set ends in the rest.
@@ -255,6 +261,10 @@ impl<'a> Scan<'a> {
                 let pattern = format!("\\{one}{name}");
                 if name.is_empty() || !self.is_set(name, &pattern) {
                     return Err(format!("invalid character class range: `{pattern}`"));
+                }
+                self.many += 1;
+                if self.many > SETS_MAX {
+                    return Err(format!("expression too large: `{}`", self.text));
                 }
                 self.at += name.len();
                 self.out.push_str(&pattern);

@@ -21,8 +21,17 @@ findAll string_find_all_string_int string . string int : list<string>
 /// short pattern large; what it takes says how much work a character is.
 const BYTES: [(usize, u64); 4] = [(1 << 15, 1), (1 << 17, 8), (1 << 19, 64), (1 << 20, 256)];
 
+/// What a character of a pattern takes of that at least.
+const BYTES_PER_CHARACTER: usize = 8;
+
 /// Compiling a pattern costs this much, which is about what it takes.
 const COMPILE: u64 = 2000;
+
+/// A set of Unicode in a pattern costs this much more.
+const SET: u64 = 1500;
+
+/// Bytes of a compiled pattern that are made for a unit.
+const BYTES_PER_UNIT: u64 = 12;
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -35,10 +44,24 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// Compiles a pattern within bounds.
     pub(crate) fn compile(text: &str) -> Result<Self> {
+        Self::compile_within(text, &mut Budget::new(Budget::PER_OBJECT))
+    }
+
+    /// As [`Pattern::compile`]; what becomes large is paid for.
+    fn compile_within(text: &str, budget: &mut Budget) -> Result<Self> {
         let translated = go_regexp::read(text)
             .map_err(|problem| Error::new(format!("error parsing regexp: {problem}")))?;
         let mut problem = String::new();
-        for (bytes, weight) in BYTES {
+        // What a character compiles to takes some bytes at least: what cannot fit is not tried.
+        let least = text.len().saturating_mul(BYTES_PER_CHARACTER);
+        let fits = BYTES.iter().filter(|(bytes, _)| *bytes >= least);
+        if fits.clone().next().is_none() {
+            "expression too large".clone_into(&mut problem);
+        }
+        for &(bytes, weight) in fits {
+            if weight > 1 {
+                budget.spend(size(bytes) / BYTES_PER_UNIT)?;
+            }
             let built = RegexBuilder::new(&translated).size_limit(bytes).build();
             match built {
                 Ok(regex) => {
@@ -88,8 +111,9 @@ pub(crate) struct Recent(Option<Pattern>);
 impl Recent {
     fn get(&mut self, text: &str, budget: &mut Budget) -> Result<&Pattern> {
         if self.0.as_ref().is_none_or(|known| known.text != text) {
-            budget.spend(COMPILE + 10 * size(text.len()))?;
-            self.0 = Some(Pattern::compile(text)?);
+            let sets = size(text.matches(r"\p").count() + text.matches(r"\P").count());
+            budget.spend(COMPILE + 10 * size(text.len()) + SET * sets)?;
+            self.0 = Some(Pattern::compile_within(text, budget)?);
         }
         self.0.as_ref().ok_or_else(Error::overload)
     }
@@ -137,7 +161,7 @@ pub(crate) fn call<'a>(
             let mut found = Vec::new();
             for one in pattern.regex.find_iter(text).take(most) {
                 // Each search may look at all the rest before it finds something short.
-                budget.spend(1 + size(text.len() - one.start()) / 1000)?;
+                budget.spend(1 + size(text.len() - one.start()) / 64)?;
                 found.push(Value::from(one.as_str()));
             }
             Ok(found.into())
