@@ -115,7 +115,7 @@ async fn everything_shows(lab: &Lab, docker: &Dockerd) {
         ("shop", "front")
     );
     assert_eq!(status.labels["Odd.Label"], "ä b");
-    assert_eq!(status.restart_policy, "on-failure");
+    assert_eq!(status.restart_policy, "on-failure:3");
     assert_eq!(status.restart_count, Some(0));
     assert_eq!(status.oom_killed, Some(false));
     let data = status.mounts.iter().find(|mount| mount.name == "data");
