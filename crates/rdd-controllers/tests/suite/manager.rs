@@ -322,6 +322,45 @@ fn every_failed_step_ends_the_start_by_name_and_publishes_nothing() {
     });
 }
 
+#[test]
+fn slow_controllers_drain_side_by_side_under_one_deadline() {
+    /// How long each of them takes to end.
+    const SLOW: Duration = Duration::from_secs(3);
+    fn lingering(name: &'static str) -> ControllerDef<World> {
+        def(name, |context| {
+            async move {
+                context.synced().await;
+                context.stopping().cancelled().await;
+                tokio::time::sleep(SLOW).await;
+                Ok(())
+            }
+            .boxed()
+        })
+    }
+    static FOUR: std::sync::LazyLock<[ControllerDef<World>; 4]> =
+        std::sync::LazyLock::new(|| ["one", "two", "three", "four"].map(lingering));
+    lab::run(|lab| async move {
+        let manager = rdd_manager::start(lab.options_for(&*FOUR)).await;
+        let manager = manager.expect("they start");
+        let begin = std::time::Instant::now();
+        assert_eq!(manager.stop().await, Vec::<&str>::new());
+        let taken = begin.elapsed();
+        assert!(SLOW <= taken && taken < SLOW * 3, "{taken:?}");
+        // Who does not end in time is aborted, and named.
+        let options = Options {
+            deadlines: Deadlines {
+                drain: Duration::from_millis(200),
+                ..Deadlines::default()
+            },
+            ..lab.options_for(&*FOUR)
+        };
+        let manager = rdd_manager::start(options).await.expect("they start");
+        let mut aborted = manager.stop().await;
+        aborted.sort_unstable();
+        assert_eq!(aborted, ["four", "one", "three", "two"]);
+    });
+}
+
 static RUNS: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
