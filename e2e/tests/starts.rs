@@ -275,3 +275,40 @@ fn what_the_control_plane_goes_by_cannot_be_deleted_under_it() {
     lab.rdd("svc start").ok();
     assert_ne!(start_id(&lab), before);
 }
+
+#[test]
+fn webhooks_find_their_services_where_the_start_says() {
+    let lab = Lab::new("services");
+    let refused = lab
+        .rdd("svc start --controllers= --webhook-service=hook=127.0.0.1")
+        .fails(1);
+    assert!(
+        refused.contains("is not of the form NAMESPACE/NAME=HOST[:PORT]"),
+        "{refused}"
+    );
+    // Nobody listens on port 1 of loopback.
+    lab.rdd("svc start --controllers= --webhook-service=default/hook=127.0.0.1:1")
+        .ok();
+    for (name, said) in [
+        ("hook", "dial tcp 127.0.0.1:1: connect: connection refused"),
+        ("other", "service \"other\" not found"),
+    ] {
+        let file = lab.home().join("webhook.json");
+        let configuration = format!(
+            r#"{{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingWebhookConfiguration",
+            "metadata":{{"name":"hook"}},"webhooks":[{{"name":"hook.example.com","sideEffects":"None",
+            "admissionReviewVersions":["v1"],"clientConfig":{{"service":{{"namespace":"default","name":"{name}"}}}},
+            "rules":[{{"apiGroups":[""],"apiVersions":["v1"],"operations":["CREATE"],"resources":["configmaps"]}}]}}]}}"#
+        );
+        std::fs::write(&file, configuration).expect("writes");
+        lab.run(&["ctl", "apply", "-f", &file.display().to_string()])
+            .ok();
+        let refused = lab.rdd("ctl create configmap a").fails(1);
+        assert!(
+            refused.contains(&format!(
+                "Post \"https://{name}.default.svc:443/?timeout=10s\": {said}"
+            )),
+            "{refused}"
+        );
+    }
+}

@@ -64,5 +64,5 @@ pub const WORKER_STACK: usize = 16 * 1024 * 1024;
 pub use api_server::{ApiServer, Options};
 pub use auth::Identity;
 pub use metrics::{Metrics, exposition::Exposition};
-pub use outbound::Services;
+pub use outbound::{ServiceAt, Services};
 pub use status::{ApiError, ApiResult};

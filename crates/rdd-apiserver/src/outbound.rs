@@ -5,7 +5,6 @@
 //! failures are those of Go's HTTP client, since they end up in kube-apiserver's.
 
 use std::{
-    collections::BTreeMap,
     error::Error as _,
     io,
     pin::Pin,
@@ -38,7 +37,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::encoding::json::parse_trusted;
 
+mod services;
 mod trust;
+
+pub use services::{ServiceAt, Services};
 
 /// The largest answer that is read. An object has 3 MiB at most; a patch that replaces
 /// all of it is a third longer in base64.
@@ -49,34 +51,6 @@ const IDLE: Duration = Duration::from_secs(90);
 
 /// How many unused connections one webhook may hold.
 const IDLE_MAX: usize = 8;
-
-/// Where the Services are that webhooks name. There are no Services on this server, so
-/// whoever starts it says where each one listens.
-#[derive(Clone, Debug, Default)]
-pub struct Services(BTreeMap<(String, String), String>);
-
-impl Services {
-    /// Says that a Service is reached at `address`, which is `host` or `host:port`;
-    /// without a port, the one that the webhook names is used.
-    #[must_use]
-    pub fn with(mut self, namespace: &str, name: &str, address: &str) -> Self {
-        let key = (namespace.to_owned(), name.to_owned());
-        self.0.insert(key, address.to_owned());
-        self
-    }
-
-    fn resolve(&self, namespace: &str, name: &str, port: u64) -> Option<String> {
-        let address = self.0.get(&(namespace.to_owned(), name.to_owned()))?;
-        let has_port = address
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        Some(if has_port {
-            address.clone()
-        } else {
-            format!("{address}:{port}")
-        })
-    }
-}
 
 /// What a webhook answered.
 pub(crate) struct Answer {

@@ -21,7 +21,7 @@ use rdd_apiserver::health::Health;
 use rdd_apiserver::http::serve::{Security, serve};
 use rdd_apiserver::pages::{Site, Version};
 use rdd_apiserver::workers::{Workers, load_definitions};
-use rdd_apiserver::{ApiServer, Identity};
+use rdd_apiserver::{ApiServer, Identity, Services};
 use rdd_controllers::{Certificates, NAMES, REGISTRY, World};
 use rdd_instance::{Instance, PathKey};
 use rdd_manager::{
@@ -63,6 +63,8 @@ pub struct Parts {
     pub authority: String,
     /// Origins of web pages that may open endpoints, beside the server's own.
     pub allowed_origins: Vec<String>,
+    /// Where the Services listen that webhooks name.
+    pub services: Services,
     /// Where requests are recorded, if anywhere.
     pub audit: Option<AuditLog>,
     /// Who signs for managers. Without it rules are not listed as webhooks, and
@@ -178,6 +180,7 @@ impl ControlPlane {
             authenticator,
             authority: pki.authority.clone(),
             allowed_origins: options.allowed_origins,
+            services: options.webhook_services.into_iter().collect(),
             audit,
             certificates: Some(Certificates::open(&instance.path(PathKey::TlsDir))?),
             ports: rdd_controllers::ports(instance, true),
@@ -208,6 +211,7 @@ impl ControlPlane {
             authenticator,
             authority,
             allowed_origins,
+            services,
             audit,
             certificates,
             ports,
@@ -242,7 +246,7 @@ impl ControlPlane {
             authenticator,
             authorizer: Arc::new(Rbac::new(Arc::clone(&store))),
             admission: AdmissionChain::default(),
-            services: rdd_apiserver::Services::default(),
+            services,
             pages: Arc::new(site),
             passthrough: Arc::clone(&door) as _,
         });

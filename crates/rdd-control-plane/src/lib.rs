@@ -17,6 +17,7 @@ mod serve;
 
 pub use control_plane::{ControlPlane, Listener, Parts};
 pub use options::Options;
+pub use rdd_apiserver::ServiceAt;
 pub use rdd_apiserver::audit::AuditOptions;
 pub use rdd_controllers::{native_machine, remove_engine};
 pub use rdd_manager::Ports;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use rdd_apiserver::audit::AuditOptions;
+use rdd_apiserver::{ServiceAt, audit::AuditOptions};
 
 /// What a start can be told.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Options {
     pub tls_names: Vec<String>,
     /// Origins of web pages that may open endpoints, beside the server's own.
     pub allowed_origins: Vec<String>,
+    /// Where the Services listen that webhooks name.
+    pub webhook_services: Vec<ServiceAt>,
     /// Further users.
     pub token_file: Option<PathBuf>,
     /// Where requests are recorded, if anywhere.

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use rdd_apiserver::Identity;
 use rdd_apiserver::auth::Authenticator;
+use rdd_apiserver::{Identity, Services};
 use rdd_control_plane::{ControlPlane, Parts, Ports};
 use rdd_controllers::World;
 use rdd_engine::Fake;
@@ -48,6 +48,7 @@ impl TestControlPlane {
             authenticator: Authenticator::default(),
             authority: String::new(),
             allowed_origins: Vec::new(),
+            services: Services::default(),
             audit: None,
             certificates: None,
             ports: Ports::default(),

@@ -219,6 +219,9 @@ pub(crate) struct Session {
     /// Let web pages of this origin read logs and run commands with their user's token
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
+    /// Where a Service listens that webhooks name, as NAMESPACE/NAME=HOST[:PORT]
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) webhook_service: Vec<rdd_control_plane::ServiceAt>,
     /// File that records every request, as audit.k8s.io/v1 events of level Metadata
     #[arg(long, value_name = "FILE")]
     pub(crate) audit_log: Option<std::path::PathBuf>,

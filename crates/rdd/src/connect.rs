@@ -166,13 +166,19 @@ pub(crate) fn session_words(session: &Session) -> Vec<String> {
     for origin in &session.allow_origin {
         words.extend(["--allow-origin".to_owned(), origin.clone()]);
     }
+    for service in &session.webhook_service {
+        words.extend(["--webhook-service".to_owned(), service.to_string()]);
+    }
+    // The daemon may have another working directory.
+    let absolute = |file: &std::path::Path| {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        file.display().to_string()
+    };
     if let Some(file) = &session.token_file {
-        words.extend(["--token-file".to_owned(), file.display().to_string()]);
+        words.extend(["--token-file".to_owned(), absolute(file)]);
     }
     if let Some(file) = &session.audit_log {
-        // The daemon may have another working directory.
-        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-        words.extend(["--audit-log".to_owned(), file.display().to_string()]);
+        words.extend(["--audit-log".to_owned(), absolute(file)]);
     }
     if let Some(size) = session.audit_log_maxsize {
         words.extend(["--audit-log-maxsize".to_owned(), size.to_string()]);

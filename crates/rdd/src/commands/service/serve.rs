@@ -44,6 +44,7 @@ pub(crate) fn run(settings: &Settings, serve_arguments: Serve) -> Outcome {
             .unwrap_or_else(|| settings.instance.secure_port()),
         tls_names: serve_arguments.tls_name,
         allowed_origins: serve_arguments.session.allow_origin,
+        webhook_services: serve_arguments.session.webhook_service,
         token_file: serve_arguments.session.token_file,
         audit_log,
         arguments: std::env::args().skip(1).collect(),
