@@ -11,13 +11,29 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::catalog::{ApiGroup, Catalog, Resource, Subresource, Verb};
-use crate::encoding::negotiate::Format;
+use crate::encoding::negotiate::{
+    Accepted, Format, Offer, Protobuf, aggregated_discovery, error_format, negotiate,
+};
+use crate::encoding::protobuf::answer::{self, DiscoveryKind};
+use crate::encoding::{json, yaml};
 use crate::http::body::Body;
 use crate::http::request_info::Query;
 use crate::http::response;
-use crate::object::to_json;
-use crate::pages::{is_known, not_modified, render, rendered, set};
-use crate::status::ApiError;
+use crate::pages::{is_known, not_modified, render, set};
+use crate::status::{ApiError, ApiResult};
+
+/// Kubernetes' own groups in the order of their priorities.
+const PRIORITIES: &[&str] = &[
+    "",
+    "apiregistration.k8s.io",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "rbac.authorization.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "coordination.k8s.io",
+];
 
 /// How kube-apiserver lists the verbs of custom resources; nobody sorts them for it.
 const CUSTOM_VERBS: &[Verb] = &[
@@ -42,15 +58,8 @@ pub(crate) struct Discovery {
     named: Aggregated,
 }
 
-/// An aggregated document in both of its versions.
+/// The aggregated document, and what tells it from every other one.
 struct Aggregated {
-    v2: Tagged,
-    v2beta1: Tagged,
-}
-
-/// A document, and what tells it from every other one.
-struct Tagged {
-    media: &'static str,
     document: Bytes,
     etag: String,
 }
@@ -119,36 +128,89 @@ impl Discovery {
         request: &Parts,
         query: &Query,
     ) -> Option<Response<Body>> {
-        let custom = matches!(segments, ["apis", group, ..] if self.custom.contains(*group));
-        let (found, aggregated) = match segments {
-            ["api"] => (render(&core_versions(request)), Some(&self.core)),
-            ["apis"] => (self.groups.clone(), Some(&self.named)),
-            ["api", version] => (self.resources.get(*version)?.clone(), None),
-            ["apis", group] => (self.group.get(*group)?.clone(), None),
-            ["apis", group, version] => (
-                self.resources.get(&format!("{group}/{version}"))?.clone(),
-                None,
-            ),
+        let (found, kind, aggregated) = match segments {
+            ["api"] => {
+                let found = render(&core_versions(request));
+                (found, DiscoveryKind::Versions, Some(&self.core))
+            }
+            ["apis"] => {
+                let found = self.groups.clone();
+                (found, DiscoveryKind::Groups, Some(&self.named))
+            }
+            ["apis", group] => (self.group.get(*group)?.clone(), DiscoveryKind::Group, None),
+            ["api", version] => {
+                let found = self.resources.get(*version)?.clone();
+                (found, DiscoveryKind::Resources, None)
+            }
+            ["apis", group, version] => {
+                let found = self.resources.get(&format!("{group}/{version}"))?.clone();
+                (found, DiscoveryKind::Resources, None)
+            }
             _ => return None,
         };
-        if request.method != Method::GET && segments != ["apis"] {
+        // What is aggregated over the groups answers any method, and words its refusals
+        // as definitions do.
+        let any_method = matches!(segments, ["apis"] | ["apis", _]);
+        let custom =
+            any_method || matches!(segments, ["apis", group, _] if self.custom.contains(*group));
+        if request.method != Method::GET && !any_method {
             return Some(response::error(
                 &ApiError::method_not_allowed(),
                 Format::Json,
             ));
         }
-        let asked = wanted(request);
-        match (asked, aggregated) {
-            (Some(version), Some(aggregated)) => Some(aggregated.answer(version, request)),
-            _ => Some(rendered(request, query, &found, custom)),
+        if let Some(aggregated) = aggregated
+            && let Some(accepted) = aggregated_discovery(&request.headers, query)
+        {
+            return Some(aggregated.answer(accepted, request));
         }
+        let offer = Offer {
+            custom,
+            watch: false,
+            collection: false,
+            transforms: false,
+            tables: false,
+            protobuf: Protobuf::Objects,
+        };
+        let answer = negotiate(&request.headers, query, offer)
+            .and_then(|accepted| Ok((accepted, form(&found, accepted, kind)?)));
+        Some(match answer {
+            Ok((accepted, body)) => response::bytes(200, media(accepted.format), body),
+            Err(error) => response::error(&error, error_format(&request.headers)),
+        })
     }
+}
+
+fn media(format: Format) -> &'static str {
+    match format {
+        Format::Json => "application/json",
+        Format::Yaml => "application/yaml",
+        Format::Protobuf => answer::MEDIA,
+    }
+}
+
+/// A rendered document in the form that was asked for; plain JSON shares its bytes.
+fn form(document: &Bytes, accepted: Accepted, kind: DiscoveryKind) -> ApiResult<Bytes> {
+    if accepted.format == Format::Json {
+        return Ok(if accepted.pretty {
+            response::pretty(document).into()
+        } else {
+            document.clone()
+        });
+    }
+    let document = json::parse_trusted(document).map_err(ApiError::internal)?;
+    if accepted.format == Format::Yaml {
+        return Ok(yaml::write(&document).into());
+    }
+    let message = answer::discovery(kind, &document).map_err(ApiError::internal)?;
+    Ok(message.into())
 }
 
 /// Groups by priority: core, then Kubernetes' own, then those of definitions by name.
 fn ordered_groups(catalog: &Catalog) -> Vec<&ApiGroup> {
     let mut groups: Vec<&ApiGroup> = catalog.groups().values().map(|group| &**group).collect();
-    groups.sort_by_key(|group| (!group.builtin, group.name.clone()));
+    let place = |group: &ApiGroup| PRIORITIES.iter().position(|name| *name == group.name);
+    groups.sort_by_key(|group| (place(group).unwrap_or(PRIORITIES.len()), group.name.clone()));
     groups
 }
 
@@ -185,22 +247,36 @@ fn verbs(resource: &Resource) -> Vec<&'static str> {
     verbs.iter().map(|verb| verb.as_str()).collect()
 }
 
+/// The kind of the objects; where it is of the group and version that list it, those of
+/// built-in resources stay empty.
+fn response_kind(resource: &Resource) -> Value {
+    let (group, version) = if resource.is_custom() {
+        (resource.group.as_str(), resource.version.as_str())
+    } else {
+        ("", "")
+    };
+    json!({"group": group, "version": version, "kind": resource.kind})
+}
+
+/// The subresources by name.
+fn subresources(resource: &Resource) -> Vec<Subresource> {
+    let mut ordered = resource.subresources.clone();
+    if !resource.is_custom() {
+        ordered.sort_by_key(|one| one.as_str());
+    }
+    ordered
+}
+
 /// The kind that a subresource speaks of, and what can be done to it.
 fn subresource(resource: &Resource, subresource: Subresource) -> (Value, Vec<&'static str>) {
     let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     match subresource {
-        Subresource::Status => (
-            kind(&resource.group, &resource.version, &resource.kind),
-            vec!["get", "patch", "update"],
-        ),
+        Subresource::Status => (response_kind(resource), vec!["get", "patch", "update"]),
         Subresource::Scale => (
             kind("autoscaling", "v1", "Scale"),
             vec!["get", "patch", "update"],
         ),
-        Subresource::Finalize => (
-            kind(&resource.group, &resource.version, &resource.kind),
-            vec!["update"],
-        ),
+        Subresource::Finalize => (response_kind(resource), vec!["update"]),
         Subresource::Token => (
             kind("authentication.k8s.io", "v1", "TokenRequest"),
             vec!["create"],
@@ -216,8 +292,11 @@ fn listed(resource: &Resource) -> Vec<Value> {
         "namespaced": resource.is_namespaced(),
         "kind": resource.kind,
         "verbs": verbs(resource),
-        "storageVersionHash": storage_hash(resource),
     });
+    // What is never stored has no version in which it is.
+    if resource.verbs != [Verb::Create] {
+        entry["storageVersionHash"] = json!(storage_hash(resource));
+    }
     if !resource.short_names.is_empty() {
         entry["shortNames"] = json!(resource.short_names);
     }
@@ -225,8 +304,8 @@ fn listed(resource: &Resource) -> Vec<Value> {
         entry["categories"] = json!(resource.categories);
     }
     let mut entries = vec![entry];
-    for one in &resource.subresources {
-        let (kind, verbs) = subresource(resource, *one);
+    for one in subresources(resource) {
+        let (kind, verbs) = subresource(resource, one);
         let mut entry = json!({
             "name": format!("{}/{}", resource.plural, one.as_str()),
             "singularName": "",
@@ -234,7 +313,7 @@ fn listed(resource: &Resource) -> Vec<Value> {
             "kind": kind["kind"],
             "verbs": verbs,
         });
-        if *one == Subresource::Scale {
+        if matches!(one, Subresource::Scale | Subresource::Token) {
             entry["group"] = kind["group"].clone();
             entry["version"] = kind["version"].clone();
         }
@@ -246,42 +325,33 @@ fn listed(resource: &Resource) -> Vec<Value> {
 fn storage_hash(resource: &Resource) -> String {
     use base64::Engine as _;
     let stored = &resource.storage.api_version;
-    let version = stored.rsplit('/').next().unwrap_or_default();
-    let text = format!("{}/{version}/{}", resource.group, resource.kind);
+    let (group, version) = match (resource.group.as_str(), resource.plural.as_str()) {
+        // kube-apiserver goes on storing these as it always did, and hashes are compared.
+        ("events.k8s.io", "events") => ("", "v1"),
+        ("apiextensions.k8s.io", _) => ("apiextensions.k8s.io", "v1beta1"),
+        (group, _) => (group, stored.rsplit('/').next().unwrap_or_default()),
+    };
+    let text = format!("{group}/{version}/{}", resource.kind);
     let hash = Sha256::digest(text.as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
 
 fn aggregate(groups: &[&ApiGroup]) -> Aggregated {
     let items: Vec<Value> = groups.iter().map(|group| item(group)).collect();
-    let tagged = |version: &str, media| {
-        let document = json!({
-            "kind": "APIGroupDiscoveryList",
-            "apiVersion": format!("apidiscovery.k8s.io/{version}"),
-            "metadata": {},
-            "items": items,
-        });
-        let document = Bytes::from(to_json(&document));
-        Tagged {
-            media,
-            etag: format!("\"{}\"", hex::encode_upper(Sha512::digest(&document))),
-            document,
-        }
-    };
+    let document = render(&json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    }));
     Aggregated {
-        v2: tagged(
-            "v2",
-            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-        ),
-        v2beta1: tagged(
-            "v2beta1",
-            "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
-        ),
+        etag: format!("\"{}\"", hex::encode_upper(Sha512::digest(&document))),
+        document,
     }
 }
 
 fn item(group: &ApiGroup) -> Value {
-    let mut metadata = json!({"creationTimestamp": null});
+    let mut metadata = json!({});
     if !group.name.is_empty() {
         metadata["name"] = json!(group.name);
     }
@@ -304,7 +374,7 @@ fn item(group: &ApiGroup) -> Value {
 fn aggregated(resource: &Resource) -> Value {
     let mut entry = json!({
         "resource": resource.plural,
-        "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "responseKind": response_kind(resource),
         "scope": if resource.is_namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
         "verbs": verbs(resource),
@@ -316,8 +386,8 @@ fn aggregated(resource: &Resource) -> Value {
         entry["categories"] = json!(resource.categories);
     }
     if !resource.subresources.is_empty() {
-        let list = resource.subresources.iter().map(|one| {
-            let (kind, verbs) = subresource(resource, *one);
+        let list = subresources(resource).into_iter().map(|one| {
+            let (kind, verbs) = subresource(resource, one);
             json!({"subresource": one.as_str(), "responseKind": kind, "verbs": verbs})
         });
         entry["subresources"] = list.collect();
@@ -325,43 +395,16 @@ fn aggregated(resource: &Resource) -> Value {
     entry
 }
 
-/// The version of the aggregated document that the client asks for, if it asks for one.
-fn wanted(request: &Parts) -> Option<&'static str> {
-    let accept = request.headers.get(header::ACCEPT)?.to_str().ok()?;
-    let mut older = None;
-    for clause in accept.split(',') {
-        let has = |parameter: &str| clause.split(';').any(|part| part.trim() == parameter);
-        let json = clause
-            .split(';')
-            .next()
-            .is_some_and(|media| media.trim() == "application/json");
-        if json && has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList") {
-            if has("v=v2") {
-                return Some("v2");
-            }
-            if has("v=v2beta1") {
-                older = Some("v2beta1");
-            }
-        }
-    }
-    older
-}
-
 impl Aggregated {
-    fn answer(&self, version: &'static str, request: &Parts) -> Response<Body> {
-        if request.method != Method::GET {
-            return response::error(&ApiError::method_not_allowed(), Format::Json);
-        }
-        let tagged = if version == "v2" {
-            &self.v2
-        } else {
-            &self.v2beta1
-        };
-        let etag = tagged.etag.as_str();
+    fn answer(&self, accepted: Accepted, request: &Parts) -> Response<Body> {
+        let etag = self.etag.as_str();
         let mut answer = if is_known(&request.headers, etag) {
             not_modified(etag)
         } else {
-            response::bytes(200, tagged.media, tagged.document.clone())
+            match form(&self.document, accepted, DiscoveryKind::Aggregated) {
+                Ok(body) => response::bytes(200, aggregated_media(accepted.format), body),
+                Err(error) => return response::error(&error, accepted.format),
+            }
         };
         let headers = answer.headers_mut();
         set(headers, header::ETAG, etag);
@@ -371,44 +414,145 @@ impl Aggregated {
     }
 }
 
+fn aggregated_media(format: Format) -> &'static str {
+    match format {
+        Format::Json => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Format::Yaml => "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Format::Protobuf => {
+            "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use http_body_util::BodyExt as _;
 
     use super::*;
     use crate::catalog::crd;
+    use crate::encoding::protobuf::Envelope;
 
-    #[test]
-    fn each_version_of_the_aggregated_document_has_its_own_tag() {
+    struct Answer {
+        code: u16,
+        media: String,
+        etag: Option<String>,
+        body: Vec<u8>,
+    }
+
+    async fn ask(method: Method, path: &str, accept: &str, known: &str) -> Answer {
         let (catalog, _) = crd::served();
         let discovery = Discovery::new(&catalog.load());
-        let ask = |versions: &str, known: &str| {
-            let accept = versions
-                .split(',')
-                .map(|version| {
-                    format!(
-                        "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-                    )
-                })
-                .collect::<Vec<_>>()
-                .join(",");
-            let request = Request::builder()
-                .header("accept", accept)
-                .header("if-none-match", known)
-                .body(())
-                .expect("a request");
-            let (request, ()) = request.into_parts();
-            let answer = discovery.page(&["apis"], &request, &Query::default());
-            let answer = answer.expect("served");
-            let etag = answer.headers()[header::ETAG].to_str().expect("text");
-            (answer.status().as_u16(), etag.to_owned())
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", accept)
+            .header("if-none-match", known)
+            .body(())
+            .expect("a request");
+        let (request, ()) = request.into_parts();
+        let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let answer = discovery.page(&segments, &request, &Query::default());
+        let answer = answer.expect("served");
+        let header = |name| {
+            let value: Option<&header::HeaderValue> = answer.headers().get(name);
+            value.map(|value| value.to_str().expect("text").to_owned())
         };
-        let (code, newer) = ask("v2,v2beta1", "");
-        assert_eq!(code, 200);
-        let (code, older) = ask("v2beta1", &newer);
-        assert_eq!(code, 200, "the newer document is not the older one");
-        assert_ne!(newer, older);
-        assert_eq!(ask("v2", &newer).0, 304);
-        assert_eq!(ask("v2beta1", &older).0, 304);
+        Answer {
+            code: answer.status().as_u16(),
+            media: header(header::CONTENT_TYPE).unwrap_or_default(),
+            etag: header(header::ETAG),
+            body: answer
+                .into_body()
+                .collect()
+                .await
+                .expect("a body")
+                .to_bytes()
+                .to_vec(),
+        }
+    }
+
+    const VIEW: &str = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+    #[tokio::test]
+    async fn the_aggregated_document_is_had_in_every_form_under_one_tag() {
+        let forms = [
+            "application/json",
+            "application/yaml",
+            "application/vnd.kubernetes.protobuf",
+        ];
+        let mut tags = BTreeSet::new();
+        for form in forms {
+            let asked = format!("{form};{VIEW}");
+            let answer = ask(Method::GET, "/apis", &format!("text/html,{asked}"), "").await;
+            assert_eq!((answer.code, answer.media), (200, asked.clone()));
+            let etag = answer.etag.expect("a tag");
+            assert_eq!(ask(Method::GET, "/apis", &asked, &etag).await.code, 304);
+            tags.insert(etag);
+        }
+        assert_eq!(tags.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_aggregated_document_wins_over_plain_forms_in_any_order() {
+        for accept in [
+            format!("application/json,application/yaml;q=0.2;{VIEW}"),
+            format!("application/vnd.kubernetes.protobuf,application/yaml;{VIEW}"),
+        ] {
+            let answer = ask(Method::GET, "/api", &accept, "").await;
+            assert_eq!(answer.media, format!("application/yaml;{VIEW}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_beta_of_the_aggregated_document_is_not_served() {
+        let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        assert_eq!(ask(Method::GET, "/apis", beta, "").await.code, 406);
+        let either = format!("{beta},application/json");
+        let answer = ask(Method::GET, "/apis", &either, "").await;
+        assert_eq!(
+            (answer.code, answer.media.as_str()),
+            (200, "application/json")
+        );
+        assert_eq!(answer.etag, None);
+    }
+
+    #[tokio::test]
+    async fn the_legacy_documents_are_had_in_protobuf() {
+        let kinds = [
+            ("/api", "APIVersions"),
+            ("/apis", "APIGroupList"),
+            ("/apis/coordination.k8s.io", "APIGroup"),
+            ("/apis/coordination.k8s.io/v1", "APIResourceList"),
+        ];
+        for (path, kind) in kinds {
+            let answer = ask(Method::GET, path, answer::MEDIA, "").await;
+            assert_eq!(answer.media, answer::MEDIA, "{path}");
+            let envelope = Envelope::read(&answer.body).expect("an envelope");
+            assert_eq!(envelope.kind, kind);
+        }
+        let leases = ask(
+            Method::GET,
+            "/apis/coordination.k8s.io/v1",
+            answer::MEDIA,
+            "",
+        )
+        .await;
+        assert_eq!(
+            Envelope::read(&leases.body).expect("an envelope").raw,
+            b"\n\x16coordination.k8s.io/v1\x12o\n\x06leases\x10\x01\x1a\x05Lease\"C\n\x06create\
+              \n\x06delete\n\x10deletecollection\n\x03get\n\x04list\n\x05patch\n\x06update\n\x05watch\
+              2\x05leaseB\0J\0R\x0cgqkMMb/YqFM="
+        );
+    }
+
+    #[tokio::test]
+    async fn documents_over_groups_answer_any_method() {
+        for path in ["/apis", "/apis/coordination.k8s.io"] {
+            assert_eq!(ask(Method::POST, path, "*/*", "").await.code, 200, "{path}");
+        }
+        for path in ["/api", "/api/v1", "/apis/coordination.k8s.io/v1"] {
+            assert_eq!(ask(Method::POST, path, "*/*", "").await.code, 405, "{path}");
+        }
     }
 }

@@ -214,6 +214,7 @@ pub(crate) fn rendered(
         watch: false,
         collection: false,
         transforms: false,
+        tables: false,
         protobuf: Protobuf::Nothing,
     };
     match negotiate(&request.headers, query, offer) {

@@ -71,8 +71,10 @@ pub struct Offer {
     pub watch: bool,
     /// A collection that is read, which could be watched, too.
     pub collection: bool,
-    /// Tables and partial metadata can be had.
+    /// Partial metadata can be had.
     pub transforms: bool,
+    /// So can Tables.
+    pub tables: bool,
     /// What can be had in protobuf.
     pub protobuf: Protobuf,
 }
@@ -182,6 +184,34 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
     Err(not_acceptable(Offer { watch, ..offer }, known))
 }
 
+/// The form in which a client takes the aggregated discovery document, if it asks for it
+/// at all: plain clauses do not count, wherever they stand.
+pub(crate) fn aggregated_discovery(headers: &HeaderMap, query: &Query) -> Option<Accepted> {
+    let accept = accept(headers);
+    let clause = clauses(&accept).into_iter().find_map(|clause| {
+        let asked = [
+            ("as", "APIGroupDiscoveryList"),
+            ("g", "apidiscovery.k8s.io"),
+            ("v", "v2"),
+        ];
+        let asked = asked
+            .iter()
+            .all(|(key, value)| clause.get(key) == Some(*value));
+        let format = match (clause.media, clause.subtype) {
+            ("*", "*") | ("application", "json" | "*") => Format::Json,
+            ("application", "yaml") => Format::Yaml,
+            ("application", "vnd.kubernetes.protobuf") => Format::Protobuf,
+            _ => return None,
+        };
+        asked.then_some((format, clause.get("pretty") == Some("1")))
+    });
+    clause.map(|(format, pretty)| Accepted {
+        format,
+        view: View::Object,
+        pretty: pretty || wants_pretty(headers, query),
+    })
+}
+
 impl Offer {
     /// Whether a view can be had in protobuf.
     fn has(self, view: View) -> bool {
@@ -255,7 +285,7 @@ fn view(clause: &Clause<'_>, offer: Offer) -> Option<View> {
         _ => return None,
     };
     match kind {
-        "Table" => Some(View::Table(version)),
+        "Table" if offer.tables => Some(View::Table(version)),
         "PartialObjectMetadata" => Some(View::Partial(version)),
         "PartialObjectMetadataList" if !offer.watch => Some(View::PartialList(version)),
         _ => None,
@@ -341,6 +371,7 @@ mod tests {
         watch: false,
         collection: false,
         transforms: true,
+        tables: true,
         protobuf: Protobuf::Objects,
     };
     const CUSTOM: Offer = Offer {

@@ -22,6 +22,10 @@ use crate::encoding::protobuf::Message;
 
 const DEFINITIONS: &str = include_str!("schemas/definitions.json");
 
+const PARTIAL_METADATA: &str = r#"{"type": "object", "properties": {"metadata": {
+    "$ref": "ObjectMeta", "x-rdd-zero": "fill", "x-rdd-fill": {}, "x-rdd-field": 1
+}}}"#;
+
 /// One kind's schema, and the form in which its objects are written.
 pub struct Document {
     /// For decoding, merging and publishing.
@@ -34,10 +38,7 @@ pub struct Document {
 
 impl Document {
     fn read(text: &str) -> Self {
-        let definitions: Value =
-            serde_json::from_str(DEFINITIONS).expect("the embedded definitions are JSON");
-        let document: Value = serde_json::from_str(text).expect("the embedded documents are JSON");
-        let mut document = resolve(document, &definitions);
+        let mut document = resolved(text);
         let form = Form::of(&document);
         let message = Message::of(&document);
         strip(&mut document);
@@ -54,11 +55,13 @@ impl Document {
     /// What all objects have in common: their metadata.
     #[must_use]
     pub fn partial_metadata() -> Self {
-        Self::read(
-            r#"{"type": "object", "properties": {"metadata": {
-                "$ref": "ObjectMeta", "x-rdd-zero": "fill", "x-rdd-fill": {}, "x-rdd-field": 1
-            }}}"#,
-        )
+        Self::read(PARTIAL_METADATA)
+    }
+
+    /// The same as a document with the words of ours.
+    #[must_use]
+    pub fn partial_metadata_document() -> Value {
+        resolved(PARTIAL_METADATA)
     }
 
     /// Namespace.
@@ -206,6 +209,14 @@ impl Document {
     pub fn token_request() -> Self {
         Self::read(include_str!("schemas/tokenrequest.json"))
     }
+}
+
+/// A document without references.
+fn resolved(text: &str) -> Value {
+    let definitions: Value =
+        serde_json::from_str(DEFINITIONS).expect("the embedded definitions are JSON");
+    let document: Value = serde_json::from_str(text).expect("the embedded documents are JSON");
+    resolve(document, &definitions)
 }
 
 /// Puts definitions in the place of references to them.

@@ -54,9 +54,131 @@ static STATUS: LazyLock<Message> = LazyLock::new(|| {
     }}))
 });
 
+/// The messages of discovery.
+struct Discovery {
+    versions: Message,
+    groups: Message,
+    group: Message,
+    resources: Message,
+    aggregated: Message,
+}
+
+static DISCOVERY: LazyLock<Discovery> = LazyLock::new(|| {
+    let text = |number: u32| json!({"type": "string", "x-rdd-field": number});
+    let texts = |number: Value| json!({"type": "array", "items": {"type": "string"}, "x-rdd-field": number});
+    let list =
+        |number: u32, item: &Value| json!({"type": "array", "items": item, "x-rdd-field": number});
+    let message = |properties: Value| json!({"type": "object", "properties": properties});
+    let always = |number: u32, message: &Value| {
+        let mut message = message.clone();
+        message["x-rdd-field"] = json!(number);
+        message["x-rdd-zero"] = json!("fill");
+        message
+    };
+    let addresses = message(json!({"clientCIDR": text(1), "serverAddress": text(2)}));
+    let version = message(json!({"groupVersion": text(1), "version": text(2)}));
+    let group = message(json!({
+        "name": text(1),
+        "versions": list(2, &version),
+        "preferredVersion": always(3, &version),
+        "serverAddressByClientCIDRs": list(4, &addresses),
+    }));
+    let resource = message(json!({
+        "name": text(1),
+        "namespaced": {"type": "boolean", "x-rdd-field": 2},
+        "kind": text(3),
+        "verbs": texts(json!([4, 1])),
+        "shortNames": texts(json!(5)),
+        "singularName": text(6),
+        "categories": texts(json!(7)),
+        "group": text(8),
+        "version": text(9),
+        "storageVersionHash": text(10),
+    }));
+    let mut kind = message(json!({"group": text(1), "version": text(2), "kind": text(3)}));
+    kind["x-rdd-field"] = json!(2);
+    let subresource = message(json!({
+        "subresource": text(1),
+        "responseKind": kind,
+        "acceptedTypes": list(3, &kind),
+        "verbs": texts(json!(4)),
+    }));
+    let aggregated_resource = message(json!({
+        "resource": text(1),
+        "responseKind": kind,
+        "scope": text(3),
+        "singularResource": text(4),
+        "verbs": texts(json!(5)),
+        "shortNames": texts(json!(6)),
+        "categories": texts(json!(7)),
+        "subresources": list(8, &subresource),
+    }));
+    let aggregated_version = message(json!({
+        "version": text(1),
+        "resources": list(2, &aggregated_resource),
+        "freshness": text(3),
+    }));
+    let object_meta = &Document::partial_metadata_document()["properties"]["metadata"];
+    let aggregated_group = message(json!({
+        "metadata": always(1, object_meta),
+        "versions": list(2, &aggregated_version),
+    }));
+    let list_meta = message(json!({
+        "selfLink": text(1), "resourceVersion": text(2), "continue": text(3),
+    }));
+    Discovery {
+        versions: Message::of(&message(json!({
+            "versions": texts(json!(1)),
+            "serverAddressByClientCIDRs": list(2, &addresses),
+        }))),
+        groups: Message::of(&message(json!({"groups": list(1, &group)}))),
+        group: Message::of(&group),
+        resources: Message::of(&message(json!({
+            "groupVersion": text(1),
+            "resources": list(2, &resource),
+        }))),
+        aggregated: Message::of(&message(json!({
+            "metadata": always(1, &list_meta),
+            "items": list(2, &aggregated_group),
+        }))),
+    }
+});
+
 static PARTIAL: LazyLock<Document> = LazyLock::new(Document::partial_metadata);
 
 static TOKEN_REQUEST: LazyLock<Document> = LazyLock::new(Document::token_request);
+
+/// The documents of discovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiscoveryKind {
+    /// `APIVersions`.
+    Versions,
+    /// `APIGroupList`.
+    Groups,
+    /// `APIGroup`.
+    Group,
+    /// `APIResourceList`.
+    Resources,
+    /// `APIGroupDiscoveryList`.
+    Aggregated,
+}
+
+/// The bytes of a document of discovery.
+///
+/// # Errors
+/// When it is not the document that the kind promises.
+pub fn discovery(kind: DiscoveryKind, document: &Value) -> Result<Vec<u8>> {
+    let message = match kind {
+        DiscoveryKind::Versions => &DISCOVERY.versions,
+        DiscoveryKind::Groups => &DISCOVERY.groups,
+        DiscoveryKind::Group => &DISCOVERY.group,
+        DiscoveryKind::Resources => &DISCOVERY.resources,
+        DiscoveryKind::Aggregated => &DISCOVERY.aggregated,
+    };
+    let raw = message.write(object(document)?)?;
+    let (api_version, kind) = (text(document, "apiVersion"), text(document, "kind"));
+    Ok(envelope(api_version, kind, &raw))
+}
 
 /// The bytes of a document that a resource answers with.
 ///
