@@ -5,6 +5,7 @@
 
 mod document;
 mod gnostic;
+mod operations;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

@@ -8,20 +8,31 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{Resource, Subresource, Verb};
+use super::operations::{Style, add_paths};
+use crate::catalog::{Resource, Subresource};
 
 /// What kube-apiserver says of these fields of every custom resource.
 const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
 const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 const METADATA: &str = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+/// Where the schemas of scales are found.
+pub(super) const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 
 /// The document of one group and version.
 pub(super) fn v3<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::new();
+    let mut info = json!({"title": "Kubernetes", "version": "v1.36.0"});
     for resource in resources {
+        if resource.is_custom() {
+            info = json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"});
+        }
+        if resource.has(Subresource::Scale) {
+            schemas.extend(scale("#/components/schemas/"));
+        }
         let name = schema_name(resource);
         let reference = format!("#/components/schemas/{name}");
         add_paths(&mut paths, resource, &reference, Style::V3);
@@ -36,7 +47,7 @@ pub(super) fn v3<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Valu
     }
     json!({
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.0"},
+        "info": info,
         "paths": paths,
         "components": {"schemas": schemas},
     })
@@ -47,13 +58,18 @@ pub(super) fn v2<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Valu
     let mut paths = Map::new();
     let mut definitions = Map::new();
     for resource in resources {
+        if resource.has(Subresource::Scale) {
+            for (name, mut schema) in scale("#/definitions/") {
+                reduce(&mut schema);
+                definitions.insert(name, schema);
+            }
+        }
         let name = schema_name(resource);
         let reference = format!("#/definitions/{name}");
         add_paths(&mut paths, resource, &reference, Style::V2);
-        definitions.insert(
-            format!("{name}List"),
-            list_schema(resource, &reference, "#/definitions/"),
-        );
+        let mut list = list_schema(resource, &reference, "#/definitions/");
+        reduce(&mut list);
+        definitions.insert(format!("{name}List"), list);
         let mut schema = object_schema(resource, "#/definitions/");
         reduce(&mut schema);
         definitions.insert(name, schema);
@@ -68,12 +84,6 @@ pub(super) fn v2<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Valu
         "paths": paths,
         "definitions": definitions,
     })
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
-    V2,
-    V3,
 }
 
 /// `io.k8s.api.core.v1.ConfigMap` for built-in kinds, `com.example.v1.Widget` for others.
@@ -103,7 +113,7 @@ fn schema_name(resource: &Resource) -> String {
     }
 }
 
-fn gvk(resource: &Resource) -> Value {
+pub(super) fn gvk(resource: &Resource) -> Value {
     json!({"group": resource.group, "version": resource.version, "kind": resource.kind})
 }
 
@@ -137,8 +147,121 @@ fn object_schema(resource: &Resource, references: &str) -> Value {
             "x-kubernetes-group-version-kind".to_owned(),
             json!([gvk(resource)]),
         );
+        select_by(fields, resource);
+    }
+    if resource.is_custom()
+        && let Some(properties) = schema["properties"].as_object_mut()
+    {
+        let own = ["apiVersion", "kind", "metadata"];
+        let others = properties.iter_mut();
+        others
+            .filter(|(name, _)| !own.contains(&name.as_str()))
+            .for_each(|(_, property)| spell_out(property, references));
+    } else {
+        without_go_types(&mut schema);
     }
     schema
+}
+
+/// Names the fields by which clients may select, of a definition that has such.
+fn select_by(fields: &mut Map<String, Value>, resource: &Resource) {
+    if !resource.is_custom() || resource.selectable_fields.is_empty() {
+        return;
+    }
+    let paths = resource.selectable_fields.iter();
+    let paths: Vec<Value> = paths
+        .map(|field| json!({"fieldPath": field.label.trim_start_matches('.')}))
+        .collect();
+    fields.insert("x-kubernetes-selectable-fields".to_owned(), json!(paths));
+}
+
+/// Says in plain keywords what `x-kubernetes-int-or-string` and
+/// `x-kubernetes-embedded-resource` imply.
+fn spell_out(schema: &mut Value, references: &str) {
+    let Value::Object(keywords) = schema else {
+        return;
+    };
+    let is_set = |keyword: &str| keywords.get(keyword) == Some(&Value::Bool(true));
+    let (either, embedded) = (
+        is_set("x-kubernetes-int-or-string"),
+        is_set("x-kubernetes-embedded-resource"),
+    );
+    if either {
+        keywords
+            .entry("anyOf")
+            .or_insert_with(|| json!([{"type": "integer"}, {"type": "string"}]));
+    }
+    if let Some(Value::Object(properties)) = keywords.get_mut("properties") {
+        let properties = properties.values_mut();
+        properties.for_each(|property| spell_out(property, references));
+    }
+    for keyword in ["items", "additionalProperties"] {
+        if let Some(below) = keywords.get_mut(keyword) {
+            spell_out(below, references);
+        }
+    }
+    if !embedded {
+        return;
+    }
+    let properties = keywords.entry("properties").or_insert_with(|| json!({}));
+    for (name, text) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        if properties.get(name).is_none() {
+            properties[name] = json!({"type": "string", "description": text});
+        }
+    }
+    properties["metadata"] = json!({
+        "description": METADATA,
+        "allOf": [{"$ref": format!("{references}{META}.ObjectMeta")}],
+    });
+    let required = keywords.entry("required").or_insert_with(|| json!([]));
+    if let Value::Array(required) = required {
+        for name in ["kind", "apiVersion"] {
+            if !required.iter().any(|one| one == name) {
+                required.push(json!(name));
+            }
+        }
+    }
+}
+
+/// Takes out which Go types the fields of built-in kinds have.
+fn without_go_types(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            fields.remove("x-go-type");
+            fields.values_mut().for_each(without_go_types);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_go_types),
+        _ => {}
+    }
+}
+
+/// The schemas of a scale.
+fn scale(references: &str) -> Vec<(String, Value)> {
+    let reference = |name: &str| json!({"allOf": [{"$ref": format!("{references}{name}")}]});
+    let count = json!({"type": "integer", "format": "int32"});
+    let scale = json!({
+        "type": "object",
+        "description": "How many replicas an object has, and how many it should have.",
+        "properties": {
+            "apiVersion": {"type": "string", "description": API_VERSION},
+            "kind": {"type": "string", "description": KIND},
+            "metadata": reference(&format!("{META}.ObjectMeta")),
+            "spec": reference(&format!("{SCALE}Spec")),
+            "status": reference(&format!("{SCALE}Status")),
+        },
+        "x-kubernetes-group-version-kind": [{"group": "autoscaling", "version": "v1", "kind": "Scale"}],
+    });
+    let spec = json!({"type": "object", "properties": {"replicas": count}});
+    let status = json!({
+        "type": "object",
+        "required": ["replicas"],
+        "properties": {"replicas": count, "selector": {"type": "string"}},
+    });
+    vec![
+        (SCALE.to_owned(), scale),
+        (format!("{SCALE}Spec"), spec),
+        (format!("{SCALE}Status"), status),
+    ]
 }
 
 /// The schema of a resource's objects with every reference replaced by what it refers to.
@@ -174,7 +297,12 @@ fn resolve(schema: &mut Value, known: &BTreeMap<String, Value>) {
 }
 
 fn list_schema(resource: &Resource, reference: &str, references: &str) -> Value {
-    json!({
+    let item = if resource.is_custom() {
+        json!({"$ref": reference})
+    } else {
+        json!({"allOf": [{"$ref": reference}]})
+    };
+    let mut schema = json!({
         "type": "object",
         "description": format!("{} is a list of {}.", resource.list_kind, resource.kind),
         "required": ["items"],
@@ -182,220 +310,16 @@ fn list_schema(resource: &Resource, reference: &str, references: &str) -> Value 
             "apiVersion": {"type": "string", "description": "Version of the schema of this list."},
             "kind": {"type": "string", "description": "Kind of this list."},
             "metadata": {"description": "Metadata of the list.", "allOf": [{"$ref": format!("{references}{META}.ListMeta")}]},
-            "items": {"type": "array", "description": "The objects.", "items": {"allOf": [{"$ref": reference}]}},
+            "items": {"type": "array", "description": "The objects.", "items": item},
         },
         "x-kubernetes-group-version-kind": [
             {"group": resource.group, "version": resource.version, "kind": resource.list_kind}
         ],
-    })
-}
-
-fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, reference: &str, style: Style) {
-    let base = if resource.group.is_empty() {
-        format!("/api/{}", resource.version)
-    } else {
-        format!("/apis/{}/{}", resource.group, resource.version)
-    };
-    let collection = if resource.is_namespaced() {
-        format!("{base}/namespaces/{{namespace}}/{}", resource.plural)
-    } else {
-        format!("{base}/{}", resource.plural)
-    };
-    let has = |verb: Verb| resource.verbs.contains(&verb);
-    let maker = Maker {
-        resource,
-        reference,
-        style,
-    };
-    let mut on_collection = maker.item(resource.is_namespaced(), false);
-    for (method, action, present) in [
-        ("get", "list", has(Verb::List)),
-        ("post", "post", has(Verb::Create)),
-        ("delete", "deletecollection", has(Verb::DeleteCollection)),
-    ] {
-        if present {
-            on_collection.insert(method.to_owned(), maker.operation(action));
-        }
+    });
+    if let Some(fields) = schema.as_object_mut() {
+        select_by(fields, resource);
     }
-    paths.insert(collection.clone(), Value::Object(on_collection));
-    if resource.is_namespaced() && has(Verb::List) {
-        let mut everywhere = maker.item(false, false);
-        everywhere.insert("get".to_owned(), maker.operation("list"));
-        paths.insert(
-            format!("{base}/{}", resource.plural),
-            Value::Object(everywhere),
-        );
-    }
-    let mut on_object = maker.item(resource.is_namespaced(), true);
-    for (method, action, present) in [
-        ("get", "get", has(Verb::Get)),
-        ("put", "put", has(Verb::Update)),
-        ("patch", "patch", has(Verb::Patch)),
-        ("delete", "delete", has(Verb::Delete)),
-    ] {
-        if present {
-            on_object.insert(method.to_owned(), maker.operation(action));
-        }
-    }
-    if on_object.len() > 1 {
-        paths.insert(format!("{collection}/{{name}}"), Value::Object(on_object));
-    }
-    for subresource in &resource.subresources {
-        let mut item = maker.item(resource.is_namespaced(), true);
-        let methods: &[&str] = match subresource {
-            Subresource::Finalize => &["put"],
-            Subresource::Token => &["post"],
-            _ => &["get", "put", "patch"],
-        };
-        for method in methods {
-            item.insert((*method).to_owned(), maker.operation(method));
-        }
-        let path = format!("{collection}/{{name}}/{}", subresource.as_str());
-        paths.insert(path, Value::Object(item));
-    }
-}
-
-struct Maker<'a> {
-    resource: &'a Resource,
-    reference: &'a str,
-    style: Style,
-}
-
-impl Maker<'_> {
-    fn item(&self, namespaced: bool, named: bool) -> Map<String, Value> {
-        let mut parameters = Vec::new();
-        for (name, present) in [("name", named), ("namespace", namespaced)] {
-            if present {
-                parameters.push(self.parameter(name, "path", true));
-            }
-        }
-        Map::from_iter([("parameters".to_owned(), json!(parameters))])
-    }
-
-    fn parameter(&self, name: &str, place: &str, required: bool) -> Value {
-        let mut parameter = json!({"name": name, "in": place, "uniqueItems": true});
-        if required {
-            parameter["required"] = json!(true);
-        }
-        match self.style {
-            Style::V2 => parameter["type"] = json!("string"),
-            Style::V3 => {
-                parameter["schema"] = json!({"type": "string", "uniqueItems": true});
-                if let Some(fields) = parameter.as_object_mut() {
-                    fields.remove("uniqueItems");
-                }
-            }
-        }
-        parameter
-    }
-
-    fn operation(&self, action: &str) -> Value {
-        let names: &[&str] = match action {
-            "post" | "put" => &["dryRun", "fieldManager", "fieldValidation", "pretty"],
-            "patch" => &[
-                "dryRun",
-                "fieldManager",
-                "fieldValidation",
-                "force",
-                "pretty",
-            ],
-            "delete" => &[
-                "dryRun",
-                "gracePeriodSeconds",
-                "propagationPolicy",
-                "pretty",
-            ],
-            "list" => &[
-                "allowWatchBookmarks",
-                "continue",
-                "fieldSelector",
-                "labelSelector",
-                "limit",
-                "pretty",
-                "resourceVersion",
-                "resourceVersionMatch",
-                "sendInitialEvents",
-                "timeoutSeconds",
-                "watch",
-            ],
-            "deletecollection" => &[
-                "continue",
-                "dryRun",
-                "fieldSelector",
-                "labelSelector",
-                "limit",
-                "propagationPolicy",
-            ],
-            _ => &["pretty"],
-        };
-        let mut parameters: Vec<Value> = names
-            .iter()
-            .map(|name| self.parameter(name, "query", false))
-            .collect();
-        let mut operation = json!({
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": gvk(self.resource),
-        });
-        let answer = match action {
-            "list" => format!("{}List", self.reference),
-            _ => self.reference.to_owned(),
-        };
-        match self.style {
-            Style::V3 => {
-                let content = |types: &[&str], schema: Value| -> Value {
-                    let each = types
-                        .iter()
-                        .map(|media| ((*media).to_owned(), json!({"schema": schema})));
-                    Value::Object(each.collect())
-                };
-                if let Some(types) = self.body_types(action) {
-                    let schema = if action == "patch" {
-                        json!({"$ref": format!("#/components/schemas/{META}.Patch")})
-                    } else {
-                        json!({"$ref": self.reference})
-                    };
-                    operation["requestBody"] =
-                        json!({"content": content(types, schema), "required": true});
-                }
-                let types = ["application/json", "application/yaml"];
-                operation["responses"] = json!({
-                    "200": {"description": "OK", "content": content(&types, json!({"$ref": answer}))},
-                    "401": {"description": "Unauthorized"},
-                });
-            }
-            Style::V2 => {
-                if let Some(types) = self.body_types(action) {
-                    operation["consumes"] = json!(types);
-                    parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": {"$ref": self.reference}}));
-                }
-                operation["produces"] = json!(["application/json", "application/yaml"]);
-                operation["responses"] = json!({
-                    "200": {"description": "OK", "schema": {"$ref": answer}},
-                    "401": {"description": "Unauthorized"},
-                });
-            }
-        }
-        operation["parameters"] = json!(parameters);
-        operation
-    }
-
-    fn body_types(&self, action: &str) -> Option<&'static [&'static str]> {
-        match action {
-            "patch" if self.resource.is_custom() => Some(&[
-                "application/apply-patch+yaml",
-                "application/json-patch+json",
-                "application/merge-patch+json",
-            ]),
-            "patch" => Some(&[
-                "application/apply-patch+yaml",
-                "application/json-patch+json",
-                "application/merge-patch+json",
-                "application/strategic-merge-patch+json",
-            ]),
-            "post" | "put" => Some(&["application/json", "application/yaml"]),
-            _ => None,
-        }
-    }
+    schema
 }
 
 /// The schemas that all kinds share.
@@ -553,7 +477,33 @@ fn reduce(schema: &mut Value) {
     let Value::Object(keywords) = schema else {
         return;
     };
-    for keyword in ["nullable", "anyOf", "oneOf", "not", "default"] {
+    // What may be null cannot be required either.
+    let nullable = |name: &Value| {
+        let property = keywords.get("properties")?.get(name.as_str()?)?;
+        property.get("nullable").and_then(Value::as_bool)
+    };
+    let required = keywords.get("required").and_then(Value::as_array);
+    let required: Option<Vec<Value>> = required.map(|names| {
+        let kept = names.iter().filter(|name| nullable(name) != Some(true));
+        kept.cloned().collect()
+    });
+    match required {
+        Some(names) if names.is_empty() => {
+            keywords.remove("required");
+        }
+        Some(names) => {
+            keywords.insert("required".to_owned(), names.into());
+        }
+        None => {}
+    }
+    let open = keywords.remove("nullable") == Some(Value::Bool(true))
+        || keywords.contains_key("x-kubernetes-preserve-unknown-fields");
+    if open {
+        for keyword in ["type", "items", "properties"] {
+            keywords.remove(keyword);
+        }
+    }
+    for keyword in ["anyOf", "oneOf", "not", "default"] {
         keywords.remove(keyword);
     }
     if let Some(Value::Array(all)) = keywords.remove("allOf")
@@ -561,9 +511,7 @@ fn reduce(schema: &mut Value) {
     {
         keywords.insert("$ref".to_owned(), reference);
     }
-    if keywords.contains_key("x-kubernetes-int-or-string")
-        || keywords.contains_key("x-kubernetes-preserve-unknown-fields")
-    {
+    if keywords.contains_key("x-kubernetes-int-or-string") {
         keywords.remove("type");
     }
     if let Some(Value::Object(properties)) = keywords.get_mut("properties") {
@@ -591,7 +539,8 @@ mod tests {
             "type": "object",
             "default": {},
             "properties": {
-                "spec": {"type": "object", "nullable": true, "properties": named},
+                "spec": {"type": "object", "properties": named},
+                "free": {"type": "object", "nullable": true, "properties": named},
                 "list": {"type": "array", "items": {"type": "string", "default": "a"}},
                 "map": {"type": "object", "additionalProperties": {"allOf": [{"$ref": "#/x"}]}},
             },
@@ -601,6 +550,7 @@ mod tests {
             "type": "object",
             "properties": {
                 "spec": {"type": "object", "properties": named},
+                "free": {},
                 "list": {"type": "array", "items": {"type": "string"}},
                 "map": {"type": "object", "additionalProperties": {"$ref": "#/x"}},
             },
