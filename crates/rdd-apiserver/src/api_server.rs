@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admission::Admission,
     audit::AuditLog,
-    auth::{Attributes, Authenticator, Authorizer, Decision, authorize},
+    auth::{self, Attributes, Authenticator, Authorizer, Decision, authorize},
     catalog::{CatalogHandle, Scope},
     http::{
         passthrough::Passthrough,
@@ -71,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) pages: Arc<dyn Pages>,
     pub(crate) passthrough: Arc<dyn Passthrough>,
     authorizer: Arc<dyn Authorizer>,
+    pub(crate) modes: auth::Modes,
     pub(crate) admission: Admission,
     pub(crate) services: Services,
     pub(crate) metrics: Arc<Metrics>,
@@ -108,6 +109,7 @@ impl ApiServer {
             pages,
             passthrough,
             authorizer,
+            modes: auth::Modes::default(),
             admission: Admission::new(admission, services.clone()),
             services,
             metrics: Arc::new(Metrics::new()),

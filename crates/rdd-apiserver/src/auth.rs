@@ -12,6 +12,6 @@ pub use authenticate::{Authenticator, Identity};
 pub use authorize::{Attributes, Authorizer, Decision, MastersOnly};
 pub use certificate::ClientAuthority;
 pub(crate) use escalation::check as check_escalation;
-pub(crate) use impersonate::impersonate;
+pub(crate) use impersonate::{Modes, Requested, impersonate};
 pub use rbac::Rbac;
 pub use service_account::Issuer;

@@ -201,6 +201,16 @@ fn unknown_field(resource: &Resource, field: &str) -> ApiError {
 }
 
 /// The requirements of a field selector: field, whether equal, value.
+/// Whether a text is a field selector, whatever it selects by.
+pub(crate) fn reads_as_fields(text: &str) -> bool {
+    parse_fields(text).is_ok()
+}
+
+/// Whether a text is a label selector.
+pub(crate) fn reads_as_labels(text: &str) -> bool {
+    parse_labels(text).is_ok()
+}
+
 fn parse_fields(text: &str) -> Result<Vec<(String, bool, String)>, String> {
     let mut requirements = Vec::new();
     let mut terms = split_unescaped(text);

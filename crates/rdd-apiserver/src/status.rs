@@ -206,6 +206,14 @@ impl ApiError {
         Self::new(409, "Conflict", message).of(resource, name)
     }
 
+    /// A conflict that names the kind, qualified by its group, instead of the resource.
+    #[must_use]
+    pub fn kind_conflict(kind: &str, name: &str, text: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {kind} \"{name}\": {text}");
+        let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+        Self::new(409, "Conflict", message).named(kind, group, name)
+    }
+
     /// The object was replaced by another one of the same name.
     #[must_use]
     pub fn foreign_uid(

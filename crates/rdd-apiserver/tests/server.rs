@@ -703,8 +703,8 @@ async fn nobody_acts_as_somebody_else_without_the_right_to() {
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert_eq!(
         refused["message"],
-        "users \"bob\" is forbidden: User \"alice\" cannot impersonate resource \"users\" in API \
-         group \"\" at the cluster scope"
+        "configmaps is forbidden: User \"alice\" cannot impersonate-on:user-info:list resource \
+         \"configmaps\" in API group \"\" in the namespace \"default\""
     );
     let masters = &[
         ("impersonate-user", "alice"),

@@ -426,6 +426,24 @@ fn reviews() -> [Resource; 6] {
     ]
 }
 
+/// What is posted to an account's `token`: nothing that is listed or kept, and typed like
+/// everything else.
+pub(crate) fn token_request() -> Resource {
+    let document = Document::token_request();
+    let strategy = Arc::new(reviews::ReviewStrategy(Arc::clone(&document.form)));
+    let declaration = Declaration {
+        group: "authentication.k8s.io",
+        plural: "serviceaccounts",
+        kind: "TokenRequest",
+        short_names: &[],
+        scope: Scope::Namespaced,
+    };
+    Resource {
+        verbs: &[Verb::Create],
+        ..declaration.resource(document, strategy)
+    }
+}
+
 fn api_service() -> Resource {
     let document = Document::api_service();
     let strategy = Arc::new(api_service::ApiServiceStrategy(Arc::clone(&document.form)));

@@ -65,10 +65,11 @@ impl RequestInfo {
 }
 
 fn resource(method: &Method, path: &str, query: &Query) -> Option<ResourceRequest> {
-    let mut segments: Vec<String> = path
+    // An escaped slash is a slash.
+    let mut segments: Vec<String> = decode_percent(path)
         .trim_matches('/')
         .split('/')
-        .map(decode_percent)
+        .map(str::to_owned)
         .collect();
     let (group, mut rest) = match segments.first().map(String::as_str) {
         Some("api") if segments.len() >= 3 => (String::new(), segments.split_off(1)),
@@ -98,7 +99,7 @@ fn resource(method: &Method, path: &str, query: &Query) -> Option<ResourceReques
     let subresource = parts.next().unwrap_or_default();
     let too_deep = parts.next().is_some();
     let verb = match (method.as_str(), name.is_empty()) {
-        ("GET" | "HEAD", _) if legacy_watch => Some(Verb::Watch),
+        _ if legacy_watch => Some(Verb::Watch),
         ("GET" | "HEAD", true) if query.flag("watch") => Some(Verb::Watch),
         ("GET" | "HEAD", true) => Some(Verb::List),
         ("GET" | "HEAD", false) => Some(Verb::Get),

@@ -219,7 +219,28 @@ async fn route(
     };
     record.identified(&identity, &identity);
     let user = Arc::clone(&identity);
-    let identity = auth::impersonate(server.authorizer(), identity, &parts.headers).await?;
+    let selected = query.get("fieldSelector").and_then(selected_name);
+    let verb = match &info {
+        RequestInfo::Path { verb, .. } => verb.clone(),
+        RequestInfo::Resource(request) => request.verb.map_or_else(
+            || request.method.as_str().to_ascii_lowercase(),
+            |verb| verb.as_str().to_owned(),
+        ),
+    };
+    let narrowed = matches!(
+        &info,
+        RequestInfo::Resource(request)
+            if request.name.is_empty() && matches!(request.verb, Some(Verb::List | Verb::Watch))
+    );
+    let selected = selected.filter(|_| narrowed);
+    let requested = auth::Requested {
+        info: &info,
+        verb: &verb,
+        selected_name: selected,
+    };
+    let (headers, modes) = (&parts.headers, &server.modes);
+    let authorizer = server.authorizer();
+    let identity = auth::impersonate(authorizer, modes, identity, headers, requested).await?;
     record.identified(&user, &identity);
     let guard = parts.uri.path().starts_with(passthrough::PREFIX);
     match guard.then(|| server.passthrough.guard(parts.uri.path())) {
@@ -239,24 +260,11 @@ async fn route(
         }
         _ => {}
     }
-    let selected = query.get("fieldSelector").and_then(selected_name);
-    let verb = match &info {
-        RequestInfo::Path { verb, .. } => verb.clone(),
-        RequestInfo::Resource(request) => request.verb.map_or_else(
-            || request.method.as_str().to_ascii_lowercase(),
-            |verb| verb.as_str().to_owned(),
-        ),
-    };
-    let narrowed = matches!(
-        &info,
-        RequestInfo::Resource(request)
-            if request.name.is_empty() && matches!(request.verb, Some(Verb::List | Verb::Watch))
-    );
     let attributes = Attributes {
         identity: &identity,
         request: &info,
         verb: &verb,
-        selected_name: selected.filter(|_| narrowed),
+        selected_name: selected,
     };
     authorize(server, &attributes, record).await?;
     let request = match info {
@@ -281,6 +289,10 @@ async fn route(
         return Err(server.unless_rising(unknown));
     };
     deprecation.clone_from(&resource.deprecation);
+    if resource.is_custom() && request.verb == Some(Verb::Patch) && request.name.is_empty() {
+        // The name is missed after the type of the patch was read.
+        verbs::check_patch(&parts.headers)?;
+    }
     let (verb, subresource) = endpoint(resource, &request)?;
     let accepted = negotiate::negotiate(
         &parts.headers,
@@ -290,6 +302,8 @@ async fn route(
             watch: verb == Verb::Watch,
             collection: matches!(verb, Verb::List | Verb::Watch),
             transforms: true,
+            // Nobody ever lists what is only asked.
+            tables: resource.verbs != [Verb::Create] && subresource != Some(Subresource::Token),
             protobuf: if websocket::Upgrade::wanted(&parts).is_some() {
                 Protobuf::Nothing
             } else if resource.is_custom() {
@@ -439,7 +453,8 @@ fn endpoint(
         }
     } else {
         let fits = match resource.is_namespaced() {
-            true => in_namespace || collection,
+            // What cannot be listed has no path across namespaces.
+            true => in_namespace || (collection && resource.verbs != [Verb::Create]),
             false => !in_namespace && (request.namespace.is_empty() || !collection),
         };
         if !fits {
@@ -460,7 +475,8 @@ fn endpoint(
     let Some(verb) = request.verb else {
         return Err(refused(resource, None));
     };
-    if request.method == Method::HEAD && !custom {
+    let legacy_watch = verb == Verb::Watch && request.method != Method::GET;
+    if (request.method == Method::HEAD || legacy_watch) && !custom {
         return Err(ApiError::method_not_allowed());
     }
     if let Some(subresource) = subresource {

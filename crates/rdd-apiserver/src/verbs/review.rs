@@ -23,6 +23,8 @@ use crate::{
     verbs::{call::Call, decode, managed},
 };
 
+mod selectors;
+
 /// Whether creating one is asking.
 pub(crate) fn is_review(resource: &Resource) -> bool {
     !resource.is_custom()
@@ -55,11 +57,21 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
         "selfsubjectrulesreviews" => {
             let status = rules(call, &review).await?;
             // As kube-apiserver, which does not repeat the question.
-            review["spec"] = json!({});
+            review = json!({
+                "apiVersion": call.resource.api_version(),
+                "kind": call.resource.kind,
+                "metadata": {},
+                "spec": {},
+            });
             status
         }
         "selfsubjectreviews" => {
-            review["metadata"]["creationTimestamp"] = json!(call.now.to_string());
+            // Nothing but the answer comes back.
+            review = json!({
+                "apiVersion": call.resource.api_version(),
+                "kind": call.resource.kind,
+                "metadata": {"creationTimestamp": call.now.to_string()},
+            });
             json!({"userInfo": user_info(&call.identity)})
         }
         _ => token(call, &review).await?,
@@ -71,7 +83,7 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     call.resource
         .strategy
         .default(&call.write_context(), &mut review);
-    Ok(call.document(201, &review))
+    call.answer_object(201, &review)
 }
 
 fn user_info(identity: &Identity) -> Value {
@@ -174,12 +186,19 @@ async fn access(
         verb: &verb,
         selected_name: None,
     };
-    Ok(
-        match call.server.authorizer().authorize(&attributes).await {
-            Decision::Allow(reason) => json!({"allowed": true, "reason": reason}),
-            Decision::Deny(reason) => json!({"allowed": false, "reason": reason}),
-        },
-    )
+    let mut status = match call.server.authorizer().authorize(&attributes).await {
+        Decision::Allow(reason) => json!({"allowed": true, "reason": reason}),
+        Decision::Deny(reason) => json!({"allowed": false, "reason": reason}),
+    };
+    let asked = &review["spec"]["resourceAttributes"];
+    let ignored = [selectors::Kind::Field, selectors::Kind::Label]
+        .into_iter()
+        .filter_map(|kind| kind.ignored(asked, "spec.resourceAttributes"));
+    let ignored: Vec<String> = ignored.collect();
+    if !ignored.is_empty() {
+        status["evaluationError"] = json!(ignored.join("; "));
+    }
+    Ok(status)
 }
 
 fn access_errors(
@@ -214,17 +233,9 @@ fn access_errors(
             "at least one of user or group must be specified",
         ));
     }
-    for selector in ["fieldSelector", "labelSelector"] {
-        let given = &review["spec"]["resourceAttributes"][selector];
-        let raw = given["rawSelector"].as_str().unwrap_or_default();
-        let listed = given["requirements"].as_array();
-        if !raw.is_empty() && listed.is_some_and(|listed| !listed.is_empty()) {
-            errors.push(FieldError::invalid(
-                format!("spec.resourceAttributes.{selector}.rawSelector"),
-                raw,
-                "may not specified at the same time as requirements",
-            ));
-        }
+    let asked = &review["spec"]["resourceAttributes"];
+    for kind in [selectors::Kind::Field, selectors::Kind::Label] {
+        errors.extend(kind.errors(asked, "spec.resourceAttributes"));
     }
     let mut metadata = review["metadata"].clone();
     if let Some(members) = metadata.as_object_mut() {
@@ -290,7 +301,8 @@ async fn rules(call: &Call, review: &Value) -> ApiResult<Value> {
     let mut status = json!({
         "resourceRules": resources,
         "nonResourceRules": paths,
-        "incomplete": !rights.problems.is_empty(),
+        // What roles say is said, whatever they could not say.
+        "incomplete": false,
     });
     if !rights.problems.is_empty() {
         status["evaluationError"] = json!(rights.problems.join(", "));

@@ -1,5 +1,7 @@
 //! POST on `serviceaccounts/NAME/token`: a token of that account.
 
+use std::sync::{Arc, LazyLock};
+
 use http::Response;
 use rdd_admission::{Operation, Phase};
 use rdd_schema::FieldError;
@@ -8,18 +10,17 @@ use serde_json::{Value, json};
 
 use crate::{
     auth::service_account::{AUDIENCE, Grant},
-    catalog::builtin::{Document, zero::Form},
-    encoding::{
-        json as json_encoding,
-        negotiate::{ContentType, content_type},
-        protobuf::Envelope,
-        yaml,
-    },
+    catalog::{Resource, builtin},
+    encoding::negotiate::content_type,
     http::body::{self, Body},
     object,
     options::{WriteKind, WriteOptions},
     status::{ApiError, ApiResult},
-    verbs::{call::Call, write::store_error},
+    verbs::{
+        call::Call,
+        decode, managed,
+        write::{self, store_error},
+    },
 };
 
 /// The shortest and the longest time of a token.
@@ -29,47 +30,49 @@ const SECONDS_MAX: i64 = 1 << 32;
 /// The time of a token that asks for none.
 const SECONDS: i64 = 3600;
 
+static TOKEN_REQUEST: LazyLock<Arc<Resource>> =
+    LazyLock::new(|| Arc::new(builtin::token_request()));
+
 pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
     let bytes = body::read(body).await?;
     let options = WriteOptions::parse(&call.query, WriteKind::Create)?;
     let given = &options.given;
-    let document = Document::token_request();
-    let mut request = parse(call, &bytes, &document)?;
-    let kind = request
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    if !matches!(kind, "" | "TokenRequest") {
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version \"v1\" cannot be handled as a TokenRequest"
-        )));
-    }
-    decode(&request, &document)?;
-    request["apiVersion"] = json!("authentication.k8s.io/v1");
-    request["kind"] = json!("TokenRequest");
-    if !request["metadata"].is_object() {
-        request["metadata"] = json!({});
-    }
+    let resource = Arc::clone(&TOKEN_REQUEST);
+    // What is read and answered is a request; what admission judges is a part of an account.
+    let accounts = std::mem::replace(&mut call.resource, Arc::clone(&resource));
+    let content_type = content_type(&call.headers);
+    let mut request = decode::object(call, &bytes, content_type, options.field_validation)?;
+    decode::fit_namespace(call, &mut request)?;
+    call.resource = Arc::clone(&accounts);
     let operation = Operation::Create;
     call.admit(Phase::Mutating, operation, &mut request, None, given)
         .await?;
-    decode(&request, &document)?;
+    call.resource = Arc::clone(&resource);
+    rdd_schema::decode(&request, &resource.schema, &resource.kind).map_err(|text| {
+        ApiError::bad_request(format!(
+            "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {text}"
+        ))
+    })?;
     // An empty reference is one to a kind of no name, which is refused.
     let reference = request["spec"]["boundObjectRef"].clone();
-    let form: &Form = &document.form;
-    form.apply(&mut request);
+    let wanted = object::meta(&request, "uid").to_owned();
+    resource
+        .strategy
+        .default(&call.write_context(), &mut request);
+    let spec = &mut request["spec"];
+    let seconds = spec["expirationSeconds"].as_i64().unwrap_or(SECONDS);
+    spec["expirationSeconds"] = json!(seconds);
+    write::wipe(&mut request);
+    managed::track(call, &options, None, &mut request);
 
-    check_place(call, &request)?;
+    check_name(call, &request)?;
     let name = call.name().to_owned();
     let namespace = call.namespace().unwrap_or_default().to_owned();
-    let key = call.resource.key(Some(&namespace), &name);
+    let key = accounts.key(Some(&namespace), &name);
     let entry = call.server.store.get(&key).await.map_err(store_error)?;
-    let entry = entry.ok_or_else(|| ApiError::not_found(&call.resource, &name))?;
+    let entry = entry.ok_or_else(|| ApiError::not_found(&accounts, &name))?;
     let account = object::parse_entry(&entry)?;
 
-    let seconds = request["spec"]["expirationSeconds"]
-        .as_i64()
-        .unwrap_or(SECONDS);
     let problem = match seconds {
         ..SECONDS_MIN => Some("may not specify a duration less than 10 minutes"),
         SECONDS_MIN..=SECONDS_MAX => None,
@@ -77,8 +80,18 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     };
     if let Some(problem) = problem {
         let error = FieldError::invalid("spec.expirationSeconds", seconds, problem);
-        let group = "authentication.k8s.io";
-        return Err(ApiError::invalid_kind("TokenRequest", group, "", &[error]));
+        return Err(ApiError::invalid(&resource, "", &[error]));
+    }
+    let uid = object::meta(&account, "uid");
+    if !wanted.is_empty() && wanted != uid {
+        return Err(ApiError::kind_conflict(
+            "TokenRequest.authentication.k8s.io",
+            &name,
+            &format!(
+                "the UID in the token request ({wanted}) does not match the UID of the service \
+                 account ({uid})"
+            ),
+        ));
     }
     let mut audiences: Vec<String> = request["spec"]["audiences"]
         .as_array()
@@ -90,14 +103,18 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     if audiences.is_empty() {
         audiences.push(AUDIENCE.to_owned());
     }
-    request["metadata"]["name"] = json!(name);
-    request["metadata"]["namespace"] = json!(namespace);
-    request["metadata"]["uid"] = account["metadata"]["uid"].clone();
-    request["metadata"]["creationTimestamp"] = json!(call.now.to_string());
+    if let Some(metadata) = object::metadata_mut(&mut request) {
+        metadata.insert("name".to_owned(), json!(name));
+        metadata.insert("namespace".to_owned(), json!(namespace));
+        metadata.insert("uid".to_owned(), json!(uid));
+        let now = json!(call.now.to_string());
+        metadata.insert("creationTimestamp".to_owned(), now);
+    }
     request["spec"]["audiences"] = json!(audiences);
-    request["spec"]["expirationSeconds"] = json!(seconds);
+    call.resource = accounts;
     call.admit(Phase::Validating, operation, &mut request, None, given)
         .await?;
+    call.resource = resource;
     let bound = bound(call, &namespace, &reference).await?;
     let Some(issuer) = call.server.authenticator.issuer() else {
         return Err(ApiError::internal("this server issues no tokens"));
@@ -105,7 +122,7 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     let grant = Grant {
         namespace: &namespace,
         name: &name,
-        uid: object::meta(&account, "uid"),
+        uid,
         audiences: &audiences,
         seconds,
         bound: bound
@@ -115,78 +132,19 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     let (token, ends) = issuer
         .sign(&grant, call.now)
         .map_err(|error| ApiError::internal(error.to_string()))?;
-    request["metadata"] = json!({
-        "name": name, "namespace": namespace, "creationTimestamp": call.now.to_string(),
-    });
     request["status"] = json!({"token": token, "expirationTimestamp": ends.to_string()});
-    Ok(call.document(201, &request))
+    call.answer_object(201, &request)
 }
 
-fn decode(request: &Value, document: &Document) -> ApiResult<()> {
-    rdd_schema::decode(request, &document.schema, "TokenRequest").map_err(|text| {
-        ApiError::bad_request(format!(
-            "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {text}"
-        ))
-    })
-}
-
-/// Name and namespace of the body, if given, are those of the account.
-fn check_place(call: &Call, request: &Value) -> ApiResult<()> {
+/// The name in the body, if there is one, is that of the account.
+fn check_name(call: &Call, request: &Value) -> ApiResult<()> {
     let name = object::meta(request, "name");
-    if !name.is_empty() && name != call.name() {
-        let error = FieldError::invalid(
-            "metadata.name",
-            name,
-            "must match the service account name if specified",
-        );
-        let group = "authentication.k8s.io";
-        return Err(ApiError::invalid_kind(
-            "TokenRequest",
-            group,
-            call.name(),
-            &[error],
-        ));
+    if name.is_empty() || name == call.name() {
+        return Ok(());
     }
-    let namespace = object::meta(request, "namespace");
-    if !namespace.is_empty() && Some(namespace) != call.namespace() {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    Ok(())
-}
-
-fn parse(call: &Call, bytes: &[u8], document: &Document) -> ApiResult<Value> {
-    let bad = |text: String| {
-        ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type TokenRequest): {text}"
-        ))
-    };
-    let value = match content_type(&call.headers) {
-        ContentType::Json => {
-            json_encoding::parse_trusted(bytes).map_err(|error| bad(error.to_string()))?
-        }
-        ContentType::Yaml => {
-            yaml::parse(bytes)
-                .map_err(|error| bad(error.to_string()))?
-                .value
-        }
-        ContentType::Protobuf => Envelope::read(bytes)
-            .and_then(|envelope| document.message.read(envelope.raw))
-            .map(Value::Object)
-            .map_err(|error| bad(error.to_string()))?,
-        _ => {
-            return Err(ApiError::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: \
-                 application/json, application/yaml, application/vnd.kubernetes.protobuf",
-            ));
-        }
-    };
-    if value.is_object() {
-        Ok(value)
-    } else {
-        Err(bad("the body is no object".to_owned()))
-    }
+    let problem = "must match the service account name if specified";
+    let error = FieldError::invalid("metadata.name", name, problem);
+    Err(ApiError::invalid(&call.resource, call.name(), &[error]))
 }
 
 /// Kind, name and uid of the object that the token is to end with.
@@ -224,8 +182,8 @@ async fn bound(
     let secret = object::parse_entry(&entry)?;
     let (wanted, uid) = (text("uid"), object::meta(&secret, "uid"));
     if !wanted.is_empty() && wanted != uid {
-        return Err(ApiError::conflict(
-            secrets,
+        return Err(ApiError::kind_conflict(
+            kind,
             name,
             &format!(
                 "the UID in the bound object reference ({wanted}) does not match the UID in \

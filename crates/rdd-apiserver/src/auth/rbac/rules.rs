@@ -163,17 +163,21 @@ struct Atom {
 /// What of `asked` nobody who holds `held` may do, a line each, in order.
 #[must_use]
 pub fn uncovered(held: &[Rule], asked: &[Rule]) -> Vec<String> {
-    let mut missing: BTreeMap<What, Vec<String>> = BTreeMap::new();
+    let mut missing: BTreeMap<What, Vec<Vec<String>>> = BTreeMap::new();
     for atom in asked.iter().flat_map(Rule::atoms) {
         if !held.iter().any(|rule| rule.covers(&atom)) {
-            let verbs = missing.entry(atom.what).or_default();
-            if !verbs.contains(&atom.verb) {
-                verbs.push(atom.verb);
+            // The verbs of one resource share a line, as often as they come; those of paths do not.
+            let is_path = matches!(atom.what, What::Path(_));
+            let lines = missing.entry(atom.what).or_default();
+            match lines.first_mut().filter(|_| !is_path) {
+                Some(verbs) => verbs.push(atom.verb),
+                None => lines.push(vec![atom.verb]),
             }
         }
     }
     let mut lines: Vec<String> = missing
         .into_iter()
+        .flat_map(|(what, lines)| lines.into_iter().map(move |verbs| (what.clone(), verbs)))
         .map(|(what, verbs)| {
             let rule = match what {
                 What::Path(path) => Rule {
@@ -197,6 +201,7 @@ pub fn uncovered(held: &[Rule], asked: &[Rule]) -> Vec<String> {
         })
         .collect();
     lines.sort();
+    lines.dedup();
     lines
 }
 
@@ -266,6 +271,19 @@ mod tests {
             &held,
             &[paths(&["get"], &["/metrics"])],
             &[r#"{NonResourceURLs:["/metrics"], Verbs:["get"]}"#],
+        );
+        // Verbs of a resource come as often as they are asked for, those of paths apart.
+        check(
+            &held,
+            &[
+                rule(&["list"], &[""], &["secrets", "secrets"], &[]),
+                paths(&["get", "put", "get"], &["/metrics"]),
+            ],
+            &[
+                r#"{APIGroups:[""], Resources:["secrets"], Verbs:["list" "list"]}"#,
+                r#"{NonResourceURLs:["/metrics"], Verbs:["get"]}"#,
+                r#"{NonResourceURLs:["/metrics"], Verbs:["put"]}"#,
+            ],
         );
         check(
             &[rule(&["*"], &["*"], &["*"], &[])],
