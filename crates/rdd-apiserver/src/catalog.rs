@@ -488,6 +488,12 @@ pub trait Strategy: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// The paths in an applied configuration that the type does not have, where the schema
+    /// is open.
+    fn undeclared(&self, _config: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Fills defaults that the schema cannot express, after every decode.
     fn default(&self, _cx: &WriteContext<'_>, _object: &mut Value) {}
 
@@ -571,6 +577,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Why an object may not be deleted (`default` Namespace); the 403 text after `is forbidden: `.
     fn refuses_delete(&self, _name: &str) -> Option<String> {
         None
+    }
+
+    /// Whether a deletion of the object takes no heed of its propagation policy.
+    fn ignores_policy(&self, _object: &Value) -> bool {
+        false
     }
 
     /// Whether an object that is being deleted and has no `metadata.finalizers`

@@ -20,7 +20,7 @@ mod update;
 mod watch;
 mod write;
 
-use http::Response;
+use http::{HeaderMap, Response};
 
 use crate::{
     catalog::{Subresource, Verb},
@@ -31,6 +31,14 @@ use crate::{
 };
 
 pub(crate) use write::store_error;
+
+/// Whether a request says that it is a patch of a custom resource.
+///
+/// # Errors
+/// 415 when its type is another one.
+pub(crate) fn check_patch(headers: &HeaderMap) -> ApiResult<()> {
+    patch::check_form(headers, true).map(|_| ())
+}
 
 /// Runs the verb of a request that was authenticated, authorised and routed.
 pub(crate) async fn run(mut call: Call, verb: Verb, body: Body) -> ApiResult<Response<Body>> {

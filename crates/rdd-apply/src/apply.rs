@@ -45,6 +45,8 @@ pub struct Apply<'a> {
     pub now: &'a str,
     /// A custom resource rather than a built-in type.
     pub custom: bool,
+    /// Paths of the configuration that its type does not have, where the schema cannot tell.
+    pub undeclared: &'a [String],
 }
 
 /// Why an apply is refused.
@@ -108,7 +110,9 @@ pub fn apply(
             "metadata.managedFields must be nil".to_owned(),
         ));
     }
-    let errors = check(place, config);
+    let mut errors = check(place, config);
+    let undeclared = request.undeclared.iter();
+    errors.extend(undeclared.map(|path| format!(".{path}: field not declared in schema")));
     refuse("failed to create typed patch object", "", config, &errors)?;
     if let Some(live) = live {
         refuse("failed to create typed live object", "", live, &live_errors)?;

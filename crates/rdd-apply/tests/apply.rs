@@ -63,6 +63,7 @@ impl World {
             blank: &self.blank,
             now: "2024-01-01T00:00:00Z",
             custom: true,
+            undeclared: &[],
         };
         apply(live, &config, &request)
     }

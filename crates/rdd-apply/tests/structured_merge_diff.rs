@@ -103,6 +103,7 @@ fn perform(
         blank: update.blank,
         now: update.now,
         custom: update.custom,
+        undeclared: &[],
     };
     apply(live, &object, &request).map_err(|error| match error {
         ApplyError::Conflict(conflicts) => Refused::Conflicts(

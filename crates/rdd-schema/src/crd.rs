@@ -123,7 +123,18 @@ pub fn validate_document(
         }
     }
     supported(document, path, &Within::default(), true, &mut errors);
+    // The second book knows nothing of this one.
+    if errors.is_empty() && has_keyword(document, "$schema") {
+        let problem = "OpenAPIV3Schema 'schema' is not supported";
+        errors.push(FieldError::invalid(path, "", problem));
+    }
     errors
+}
+
+/// Whether a keyword stands anywhere in a document.
+fn has_keyword(node: &Value, keyword: &str) -> bool {
+    let mut below = children(node).into_iter();
+    node.get(keyword).is_some() || below.any(|(_, child)| has_keyword(child, keyword))
 }
 
 /// Whether a document has only what structural schemas are made of.

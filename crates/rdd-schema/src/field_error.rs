@@ -151,6 +151,8 @@ impl FieldError {
     pub fn below(mut self, parent: &str) -> Self {
         self.field = if matches!(self.field.as_str(), "" | "<nil>") {
             parent.to_owned()
+        } else if self.field.starts_with('[') {
+            format!("{parent}{}", self.field)
         } else {
             format!("{parent}.{}", self.field)
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response};
 use rdd_apply::{
     apply::{Apply, ApplyError},
     json_patch::{Decoder, JsonPatch, JsonPatchError},
@@ -56,8 +56,12 @@ pub(crate) async fn patch(call: &mut Call, body: Body) -> ApiResult<Response<Bod
 }
 
 fn form(call: &Call) -> ApiResult<ContentType> {
-    let form = content_type(&call.headers);
-    let custom = call.resource.is_custom();
+    check_form(&call.headers, call.resource.is_custom())
+}
+
+/// The type of a patch, if it is one.
+pub(crate) fn check_form(headers: &HeaderMap, custom: bool) -> ApiResult<ContentType> {
+    let form = content_type(headers);
     match form {
         ContentType::JsonPatch | ContentType::MergePatch | ContentType::ApplyPatch => Ok(form),
         ContentType::StrategicPatch if !custom => Ok(form),
@@ -287,7 +291,7 @@ impl Patch {
         if !resource.is_custom() {
             return match decode::type_mismatch(&resource, &kind, &api_version) {
                 Some(text) => {
-                    let text = misread(call, object, &kind, &api_version).unwrap_or(text);
+                    let text = decode::misread(call, object, &kind, &api_version).unwrap_or(text);
                     Err(invalid_patch(object, &text))
                 }
                 None => Ok(()),
@@ -358,26 +362,12 @@ impl Patch {
     }
 }
 
-/// What is wrong with an object when it is read as the other built-in type that it names.
-fn misread(call: &Call, object: &Value, kind: &str, api_version: &str) -> Option<String> {
-    let catalog = call.server.catalog.load();
-    let other = catalog
-        .groups()
-        .values()
-        .flat_map(|group| group.versions.values())
-        .flat_map(|version| version.resources.values())
-        .find(|other| {
-            !other.is_custom() && other.kind == kind && other.api_version() == api_version
-        })?;
-    decode::typed_text(other, &mut object.clone()).err()
-}
-
 /// A patch whose result does not decode; kind and name stay empty, as upstream.
 fn invalid_patch(patched: &Value, text: &str) -> ApiError {
     invalid_patch_text(patched.to_string(), text)
 }
 
-fn invalid_patch_text(dump: String, text: &str) -> ApiError {
+pub(crate) fn invalid_patch_text(dump: String, text: &str) -> ApiError {
     let dump = Value::String(dump);
     let error = FieldError::new(FieldErrorKind::Invalid, "patch", Some(dump), text);
     ApiError::invalid_kind("", "", "", &[error])
@@ -456,6 +446,7 @@ impl Compute for Applied {
         let reset = resource.strategy.reset_fields(&resource, call.subresource);
         let now = call.now.to_string();
         let api_version = resource.api_version();
+        let undeclared = first_of_each(resource.strategy.undeclared(&self.config));
         let apply = Apply {
             schema: &resource.schema,
             kind: &resource.kind,
@@ -468,6 +459,7 @@ impl Compute for Applied {
             blank: &resource.strategy.blank(),
             now: &now,
             custom: resource.is_custom(),
+            undeclared: &undeclared,
         };
         let mut object =
             rdd_apply::apply::apply(current, &self.config, &apply).map_err(apply_error)?;
@@ -496,11 +488,18 @@ impl Compute for Applied {
     }
 }
 
+/// The type check leaves an object at the first member that its type does not have.
+fn first_of_each(mut paths: Vec<String>) -> Vec<String> {
+    let parent = |path: &str| path.rsplit_once('.').map(|(parent, _)| parent.to_owned());
+    paths.sort();
+    paths.dedup_by(|one, before| parent(one) == parent(before));
+    paths
+}
+
 /// Gives the merged object the resource's types. Of a custom resource nothing is dropped
 /// here: what does not fit was refused by the type check or is refused by validation.
 fn merged_types(resource: &Resource, config: &Value, object: &mut Value) -> ApiResult<()> {
     if resource.is_custom() {
-        decode::whole_numbers(object);
         // The server knows when the object was made, whatever is applied.
         if config.pointer("/metadata/creationTimestamp").is_some()
             && let Some(metadata) = object::metadata_mut(object)

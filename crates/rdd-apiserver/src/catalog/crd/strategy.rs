@@ -35,9 +35,21 @@ impl Strategy for DefinitionStrategy {
         Ok(unknown)
     }
 
+    /// Values of wrong types are told when the object is read.
+    fn undeclared(&self, config: &Value) -> Vec<String> {
+        self.decode_open(config).unwrap_or_default()
+    }
+
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        let none = object
+            .pointer("/spec/versions")
+            .is_some_and(|versions| versions.as_array().is_some_and(Vec::is_empty));
         self.form.apply(object);
         let spec = &mut object["spec"];
+        if none {
+            // It is refused, and shown as it was written.
+            spec["versions"] = json!([]);
+        }
         for version in spec["versions"].as_array_mut().into_iter().flatten() {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 schema_document::canonicalise(schema);
@@ -129,6 +141,11 @@ impl Strategy for DefinitionStrategy {
     /// [`Strategy::prepare_delete`], which gives it its finalizer; from then on the
     /// finalizers alone hold it.
     fn holds(&self, object: &Value) -> bool {
+        !is_deleting(object)
+    }
+
+    /// The first deletion only marks.
+    fn ignores_policy(&self, object: &Value) -> bool {
         !is_deleting(object)
     }
 

@@ -167,11 +167,7 @@ fn spec_errors(spec: &Value) -> Vec<FieldError> {
              spec.versions[*].schema instead",
         ));
     }
-    // Go shows no versions as an empty list.
-    let all = || match &spec["versions"] {
-        Value::Null => Value::Array(Vec::new()),
-        versions => versions.clone(),
-    };
+    let all = || spec["versions"].clone();
     if !unique {
         errors.push(FieldError::invalid(
             "spec.versions",
