@@ -245,13 +245,54 @@ pub fn splice_item(stored: &[u8], revision: Revision, out: &mut impl BufMut) {
     splice_from(stored, metadata_at(stored), revision, out);
 }
 
+/// Appends the wire form with the members of `metadata` in order, as kube-apiserver writes
+/// custom resources. Finding the place takes a look at all of `metadata`, which is for
+/// answers of one object.
+pub fn splice_in_order(stored: &[u8], revision: Revision, out: &mut impl BufMut) {
+    splice_at(stored, 0, place_in_order(stored), revision, out);
+}
+
 fn splice_from(stored: &[u8], from: usize, revision: Revision, out: &mut impl BufMut) {
     let inside = metadata_at(stored) + METADATA.len();
-    out.put_slice(&stored[from..inside]);
+    splice_at(stored, from, inside, revision, out);
+}
+
+/// Writes the member before the one that begins at `at`.
+fn splice_at(stored: &[u8], from: usize, at: usize, revision: Revision, out: &mut impl BufMut) {
+    out.put_slice(&stored[from..at]);
     out.put_slice(b"\"resourceVersion\":\"");
     out.put_slice(revision.to_string().as_bytes());
     out.put_slice(b"\",");
-    out.put_slice(&stored[inside..]);
+    out.put_slice(&stored[at..]);
+}
+
+/// Where the first member of `metadata` begins whose name comes after `resourceVersion`;
+/// the first of all if there is none.
+fn place_in_order(stored: &[u8]) -> usize {
+    let inside = metadata_at(stored) + METADATA.len();
+    let (mut depth, mut in_text, mut escaped, mut member) = (0_usize, false, false, inside);
+    for (at, byte) in stored.iter().enumerate().skip(inside) {
+        if in_text {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_text = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_text = true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 0 => break,
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => member = at + 1,
+            // No name of a member of metadata has anything to escape.
+            b':' if depth == 0 && stored[member..at] > b"\"resourceVersion\""[..] => return member,
+            _ => {}
+        }
+    }
+    inside
 }
 
 /// The wire form of a stored object.
@@ -332,7 +373,34 @@ pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::to_json;
+    use rdd_store::Revision;
+    use serde_json::json;
+
+    use super::{canonical, splice_in_order, to_json};
+
+    #[test]
+    fn the_revision_stands_where_its_name_belongs() {
+        let check = |metadata: serde_json::Value, expect: &str| {
+            let stored = canonical(&json!({
+                "apiVersion": "a/v1", "kind": "A", "metadata": metadata, "uid": "\"zz\":{",
+            }));
+            let mut out = Vec::new();
+            splice_in_order(&stored, Revision(7), &mut out);
+            let out = String::from_utf8(out).expect("text");
+            let metadata = out
+                .strip_prefix("{\"apiVersion\":\"a/v1\",\"kind\":\"A\",\"metadata\":")
+                .and_then(|rest| rest.strip_suffix(",\"uid\":\"\\\"zz\\\":{\"}"));
+            assert_eq!(metadata, Some(expect), "{out}");
+        };
+        check(
+            json!({"annotations": {"uid": "},\"z\":"}, "name": "x", "ownerReferences": [{"uid": "u"}], "uid": "i"}),
+            r#"{"annotations":{"uid":"},\"z\":"},"name":"x","ownerReferences":[{"uid":"u"}],"resourceVersion":"7","uid":"i"}"#,
+        );
+        check(
+            json!({"name": "x"}),
+            r#"{"resourceVersion":"7","name":"x"}"#,
+        );
+    }
 
     #[test]
     fn floats_read_as_go_writes_them() {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     field_set::FieldSet,
     shape::Place,
-    typed::{Comparison, reconciled},
+    typed::{Comparison, check, reconciled},
 };
 
 /// How many entries of operation Update one object keeps.
@@ -120,6 +120,17 @@ pub fn track_update(live: Option<&Value>, new: &mut Value, update: &Update<'_>) 
         }
     };
     if live.is_some() && managed.entries.is_empty() {
+        return;
+    }
+    // Nothing can be said of values that do not fit a schema that was changed under them,
+    // and so nothing is.
+    let fits = |object: &Value| {
+        let errors = check(Place::Object(update.schema), object);
+        errors
+            .iter()
+            .all(|error| error.contains(": duplicate entries for key "))
+    };
+    if update.custom && !(fits(new) && live.is_none_or(fits)) {
         return;
     }
     let recorded = managed.record(

@@ -35,12 +35,29 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, SyntaxError> {
         at: 0,
         depth: 0,
         duplicates: Vec::new(),
+        paths: None,
     };
     let value = parser.document()?;
     Ok(Parsed {
         value,
         duplicates: parser.duplicates,
     })
+}
+
+/// The paths of all members in the order in which the document names them.
+///
+/// # Errors
+/// The first syntax error.
+pub fn member_paths(bytes: &[u8]) -> Result<Vec<String>, SyntaxError> {
+    let mut parser = Parser {
+        bytes,
+        at: 0,
+        depth: 0,
+        duplicates: Vec::new(),
+        paths: Some(Vec::new()),
+    };
+    parser.document()?;
+    Ok(parser.paths.unwrap_or_default())
 }
 
 /// Parses a document that we wrote ourselves.
@@ -86,6 +103,8 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     duplicates: Vec<String>,
+    /// Where the paths of members are kept, if somebody wants them.
+    paths: Option<Vec<String>>,
 }
 
 type Parse<T> = Result<T, SyntaxError>;
@@ -168,6 +187,9 @@ impl Parser<'_> {
                 parent: Some(place),
                 step: Step::Key(&key),
             };
+            if let Some(paths) = &mut self.paths {
+                paths.push(here.to_string());
+            }
             let value = self.value(&here)?;
             if members.contains_key(&key) {
                 let path = here.to_string();
@@ -371,6 +393,15 @@ fn quoted(byte: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_listed_as_the_document_has_them() {
+        let paths = member_paths(br#"{"z":{"b":[{"y":1},{"x":2}]},"a":1}"#);
+        assert_eq!(
+            paths.expect("JSON"),
+            ["z", "z.b", "z.b[0].y", "z.b[1].x", "a"]
+        );
+    }
 
     #[test]
     fn documents_read_like_serde_json_reads_them() {

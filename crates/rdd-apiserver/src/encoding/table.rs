@@ -177,16 +177,15 @@ fn leads_with_name(columns: &[PrinterColumn]) -> bool {
 
 /// The columns after the name; a type without any shows when it was made.
 fn columns(resource: &Resource) -> Cow<'_, [PrinterColumn]> {
-    if !resource.columns.is_empty() {
+    // None of a definition's columns may be readable; its objects still have no others.
+    if !resource.columns.is_empty() || resource.is_custom() {
         return Cow::Borrowed(&resource.columns);
     }
     Cow::Owned(vec![PrinterColumn {
         name: "Created At".to_owned(),
         r#type: "date".to_owned(),
         format: String::new(),
-        description: "CreationTimestamp is a timestamp representing the server time when this \
-                      object was created."
-            .to_owned(),
+        description: crate::catalog::builtin::columns::AGE.to_owned(),
         priority: 0,
         cell: Cell::Computed(|object, _| json!(crate::object::meta(object, "creationTimestamp"))),
     }])

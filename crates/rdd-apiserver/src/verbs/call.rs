@@ -139,6 +139,9 @@ impl Call {
         if plain {
             let mut out = BytesMut::with_capacity(stored.len() + 48);
             match revision {
+                Some(revision) if self.resource.is_custom() => {
+                    object::splice_in_order(stored, revision, &mut out);
+                }
                 Some(revision) => object::splice(stored, revision, &mut out),
                 None => out.put_slice(stored),
             }
@@ -168,10 +171,12 @@ impl Call {
             View::Object => Ok(self.document(code, object)),
             View::Partial(version) => Ok(self.document(code, &table::partial(object, version))),
             View::PartialList(_) => {
-                let go_type = if self.resource.is_custom() {
-                    "*unstructured.Unstructured".to_owned()
-                } else {
-                    format!("*{}.{}", self.resource.family(), self.resource.kind)
+                if self.resource.is_custom() && self.subresource != Some(Subresource::Scale) {
+                    return Err(ApiError::bare("content is not a list"));
+                }
+                let go_type = match self.subresource {
+                    Some(Subresource::Scale) => "*v1.Scale".to_owned(),
+                    _ => format!("*{}.{}", self.resource.family(), self.resource.kind),
                 };
                 Err(ApiError::not_acceptable(format!(
                     "you requested PartialObjectMetadataList, but the requested object is not a \
@@ -181,9 +186,11 @@ impl Call {
             View::Table(version) => {
                 let include = table::include_object(&self.query)?;
                 let rows = std::slice::from_ref(object);
-                let metadata = serde_json::json!({
-                    "resourceVersion": object::meta(object, "resourceVersion"),
-                });
+                let revision = object.pointer("/metadata/resourceVersion");
+                let metadata = match revision {
+                    Some(revision) => serde_json::json!({"resourceVersion": revision}),
+                    None => serde_json::json!({}),
+                };
                 let table =
                     table::table(&self.resource, version, include, metadata, rows, self.now);
                 Ok(self.document(code, &table))

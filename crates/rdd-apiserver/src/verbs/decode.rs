@@ -28,14 +28,21 @@ pub(crate) fn object(
     let resource = std::sync::Arc::clone(&call.resource);
     let parsed = parse(&resource, body, content_type)?;
     let mut value = parsed.value;
+    check_other_type(call, &value)?;
     check_type(&resource, &mut value, body)?;
-    let unknown = typed_text(&resource, &mut value).map_err(|detail| {
+    let mut unknown = typed_text(&resource, &mut value).map_err(|detail| {
         let detail = match content_type {
             ContentType::Json => as_written(detail, body),
             _ => detail,
         };
         cannot_handle(&resource, &detail)
     })?;
+    if content_type == ContentType::Json && !resource.is_custom() && unknown.len() > 1 {
+        // They are told in the order in which they were read.
+        let order = json::member_paths(body).unwrap_or_default();
+        let place = |path: &String| order.iter().position(|known| known == path);
+        unknown.sort_by_cached_key(|path| place(path).unwrap_or(usize::MAX));
+    }
     // YAML duplicates are worded by the YAML parser and come first, JSON ones last.
     let from_yaml = content_type == ContentType::Yaml;
     let unknown: Vec<String> = unknown
@@ -178,6 +185,43 @@ fn echo(body: &[u8]) -> String {
     }
 }
 
+/// What is wrong with an object when it is read as the other built-in type that it names.
+pub(crate) fn misread(
+    call: &Call,
+    object: &Value,
+    kind: &str,
+    api_version: &str,
+) -> Option<String> {
+    let catalog = call.server.catalog.load();
+    let other = catalog
+        .groups()
+        .values()
+        .flat_map(|group| group.versions.values())
+        .flat_map(|version| version.resources.values())
+        .find(|other| {
+            !other.is_custom() && other.kind == kind && other.api_version() == api_version
+        })?;
+    typed_text(other, &mut object.clone()).err()
+}
+
+/// An object of another built-in type is read as what it is before it is refused.
+fn check_other_type(call: &Call, object: &Value) -> ApiResult<()> {
+    let resource = &call.resource;
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (kind, api_version) = (text("kind"), text("apiVersion"));
+    if resource.is_custom() || kind == resource.kind {
+        return Ok(());
+    }
+    let Some(detail) = misread(call, object, kind, api_version) else {
+        return Ok(());
+    };
+    let version = api_version.rsplit('/').next().unwrap_or_default();
+    Err(ApiError::bad_request(format!(
+        "{kind} in version \"{version}\" cannot be handled as a {}: {detail}",
+        resource.kind
+    )))
+}
+
 /// Kind and version must be those of the URL; built-ins may leave them out.
 fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<()> {
     if value.is_null() && !resource.is_custom() {
@@ -223,6 +267,14 @@ fn check_type(resource: &Resource, value: &mut Value, body: &[u8]) -> ApiResult<
             )));
         }
         if kind != resource.kind {
+            // What is no metadata is told even of an object of another kind.
+            let mut probe = Value::Object(members.clone());
+            metadata::decode(&mut probe, false, &kind).map_err(|detail| {
+                ApiError::bad_request(format!(
+                    "{kind} in version \"{}\" cannot be handled as a {}: {detail}",
+                    resource.version, resource.kind
+                ))
+            })?;
             let name = members
                 .get("metadata")
                 .and_then(|metadata| metadata.get("name"))
@@ -393,9 +445,6 @@ fn cannot_handle(resource: &Resource, detail: &str) -> ApiError {
 /// # Errors
 /// What does not fit, in Go's words.
 pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String> {
-    if resource.is_custom() {
-        whole_numbers(value);
-    }
     let mut unknown = metadata::decode(value, !resource.is_custom(), &resource.kind)?;
     if !resource.is_custom() {
         rdd_schema::decode(value, &resource.schema, &resource.kind)?;
@@ -407,16 +456,6 @@ pub(crate) fn typed_text(resource: &Resource, value: &mut Value) -> Result<Vec<S
         unknown.extend(metadata::decode_embedded(value, &resource.schema)?);
     }
     Ok(unknown)
-}
-
-/// Custom resources are kept as Go prints what it read, where 1.0 is 1.
-pub(crate) fn whole_numbers(value: &mut Value) {
-    match value {
-        Value::Number(number) if number.is_f64() => *number = yaml::whole(number.clone()),
-        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
-        Value::Object(members) => members.values_mut().for_each(whole_numbers),
-        _ => {}
-    }
 }
 
 /// Prunes and fills by the schema; answers the paths that were dropped.

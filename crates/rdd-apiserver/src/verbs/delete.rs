@@ -107,7 +107,7 @@ fn delete_options() -> &'static Message {
 }
 
 enum Deleted {
-    /// The object is no more.
+    /// The object is no more; its revision is that of its end.
     Gone { object: Value, uid: String },
     /// Finalizers hold it.
     Remains(Value),
@@ -144,7 +144,9 @@ async fn delete_one(call: &mut Call, options: &DeleteOptions, name: &str) -> Api
         .await?;
         let uid = object::meta(&old, "uid").to_owned();
         let mut new = old.clone();
-        set_policy(&mut new, options.propagation);
+        if !resource.strategy.ignores_policy(&new) {
+            set_policy(&mut new, options.propagation);
+        }
         let held = object::finalizers(&new).next().is_some() || resource.strategy.holds(&new);
         let lost = if held {
             if !is_deleting(&new) {
@@ -152,6 +154,11 @@ async fn delete_one(call: &mut Call, options: &DeleteOptions, name: &str) -> Api
                 resource
                     .strategy
                     .prepare_delete(&call.write_context(), &mut new);
+            } else if let Some(metadata) = object::metadata_mut(&mut new) {
+                // Definitions are marked without it, and get it when they are deleted again.
+                metadata
+                    .entry("deletionGracePeriodSeconds")
+                    .or_insert_with(|| json!(0));
             }
             match put(call, options, &entry, &mut new).await? {
                 None => return Ok(Deleted::Remains(new)),
@@ -163,7 +170,9 @@ async fn delete_one(call: &mut Call, options: &DeleteOptions, name: &str) -> Api
             match call.server.store.delete(&key, entry.revision).await {
                 Ok(revision) => {
                     call.committed(name, None, revision);
-                    return Ok(Deleted::Gone { object: old, uid });
+                    let mut object = old;
+                    object::set_revision(&mut object, revision);
+                    return Ok(Deleted::Gone { object, uid });
                 }
                 Err(rdd_store::Error::Conflict { current }) => current,
                 Err(error) => return Err(store_error(error)),
@@ -280,5 +289,5 @@ pub(crate) async fn delete_collection(call: &mut Call, body: Body) -> ApiResult<
             Err(error) => return Err(error),
         }
     }
-    Ok(call.document(200, &list::document(&resource, &listed, items)))
+    list::answer_deleted(call, &listed, items)
 }

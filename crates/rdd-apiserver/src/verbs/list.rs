@@ -394,17 +394,24 @@ fn answer(call: &Call, listed: Listed) -> ApiResult<Response<Body>> {
             .map(|entry| served::value(resource, entry))
             .collect()
     };
+    if call.accepted.view == View::Object && call.accepted.format == Format::Json {
+        return spliced(call, &metadata, listed);
+    }
+    answer_values(call, metadata, values()?)
+}
+
+/// A list of parsed objects, in the representation that the client takes.
+fn answer_values(call: &Call, metadata: Value, mut items: Vec<Value>) -> ApiResult<Response<Body>> {
+    let resource = &call.resource;
     match call.accepted.view {
-        View::Object if call.accepted.format == Format::Json => spliced(call, &metadata, listed),
         View::Object => {
-            let mut items = values()?;
             if !resource.is_custom() {
                 items.iter_mut().for_each(drop_type);
             }
             Ok(call.document(200, &typed_list(resource, metadata, items)))
         }
         View::PartialList(version) => {
-            let items: Vec<Value> = values()?
+            let items: Vec<Value> = items
                 .iter()
                 .map(|object| table::partial(object, version))
                 .collect();
@@ -434,7 +441,7 @@ fn answer(call: &Call, listed: Listed) -> ApiResult<Response<Body>> {
         }
         View::Table(version) => {
             let include = table::include_object(&call.query)?;
-            let table = table::table(resource, version, include, metadata, &values()?, call.now);
+            let table = table::table(resource, version, include, metadata, &items, call.now);
             Ok(call.document(200, &table))
         }
     }
@@ -495,16 +502,14 @@ fn typed_list(resource: &Resource, metadata: Value, items: Vec<Value>) -> Value 
     })
 }
 
-/// A list of parsed objects, as deletecollection answers it.
-pub(crate) fn document(resource: &Resource, listed: &Listed, mut items: Vec<Value>) -> Value {
-    if !resource.is_custom() {
-        items.iter_mut().for_each(drop_type);
-    }
-    typed_list(
-        resource,
-        list_metadata(resource, View::Object, listed),
-        items,
-    )
+/// The answer of deletecollection: the objects as they were.
+pub(crate) fn answer_deleted(
+    call: &Call,
+    listed: &Listed,
+    items: Vec<Value>,
+) -> ApiResult<Response<Body>> {
+    let metadata = list_metadata(&call.resource, call.accepted.view, listed);
+    answer_values(call, metadata, items)
 }
 
 #[cfg(test)]

@@ -227,6 +227,26 @@ struct Scaled {
     result: Option<Value>,
 }
 
+impl Scaled {
+    /// The refusal of replicas that are no number, in Go's words.
+    fn not_replicas(&self, value: &Value, scale: &Value) -> ApiError {
+        let found = match value {
+            Value::Number(number) => format!("number {number}"),
+            other => object::go_kind(other).to_owned(),
+        };
+        let text = format!(
+            "json: cannot unmarshal {found} into Go struct field ScaleSpec.spec.replicas of type \
+             int32"
+        );
+        match self.change {
+            Change::Patch(_) => patch::invalid_patch_text(scale.to_string(), &text),
+            Change::Replace(_) => ApiError::bad_request(format!(
+                "Scale in version \"v1\" cannot be handled as a Scale: {text}"
+            )),
+        }
+    }
+}
+
 impl Compute for Scaled {
     fn compute(&mut self, call: &mut Call, current: Option<&Value>) -> ApiResult<Computed> {
         let resource = Arc::clone(&call.resource);
@@ -240,12 +260,10 @@ impl Compute for Scaled {
         let replicas = scale.get("spec").and_then(|spec| spec.get("replicas"));
         let replicas = match replicas {
             None | Some(Value::Null) => 0,
-            Some(value) => value.as_i64().ok_or_else(|| {
-                ApiError::bad_request(
-                    "json: cannot unmarshal value into Go struct field \
-                     ScaleSpec.spec.replicas of type int32",
-                )
-            })?,
+            Some(value) => match value.as_i64() {
+                Some(replicas) => replicas,
+                None => return Err(self.not_replicas(value, &scale)),
+            },
         };
         let field = format!(".{}", paths(&resource)?.spec_replicas.join("."));
         if replicas < 0 || replicas > i64::from(i32::MAX) {

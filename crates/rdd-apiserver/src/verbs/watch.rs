@@ -177,10 +177,15 @@ fn check_options(initial: Option<bool>, matching: &str, token: &str) -> ApiResul
     }
     match (initial, matching) {
         (None, "") => {}
-        (None, _) => errors.push(FieldError::forbidden(
-            field,
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
+        (None, other) => {
+            errors.push(FieldError::forbidden(
+                field,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+            if other != "NotOlderThan" {
+                errors.push(FieldError::not_supported(field, other, &["NotOlderThan"]));
+            }
+        }
         (Some(_), "NotOlderThan") => {}
         (Some(_), "") => errors.push(FieldError::forbidden(
             field,

@@ -273,13 +273,13 @@ fn update_errors(
     let general = metadata::validate(resource, new_metadata);
     let mut immutable = metadata::validate_update(new_metadata, old_metadata);
     immutable.extend(metadata::validate_again(new_metadata));
-    // kube-apiserver checks metadata in general and again in the type's own validation,
-    // which shows as causes that come twice.
-    let mut errors: Vec<_> = general.clone();
-    errors.extend(immutable.iter().cloned());
-    errors.extend(immutable);
-    if !resource.is_custom() {
-        errors.extend(general);
+    let (generally, against_old) = metadata::checks_of_update(resource);
+    let mut errors = general.clone();
+    for _ in 0..against_old {
+        errors.extend(immutable.iter().cloned());
+    }
+    for _ in 1..generally {
+        errors.extend(general.iter().cloned());
     }
     let (own, excused) = resource.strategy.judge_update(cx, new, old);
     errors.extend(own);

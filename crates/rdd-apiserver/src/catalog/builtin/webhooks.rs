@@ -41,13 +41,36 @@ pub(super) struct WebhookStrategy {
     pub(super) mutating: bool,
 }
 
+/// Where a client wrote an empty list that is left out when it is written back.
+fn empty_lists(object: &Value) -> Vec<String> {
+    let is_empty = |pointer: &String| {
+        let list = object.pointer(pointer).and_then(Value::as_array);
+        list.is_some_and(Vec::is_empty)
+    };
+    let count = object["webhooks"].as_array().map_or(0, Vec::len);
+    let within = (0..count).flat_map(|index| {
+        ["rules", "matchConditions"].map(|name| format!("/webhooks/{index}/{name}"))
+    });
+    let all = std::iter::once("/webhooks".to_owned()).chain(within);
+    all.filter(is_empty).collect()
+}
+
 impl Strategy for WebhookStrategy {
     fn blank(&self) -> Value {
         self.form.empty()
     }
 
+    /// Empty lists stay in until the generation is counted: to kube-apiserver one is not
+    /// the same as none, and that is all that it ever makes of it.
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        let empty: Vec<String> = empty_lists(object);
         self.form.apply(object);
+        for pointer in empty {
+            let (parent, name) = pointer.rsplit_once('/').unwrap_or_default();
+            if let Some(Value::Object(members)) = object.pointer_mut(parent) {
+                members.entry(name).or_insert_with(|| json!([]));
+            }
+        }
         let webhooks = object.get_mut("webhooks").and_then(Value::as_array_mut);
         for webhook in webhooks.into_iter().flatten() {
             if let Some(webhook) = webhook.as_object_mut() {
@@ -56,8 +79,13 @@ impl Strategy for WebhookStrategy {
         }
     }
 
+    fn prepare_create(&self, _cx: &WriteContext<'_>, object: &mut Value) {
+        self.form.apply(object);
+    }
+
     fn prepare_update(&self, _cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
         bump_generation(object, old, "webhooks");
+        self.form.apply(object);
     }
 
     fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
