@@ -326,7 +326,7 @@ mod tests {
         check(
             &json!({"clientConfig": {"service": {"name": "s", "namespace": "", "path": "a//b"}}}),
             &[
-                "webhooks[0].clientConfig.service.namespace: Required value",
+                "webhooks[0].clientConfig.service.name: Required value",
                 "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": must start with a \
                  '/'",
                 "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[0] may \
