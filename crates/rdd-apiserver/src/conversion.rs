@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use rdd_schema::names;
+use rdd_schema::{FieldError, names};
 use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant};
 
@@ -84,11 +84,12 @@ impl Conversion {
                     batch.len()
                 )));
             }
+            let alone = batch.len() == 1;
             for (index, (before, mut after)) in batch.iter().zip(answered).enumerate() {
-                check(before, &mut after, desired).map_err(|text| {
+                check(before, &mut after, desired).map_err(|flaw| {
+                    let what = flaw.of(index, alone);
                     ApiError::bare(format!(
-                        "conversion webhook for {} returned invalid converted object at index \
-                         {index}: {text}",
+                        "conversion webhook for {} returned {what}",
                         named()
                     ))
                 })?;
@@ -136,7 +137,9 @@ fn objects_of(answer: &Answer, api_version: &str, uid: &str) -> Result<Vec<Value
         .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (version, kind) = (text(&review["apiVersion"]), text(&review["kind"]));
-    if version != api_version || kind != "ConversionReview" {
+    // What speaks v1beta1 is not held to it.
+    let strict = api_version.ends_with("/v1");
+    if strict && (version != api_version || kind != "ConversionReview") {
         let (group, version) = version.split_once('/').unwrap_or(("", &version));
         return Err(format!(
             "expected webhook response of {api_version}, Kind=ConversionReview, got \
@@ -148,7 +151,7 @@ fn objects_of(answer: &Answer, api_version: &str, uid: &str) -> Result<Vec<Value
         return Err("no response provided".to_owned());
     }
     let answered = text(&response["uid"]);
-    if answered != uid {
+    if strict && answered != uid {
         return Err(format!("expected response.uid={uid:?}, got {answered:?}"));
     }
     let result = &response["result"];
@@ -165,32 +168,83 @@ fn objects_of(answer: &Answer, api_version: &str, uid: &str) -> Result<Vec<Value
     }
 }
 
+/// What is wrong with an object that came back.
+#[derive(Debug, PartialEq)]
+enum Flaw {
+    /// It is of another kind or version.
+    Type(String),
+    /// It is another object.
+    Identity(String),
+    Metadata(String),
+}
+
+impl Flaw {
+    /// As it is told of the object at `index`, and of one that is `alone`.
+    fn of(self, index: usize, alone: bool) -> String {
+        match self {
+            Self::Type(text) if alone => format!("invalid object at index 0: {text}"),
+            Self::Identity(text) if alone => format!("invalid object: {text}"),
+            Self::Metadata(text) if alone => format!("invalid metadata: {text}"),
+            Self::Type(text) | Self::Identity(text) => {
+                format!("invalid converted object at index {index}: {text}")
+            }
+            Self::Metadata(text) => format!("invalid metadata in object at index {index}: {text}"),
+        }
+    }
+}
+
+/// What Go calls the type of a value.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
 /// Whether this is the same object in the desired version; gives it its metadata back.
-fn check(before: &Value, after: &mut Value, desired: &str) -> Result<(), String> {
+fn check(before: &Value, after: &mut Value, desired: &str) -> Result<(), Flaw> {
     let text = |object: &Value, field: &str| object[field].as_str().unwrap_or_default().to_owned();
     let version = text(after, "apiVersion");
     if version != desired {
-        return Err(format!(
+        return Err(Flaw::Type(format!(
             "invalid groupVersion (expected {desired}, received {version})"
-        ));
+        )));
     }
-    let same = |what: &str, before: &str, after: &str| {
-        if before == after {
-            return Ok(());
-        }
-        Err(format!("must have the same {what}: {before} != {after}"))
-    };
-    same("kind", &text(before, "kind"), &text(after, "kind"))?;
+    let (expected, received) = (text(before, "kind"), text(after, "kind"));
+    if expected != received {
+        return Err(Flaw::Type(format!(
+            "invalid kind (expected {expected}, received {received})"
+        )));
+    }
     for (what, field) in [("name", "name"), ("namespace", "namespace"), ("UID", "uid")] {
-        same(what, meta(before, field), meta(after, field))?;
+        let (before, after) = (meta(before, field), meta(after, field));
+        if before != after {
+            let text = format!("must have the same {what}: {before} != {after}");
+            return Err(Flaw::Identity(text));
+        }
     }
     let answered = match after.get_mut("metadata") {
-        None => return Err("missing metadata in converted object".to_owned()),
+        None => {
+            let text = "missing metadata in converted object";
+            return Err(Flaw::Metadata(text.to_owned()));
+        }
         Some(metadata) => metadata.take(),
     };
+    if !answered.is_object() {
+        return Err(Flaw::Metadata(format!(
+            "invalid metadata of type {} in converted object",
+            go_type(&answered)
+        )));
+    }
     let mut metadata = before["metadata"].clone();
     let Some(members) = metadata.as_object_mut() else {
-        return Err("the original has no metadata".to_owned());
+        let text = "the original has no metadata";
+        return Err(Flaw::Metadata(text.to_owned()));
     };
     for field in ["labels", "annotations"] {
         match answered.get(field) {
@@ -198,11 +252,14 @@ fn check(before: &Value, after: &mut Value, desired: &str) -> Result<(), String>
                 members.remove(field);
             }
             Some(Value::Object(texts)) => {
-                check_texts(field, texts)?;
+                check_texts(field, texts, &before["metadata"][field]).map_err(Flaw::Metadata)?;
                 members.insert(field.to_owned(), Value::Object(texts.clone()));
             }
-            Some(_) => {
-                return Err(format!("metadata.{field} in converted object is not a map"));
+            Some(other) => {
+                return Err(Flaw::Metadata(format!(
+                    "invalid metadata.{field} of type {} in converted object",
+                    go_type(other)
+                )));
             }
         }
     }
@@ -210,25 +267,40 @@ fn check(before: &Value, after: &mut Value, desired: &str) -> Result<(), String>
     Ok(())
 }
 
-fn check_texts(field: &str, texts: &Map<String, Value>) -> Result<(), String> {
+/// What did not change is not looked at.
+fn check_texts(field: &str, texts: &Map<String, Value>, before: &Value) -> Result<(), String> {
+    for (key, value) in texts.iter().filter(|(_, value)| !value.is_string()) {
+        return Err(format!(
+            "metadata.{field}[{key}] must be a string, but is {} in converted object",
+            go_type(value)
+        ));
+    }
+    if before.as_object() == Some(texts) {
+        return Ok(());
+    }
+    // kube-apiserver names the field of annotations in the singular.
+    let field = match field {
+        "annotations" => "annotation",
+        other => other,
+    };
+    let mut problems = Vec::new();
     for (key, value) in texts {
-        let Some(value) = value.as_str() else {
-            return Err(format!(
-                "metadata.{field}[{key}] in converted object is not a string"
-            ));
+        let mut refuse = |shown: &str, found: Vec<String>| {
+            problems.extend(found.into_iter().map(|problem| {
+                FieldError::invalid(format!("metadata.{field}"), shown, problem).to_string()
+            }));
         };
-        let mut problems = names::qualified_name(&key.to_lowercase());
+        refuse(key, names::qualified_name(&key.to_lowercase()));
         if field == "labels" {
-            problems.extend(names::label_value(value));
-        }
-        if !problems.is_empty() {
-            return Err(format!(
-                "metadata.{field}[{key}]: Invalid value: {value:?}: {}",
-                problems.join(", ")
-            ));
+            let value = value.as_str().unwrap_or_default();
+            refuse(value, names::label_value(value));
         }
     }
-    Ok(())
+    match problems.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        several => Err(format!("[{}]", several.join(", "))),
+    }
 }
 
 #[cfg(test)]
@@ -247,7 +319,9 @@ mod tests {
             change(&mut after);
             let checked = super::check(&before, &mut after, "x.io/v2");
             assert_eq!(
-                checked.map(|()| after["metadata"].clone()),
+                checked
+                    .map(|()| after["metadata"].clone())
+                    .map_err(|flaw| flaw.of(0, true)),
                 expect.map_err(str::to_owned)
             );
         };
@@ -260,15 +334,39 @@ mod tests {
         );
         check(
             &|after| after["metadata"]["name"] = json!("b"),
-            Err("must have the same name: a != b"),
+            Err("invalid object: must have the same name: a != b"),
         );
         check(
             &|after| after["apiVersion"] = json!("x.io/v3"),
-            Err("invalid groupVersion (expected x.io/v2, received x.io/v3)"),
+            Err(
+                "invalid object at index 0: invalid groupVersion (expected x.io/v2, received x.io/v3)",
+            ),
         );
         check(
             &|after| after["metadata"]["labels"] = json!({"c": 1}),
-            Err("metadata.labels[c] in converted object is not a string"),
+            Err(
+                "invalid metadata: metadata.labels[c] must be a string, but is int64 in converted object",
+            ),
+        );
+        check(
+            &|after| after["kind"] = json!("X"),
+            Err("invalid object at index 0: invalid kind (expected W, received X)"),
+        );
+        check(
+            &|after| after["metadata"] = json!("text"),
+            Err("invalid object: must have the same name: a != "),
+        );
+        check(
+            &|after| after["metadata"]["annotations"] = json!([]),
+            Err(
+                "invalid metadata: invalid metadata.annotations of type []interface {} in converted object",
+            ),
+        );
+        check(
+            &|after| after["metadata"]["labels"] = json!({"a": "not so"}),
+            Err(
+                "invalid metadata: metadata.labels: Invalid value: \"not so\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            ),
         );
     }
 }

@@ -56,20 +56,34 @@ const IDLE_MAX: usize = 8;
 pub(crate) struct Answer {
     pub(crate) code: u16,
     pub(crate) is_text: bool,
+    /// The media type of the body, where it is none that could be read.
+    pub(crate) unreadable: Option<String>,
     pub(crate) body: Bytes,
 }
 
 impl Answer {
-    /// What Go's client says about a code that is no success.
+    /// What Go's client says about a code that is no success, and about a body that it
+    /// cannot read.
     pub(crate) fn refusal(&self) -> Option<String> {
-        (!(200..=206).contains(&self.code)).then(|| words(self))
+        if !(200..=206).contains(&self.code) {
+            return Some(words(self));
+        }
+        let unreadable = self.unreadable.as_ref()?;
+        Some(format!("serializer for {unreadable} doesn't exist"))
     }
+}
+
+/// The media type of an answer, if a webhook may not answer in it.
+fn unreadable(content_type: &str) -> Option<String> {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let known = ["", "application/json", "application/yaml"];
+    (!known.contains(&essence.to_ascii_lowercase().as_str())).then(|| content_type.to_owned())
 }
 
 fn words(answer: &Answer) -> String {
     if let Ok(status) = parse_trusted(&answer.body)
         && status["kind"] == "Status"
-        && status["status"] != "Success"
+        && status["status"] == "Failure"
         && let Some(message) = status["message"].as_str()
     {
         return message.to_owned();
@@ -230,29 +244,37 @@ impl Endpoint {
             let answer = client
                 .request(request)
                 .await
-                .map_err(|error| cause(&error))?;
+                .map_err(|error| failed(&cause(&error)))?;
             let code = answer.status().as_u16();
             let content_type = answer.headers().get(header::CONTENT_TYPE);
-            let is_text = content_type
-                .and_then(|value| value.to_str().ok())
-                .is_none_or(|value| value.starts_with("text/"));
+            let content_type = content_type.and_then(|value| value.to_str().ok());
+            let is_text = content_type.is_none_or(|value| value.starts_with("text/"));
+            let unreadable = content_type.and_then(unreadable);
             let body = Limited::new(answer.into_body(), ANSWER_MAX)
                 .collect()
                 .await
                 .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-                    Some(_) => format!("the answer is larger than {ANSWER_MAX} bytes"),
-                    None => "unexpected EOF".to_owned(),
+                    Some(_) => failed(&format!("the answer is larger than {ANSWER_MAX} bytes")),
+                    None => CallError::Failed(format!(
+                        "unexpected error when reading response body. Please retry. Original \
+                         error: {}",
+                        if was_reset(&*error) {
+                            RESET
+                        } else {
+                            "unexpected EOF"
+                        }
+                    )),
                 })?
                 .to_bytes();
-            Ok::<_, String>(Answer {
+            Ok::<_, CallError>(Answer {
                 code,
                 is_text,
+                unreadable,
                 body,
             })
         };
         match tokio::time::timeout_at(deadline, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(text)) => Err(failed(&text)),
+            Ok(answered) => answered,
             Err(_) => Err(failed("context deadline exceeded")),
         }
     }
@@ -297,8 +319,27 @@ fn configuration(roots: RootCertStore) -> Result<ClientConfig, String> {
     Ok(configuration)
 }
 
+/// What Go says when the other side resets a connection.
+const RESET: &str = "read: connection reset by peer";
+
+fn was_reset(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::ConnectionReset
+        {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
 /// The innermost reason why a request failed.
 fn cause(error: &hyper_util::client::legacy::Error) -> String {
+    if was_reset(error) {
+        return RESET.to_owned();
+    }
     let mut at: Option<&(dyn std::error::Error + 'static)> = error.source();
     let mut last = error.to_string();
     while let Some(error) = at {

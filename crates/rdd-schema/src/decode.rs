@@ -80,7 +80,8 @@ fn wrong(value: &Value, node: &Value, owner: &str, path: &str) -> String {
 }
 
 /// What Go calls the value of another type.
-pub(crate) fn found(value: &Value) -> &'static str {
+#[must_use]
+pub fn found(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

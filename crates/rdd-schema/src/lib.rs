@@ -25,7 +25,7 @@ mod restore;
 mod validate;
 
 pub use correlate::{KeyedItems, is_same};
-pub use decode::decode;
+pub use decode::{decode, found};
 pub use default::default;
 pub use field_error::{FieldError, FieldErrorKind};
 pub use go_number::{go_integer, go_number};

@@ -1,6 +1,6 @@
 //! `AdmissionReview`: the question on the wire, and what an answer says.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{DecodeError, Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rdd_admission::AdmissionRequest;
 use rdd_apply::json_patch::{Decoder, JsonPatch};
@@ -101,23 +101,23 @@ pub(super) fn judgement(
     let response = match review.get("response") {
         None | Some(Value::Null) => return invalid("webhook response was absent".to_owned()),
         Some(response) if !response.is_object() => {
-            return Err(failed(
-                "json: cannot unmarshal into Go struct field AdmissionReview.response of type \
-                 v1.AdmissionResponse"
-                    .to_owned(),
-            ));
+            return Err(failed(format!(
+                "json: cannot unmarshal {} into Go struct field AdmissionReview.response of \
+                     type v1.AdmissionResponse",
+                rdd_schema::found(response)
+            )));
         }
         Some(response) => response,
     };
-    if !matches!(
-        response.get("allowed"),
-        None | Some(Value::Null | Value::Bool(_))
-    ) {
-        return Err(failed(
-            "json: cannot unmarshal into Go struct field AdmissionResponse.response.allowed of \
-             type bool"
-                .to_owned(),
-        ));
+    if let Some(other) = response
+        .get("allowed")
+        .filter(|it| !it.is_null() && !it.is_boolean())
+    {
+        return Err(failed(format!(
+            "json: cannot unmarshal {} into Go struct field AdmissionResponse.response.allowed of \
+             type bool",
+            rdd_schema::found(other)
+        )));
     }
     let strict = version == "v1";
     if strict {
@@ -137,9 +137,13 @@ pub(super) fn judgement(
     }
     let bytes = match response["patch"].as_str() {
         None | Some("") => Vec::new(),
-        Some(patch) => STANDARD
-            .decode(patch)
-            .map_err(|error| failed(format!("illegal base64 data in response.patch: {error}")))?,
+        Some(patch) => STANDARD.decode(patch).map_err(|error| {
+            let at = match error {
+                DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+                DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => patch.len(),
+            };
+            failed(format!("illegal base64 data at input byte {at}"))
+        })?,
     };
     let kind = response["patchType"].as_str();
     let patch = match (bytes.is_empty(), kind) {
@@ -204,6 +208,7 @@ mod tests {
         let answer = Answer {
             code,
             is_text: true,
+            unreadable: None,
             body: body.to_string().into(),
         };
         judgement(&answer, "v1", "u1", mutating)
@@ -244,7 +249,7 @@ mod tests {
         check(
             review(json!({"uid": "u1", "allowed": "yes"})),
             true,
-            "failed to call webhook: json: cannot unmarshal into Go struct field \
+            "failed to call webhook: json: cannot unmarshal string into Go struct field \
              AdmissionResponse.response.allowed of type bool",
         );
         check(
@@ -266,6 +271,7 @@ mod tests {
             let answer = Answer {
                 code,
                 is_text: true,
+                unreadable: None,
                 body: body.to_owned().into(),
             };
             let error = judgement(&answer, "v1", "u1", false).expect_err("no success");

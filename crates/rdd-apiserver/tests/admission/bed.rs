@@ -21,6 +21,8 @@ pub(crate) enum Reply {
     Json(Value),
     /// Answers this code and text.
     Code(u16, &'static str),
+    /// Answers this content type and text.
+    Typed(&'static str, &'static str),
     /// Answers text that is no JSON.
     Garbage,
     /// Answers more than anybody should read.
@@ -34,7 +36,7 @@ pub(crate) enum Reply {
 type Behaviour = Arc<dyn Fn(&str, &Value) -> Reply + Send + Sync>;
 
 /// Which certificate the webhook shows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
     /// One that the bundle signs for.
     Signed,
@@ -42,6 +44,10 @@ pub(crate) enum Shown {
     ItsOwn,
     /// One for another name.
     ForAnotherName,
+    /// One of the past.
+    Expired,
+    /// One of the future.
+    NotYet,
 }
 
 /// The webhook.
@@ -114,7 +120,13 @@ impl Bed {
     }
 }
 
-fn identity(shown: Shown) -> (String, rustls::ServerConfig) {
+/// A bundle as configurations hold it.
+pub(crate) fn encoded(bundle: &str) -> String {
+    STANDARD.encode(bundle)
+}
+
+/// What the server shows, and the bundle that signs for it.
+pub(crate) fn identity(shown: Shown) -> (String, rustls::ServerConfig) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -128,6 +140,11 @@ fn identity(shown: Shown) -> (String, rustls::ServerConfig) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.subject_alt_names = names(shown == Shown::ForAnotherName);
+        match shown {
+            Shown::Expired => params.not_after = rcgen::date_time_ymd(2001, 1, 1),
+            Shown::NotYet => params.not_before = rcgen::date_time_ymd(3001, 1, 1),
+            _ => {}
+        }
         let leaf = params.signed_by(&key, &issuer).expect("a certificate");
         (authority.pem(), leaf.der().clone(), key)
     };
@@ -204,6 +221,7 @@ async fn answer(
     match reply {
         Reply::Json(value) => respond(200, "application/json", value.to_string().into()),
         Reply::Code(code, text) => respond(code, "text/plain", text.into()),
+        Reply::Typed(kind, text) => respond(200, kind, text.into()),
         Reply::Garbage => respond(200, "application/json", "nonsense".into()),
         Reply::Endless => respond(200, "application/json", vec![b' '; 9 << 20].into()),
         Reply::Close => Err(Cut),

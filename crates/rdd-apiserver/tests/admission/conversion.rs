@@ -77,10 +77,60 @@ fn converter(path: &str, review: &Value) -> Reply {
             objects.pop();
             answer(review, &objects)
         }
-        "/other" => {
-            objects[0]["metadata"]["name"] = json!("other");
+        "/many" => {
+            objects.push(objects[0].clone());
             answer(review, &objects)
         }
+        // The last of several is the bad one.
+        "/other" => {
+            let last = objects.len() - 1;
+            objects[last]["metadata"]["name"] = json!("other");
+            answer(review, &objects)
+        }
+        "/place" => {
+            objects[0]["metadata"]["namespace"] = json!("elsewhere");
+            answer(review, &objects)
+        }
+        "/uid" => {
+            objects[0]["metadata"]["uid"] = json!("u");
+            answer(review, &objects)
+        }
+        "/kind" => {
+            objects[0]["kind"] = json!("Crate");
+            answer(review, &objects)
+        }
+        "/bare" => {
+            objects[0]["metadata"]["labels"] = json!("none");
+            answer(review, &objects)
+        }
+        "/number" => {
+            objects[0]["metadata"]["annotations"] = json!({"a": 1});
+            answer(review, &objects)
+        }
+        "/label" => {
+            objects[0]["metadata"]["labels"] = json!({"a": "-"});
+            answer(review, &objects)
+        }
+        "/marked" => {
+            for object in &mut objects {
+                object["metadata"]["labels"] = json!({"from": "afar"});
+                object["metadata"]["annotations"] = json!({"by": "the webhook"});
+                object["metadata"]["finalizers"] = json!(["a.b/c"]);
+                object["metadata"]["creationTimestamp"] = json!("2001-01-01T00:00:00Z");
+                object["metadata"]["managedFields"] = json!([]);
+            }
+            answer(review, &objects)
+        }
+        "/review" => Reply::Json(json!({
+            "apiVersion": review["apiVersion"], "kind": review["kind"],
+            "response": {"uid": "x", "result": {"status": "Success"}},
+        })),
+        "/silent" => Reply::Json(json!({
+            "apiVersion": review["apiVersion"], "kind": review["kind"],
+        })),
+        "/text" => Reply::Typed("text/plain", "converted"),
+        "/garbage" => Reply::Garbage,
+        "/hang" => Reply::Hang,
         "/version" => {
             objects[0]["apiVersion"] = json!("example.com/v9");
             answer(review, &objects)
@@ -212,29 +262,49 @@ async fn a_watch_speaks_its_version_before_and_after_changes() {
 async fn a_webhook_that_converts_badly_fails_the_request() {
     let bed = Bed::start(converter).await;
     for (path, expect) in [
-        (
-            "/few",
-            "conversion webhook for example.com/v1, Kind=Box returned 0 objects, expected 1",
-        ),
+        ("/few", "returned 0 objects, expected 1"),
+        ("/many", "returned 2 objects, expected 1"),
         (
             "/other",
-            "conversion webhook for example.com/v1, Kind=Box returned invalid converted object at \
-             index 0: must have the same name: a != other",
+            "returned invalid object: must have the same name: a != other",
+        ),
+        (
+            "/place",
+            "returned invalid object: must have the same namespace: default != elsewhere",
         ),
         (
             "/version",
-            "conversion webhook for example.com/v1, Kind=Box returned invalid converted object at \
-             index 0: invalid groupVersion (expected example.com/v2, received example.com/v9)",
+            "returned invalid object at index 0: invalid groupVersion (expected example.com/v2, \
+             received example.com/v9)",
         ),
         (
-            "/failed",
-            "conversion webhook for example.com/v1, Kind=Box failed: cannot",
+            "/kind",
+            "returned invalid object at index 0: invalid kind (expected Box, received Crate)",
         ),
+        (
+            "/bare",
+            "returned invalid metadata: invalid metadata.labels of type string in converted object",
+        ),
+        (
+            "/number",
+            "returned invalid metadata: metadata.annotations[a] must be a string, but is int64 in \
+             converted object",
+        ),
+        (
+            "/label",
+            "returned invalid metadata: metadata.labels: Invalid value: \"-\": a valid label must \
+             be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
+             start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or \
+             '12345', regex used for validation is \
+             '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+        ),
+        ("/failed", "failed: cannot"),
         (
             "/500",
-            "conversion webhook for example.com/v1, Kind=Box failed: an error on the server \
-             (\"boom\") has prevented the request from succeeding",
+            "failed: an error on the server (\"boom\") has prevented the request from succeeding",
         ),
+        ("/silent", "failed: no response provided"),
+        ("/text", "failed: serializer for text/plain doesn't exist"),
     ] {
         let server = Server::start().await;
         server.post(DEFINITIONS, definition(&bed, path)).await;
@@ -243,7 +313,88 @@ async fn a_webhook_that_converts_badly_fails_the_request() {
         for url in [format!("{V2}/a"), V2.to_owned()] {
             let read = server.get(&url).await;
             assert_eq!(read.code, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
-            assert_eq!(read.message(), expect);
+            assert_eq!(
+                read.message(),
+                format!("conversion webhook for example.com/v1, Kind=Box {expect}")
+            );
         }
     }
+}
+
+/// Only the beginning of these texts is sure, since they hold an id or come from a parser.
+#[tokio::test]
+async fn a_conversion_that_is_no_answer_fails_the_request() {
+    let bed = Bed::start(converter).await;
+    for (path, expect) in [
+        ("/uid", "returned invalid object: must have the same UID: "),
+        ("/review", "failed: expected response.uid=\""),
+        (
+            "/garbage",
+            "failed: couldn't get version/kind; json parse error: ",
+        ),
+    ] {
+        let server = Server::start().await;
+        server.post(DEFINITIONS, definition(&bed, path)).await;
+        server.post(V1, sized("a", 1)).await;
+        let read = server.get(&format!("{V2}/a")).await;
+        assert_eq!(read.code, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+        let start = format!("conversion webhook for example.com/v1, Kind=Box {expect}");
+        assert!(read.message().starts_with(&start), "{}", read.message());
+    }
+}
+
+#[tokio::test]
+async fn one_bad_object_of_several_is_named() {
+    let bed = Bed::start(converter).await;
+    let server = Server::start().await;
+    server.post(DEFINITIONS, definition(&bed, "/other")).await;
+    for name in ["a", "b", "c"] {
+        server.post(V1, sized(name, 1)).await;
+    }
+    let read = server.get(V2).await;
+    assert_eq!(
+        read.message(),
+        "conversion webhook for example.com/v1, Kind=Box returned invalid converted object at \
+         index 2: must have the same name: c != other"
+    );
+    // What needs no conversion is there.
+    assert_eq!(server.get(V1).await.code, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_conversion_may_change_labels_and_annotations_and_no_other_metadata() {
+    let bed = Bed::start(converter).await;
+    let server = Server::start().await;
+    server.post(DEFINITIONS, definition(&bed, "/marked")).await;
+    let made = server.post(V1, sized("a", 1)).await;
+    let read = server.get(&format!("{V2}/a")).await;
+    assert_eq!(read.code, StatusCode::OK, "{:?}", read.body);
+    let mut expect = made.body["metadata"].clone();
+    expect["labels"] = json!({"from": "afar"});
+    expect["annotations"] = json!({"by": "the webhook"});
+    assert_eq!(read.body["metadata"], expect);
+}
+
+#[tokio::test]
+async fn a_conversion_that_hangs_costs_the_time_of_the_request_and_nothing_else() {
+    let bed = Bed::start(converter).await;
+    let server = Server::start().await;
+    server.post(DEFINITIONS, definition(&bed, "/hang")).await;
+    server.post(V1, sized("a", 1)).await;
+    let path = format!("{V2}/a?timeout=1s");
+    let stuck = server.get(&path);
+    let others = async {
+        for round in 0..20 {
+            let made = server.post(V1, sized(&format!("b{round}"), round)).await;
+            assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
+            assert_eq!(server.get(V1).await.code, StatusCode::OK);
+        }
+    };
+    let (read, ()) = tokio::join!(stuck, others);
+    assert!(read.code.is_server_error(), "{:?}", read.body);
+    assert!(
+        read.message().contains("context deadline exceeded"),
+        "{}",
+        read.message()
+    );
 }

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 mod bed;
 mod conversion;
+mod hostile;
 mod policies;
+mod raw;
 mod requests;
 mod server;
 
