@@ -398,3 +398,60 @@ async fn a_conversion_that_hangs_costs_the_time_of_the_request_and_nothing_else(
         read.message()
     );
 }
+
+#[tokio::test]
+async fn two_versions_agree_under_concurrent_reads_lists_watches_and_applies() {
+    const OBJECTS: usize = 4;
+    const ROUNDS: i64 = 15;
+    let bed = Bed::start(converter).await;
+    let server = Server::start().await;
+    server.post(DEFINITIONS, definition(&bed, "/convert")).await;
+    for name in 0..OBJECTS {
+        server.post(V1, sized(&format!("b{name}"), 0)).await;
+    }
+    let mut watch = server.watch(&format!("{V2}?watch=true")).await;
+    // Every other write is an apply in the version that is not stored.
+    let writers = futures::future::join_all((0..OBJECTS).map(|name| {
+        let server = &server;
+        async move {
+            let name = format!("b{name}");
+            for round in 1..=ROUNDS {
+                let written = if round % 2 == 0 {
+                    let path = format!("{V1}/{name}");
+                    let change = json!({"spec": {"size": round}});
+                    server.send(Method::PATCH, &path, change).await
+                } else {
+                    let path = format!("{V2}/{name}?fieldManager=m&force=true");
+                    server.apply(&path, texted(&name, &round.to_string())).await
+                };
+                assert_eq!(written.code, StatusCode::OK, "{:?}", written.body);
+            }
+        }
+    }));
+    let readers = async {
+        for _ in 0..ROUNDS {
+            let (first, second) = tokio::join!(server.get(V1), server.get(V2));
+            for (list, field) in [(first, "size"), (second, "text")] {
+                let items = list.body["items"].as_array().expect("items");
+                assert_eq!(items.len(), OBJECTS);
+                for item in items {
+                    assert!(!item["spec"][field].is_null(), "{item}");
+                }
+            }
+        }
+    };
+    let watcher = async {
+        let mut ended = 0;
+        let mut last: std::collections::BTreeMap<String, i64> = Default::default();
+        while ended < OBJECTS {
+            let event = watch.next().await;
+            let name = event["object"]["metadata"]["name"].to_string();
+            let text = event["object"]["spec"]["text"].as_str().expect("a text");
+            let size: i64 = text.parse().expect("a number");
+            let before = last.insert(name, size).unwrap_or(-1);
+            assert_eq!(size, before + 1, "no change is left out: {event}");
+            ended += usize::from(size == ROUNDS);
+        }
+    };
+    tokio::join!(writers, readers, watcher);
+}
