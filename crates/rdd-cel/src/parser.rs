@@ -17,6 +17,23 @@ const NESTING_MAX: usize = 100;
 const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, \
                        NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
+/// The same at the beginning of a list, of a map and of arguments, which may be empty.
+const LIST: &str = "{'[', ']', '{', '(', '.', ',', '-', '!', '?', 'true', 'false', 'null', \
+                    NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+const MAP: &str = "{'[', '{', '}', '(', '.', ',', '-', '!', '?', 'true', 'false', 'null', \
+                   NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+const ARGUMENTS: &str = "{'[', '{', '(', ')', '.', '-', '!', 'true', 'false', 'null', \
+                         NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+
+/// Whether an operand may begin with this.
+fn starts_operand(kind: &TokenKind) -> bool {
+    match kind {
+        TokenKind::End | TokenKind::In | TokenKind::Quoted(_) => false,
+        TokenKind::Op(one) => matches!(*one, "[" | "{" | "(" | "." | "-" | "!"),
+        _ => true,
+    }
+}
+
 /// Words that the specification keeps for later.
 const RESERVED: &[&str] = &[
     "as",
@@ -145,6 +162,10 @@ impl Parser<'_> {
         matches!(self.token().kind, TokenKind::Op(one) if one == operator)
     }
 
+    fn ends(&self) -> bool {
+        self.token().kind == TokenKind::End
+    }
+
     /// Takes the operator if it comes next, and says where it stood.
     fn accept(&mut self, operator: &str) -> Option<usize> {
         if !self.is(operator) {
@@ -155,17 +176,53 @@ impl Parser<'_> {
         Some(at)
     }
 
-    fn expect(&mut self, operator: &str) -> Parsed<usize> {
+    fn expect(&mut self, operator: &'static str) -> Parsed<usize> {
         if let Some(at) = self.accept(operator) {
             return Ok(at);
         }
-        if self.token().kind == TokenKind::End {
+        let extra = self.follows(|kind| *kind == TokenKind::Op(operator));
+        // Something else could follow here if only the operator stood before it.
+        let absent = match operator {
+            ":" => starts_operand(&self.token().kind),
+            _ => self.token().kind == TokenKind::End,
+        };
+        if absent && !extra {
             return Err(Problem {
                 at: self.token().at,
-                text: format!("Syntax error: missing '{operator}' at '<EOF>'"),
+                text: format!("Syntax error: missing '{operator}' at '{}'", self.text()),
             });
         }
-        Err(self.unexpected(&format!("'{operator}'"), false))
+        Err(self.unexpected(&format!("'{operator}'"), extra))
+    }
+
+    /// As [`Parser::expect`] for the end of a list or a map; `after` says that a comma was
+    /// the last.
+    fn close(&mut self, operator: &'static str, after: bool) -> Parsed<usize> {
+        if after || self.is(operator) {
+            return self.expect(operator);
+        }
+        let extra = self
+            .follows(|kind| matches!(kind, TokenKind::Op(one) if *one == operator || *one == ","));
+        Err(self.unexpected(&format!("{{'{operator}', ','}}"), extra))
+    }
+
+    /// Whether the token after the next one would do.
+    fn follows(&self, does: impl Fn(&TokenKind) -> bool) -> bool {
+        let next = self.tokens.get(self.at + 1);
+        next.is_some_and(|token| does(&token.kind))
+    }
+
+    /// A name must come after the dot before.
+    fn no_name(&self) -> Problem {
+        let token = self.token();
+        let text = match token.kind {
+            TokenKind::End => String::new(),
+            _ => self.text(),
+        };
+        Problem {
+            at: token.at,
+            text: format!("Syntax error: no viable alternative at input '.{text}'"),
+        }
     }
 
     fn expr(&mut self) -> Parsed<Expr> {
@@ -290,13 +347,23 @@ impl Parser<'_> {
             if let Some(at) = self.accept(".") {
                 let optional = self.accept("?").is_some();
                 let place = self.token().clone();
-                let (field, quoted) = match &place.kind {
-                    TokenKind::Ident(name) => (name.clone(), false),
-                    TokenKind::Quoted(name) => (name.clone(), true),
-                    _ => return Err(self.unexpected("IDENTIFIER", false)),
+                let field = match &place.kind {
+                    TokenKind::Ident(name) => name.clone(),
+                    // Kubernetes does not turn these on.
+                    TokenKind::Quoted(_) => {
+                        return Err(Problem {
+                            at: place.at,
+                            text: "unsupported syntax: '`'".to_owned(),
+                        });
+                    }
+                    _ if optional => {
+                        let names = "{IDENTIFIER, ESC_IDENTIFIER}";
+                        return Err(self.unexpected(names, false));
+                    }
+                    _ => return Err(self.no_name()),
                 };
                 self.at += 1;
-                if !quoted && !optional && self.is("(") {
+                if !optional && self.is("(") {
                     let (open, args) = self.arguments()?;
                     operand = method(open, operand, field, args)?;
                     continue;
@@ -338,6 +405,9 @@ impl Parser<'_> {
         let mut args = Vec::new();
         if self.accept(")").is_some() {
             return Ok((open, args));
+        }
+        if self.ends() {
+            return Err(self.unexpected(ARGUMENTS, false));
         }
         loop {
             args.push(self.expr()?);
@@ -385,7 +455,7 @@ impl Parser<'_> {
                     }
                     return Ok(named);
                 }
-                return Err(self.unexpected("IDENTIFIER", false));
+                return Err(self.no_name());
             }
             _ => {
                 let follows = self.tokens.get(self.at + 1).map(|token| &token.kind);
@@ -440,15 +510,17 @@ impl Parser<'_> {
 
     fn list(&mut self) -> Parsed<Expr> {
         let at = self.expect("[")?;
+        if self.ends() {
+            return Err(self.unexpected(LIST, false));
+        }
         let mut items = Vec::new();
-        while !self.is("]") {
+        let mut more = true;
+        while more && !self.is("]") && (items.is_empty() || !self.ends()) {
             let optional = self.accept("?").is_some();
             items.push((self.expr()?, optional));
-            if self.accept(",").is_none() {
-                break;
-            }
+            more = self.accept(",").is_some();
         }
-        self.expect("]")?;
+        self.close("]", more)?;
         let depth = deepest(items.iter().map(|(item, _)| item));
         node(at, depth, ExprKind::List(items))
     }
@@ -457,7 +529,11 @@ impl Parser<'_> {
         let at = self.expect("{")?;
         let mut entries = Vec::new();
         let mut depth = 0;
-        while !self.is("}") {
+        if self.ends() {
+            return Err(self.unexpected(MAP, false));
+        }
+        let mut more = true;
+        while more && !self.is("}") && (entries.is_empty() || !self.ends()) {
             let optional = self.accept("?").is_some();
             let key = self.expr()?;
             self.expect(":")?;
@@ -468,11 +544,9 @@ impl Parser<'_> {
                 value,
                 optional,
             });
-            if self.accept(",").is_none() {
-                break;
-            }
+            more = self.accept(",").is_some();
         }
-        self.expect("}")?;
+        self.close("}", more)?;
         node(at, depth, ExprKind::Map(entries))
     }
 

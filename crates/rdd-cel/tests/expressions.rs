@@ -402,6 +402,42 @@ fn problems_are_printed_with_their_places() {
     }
 }
 
+#[test]
+fn what_is_missing_or_too_much_is_named() {
+    for (expression, place, expect) in [
+        ("self.", 6, "no viable alternative at input '.'"),
+        ("self.[1]", 6, "no viable alternative at input '.['"),
+        (
+            "self.?",
+            7,
+            "mismatched input '<EOF>' expecting {IDENTIFIER, ESC_IDENTIFIER}",
+        ),
+        ("[1", 3, "mismatched input '<EOF>' expecting {']', ','}"),
+        ("[1 2]", 4, "extraneous input '2' expecting {']', ','}"),
+        ("[1,", 4, "missing ']' at '<EOF>'"),
+        ("{'a'", 5, "mismatched input '<EOF>' expecting ':'"),
+        ("{'a' 1}", 6, "missing ':' at '1'"),
+        (
+            "{'a': 1",
+            8,
+            "mismatched input '<EOF>' expecting {'}', ','}",
+        ),
+        ("true ? 1", 9, "mismatched input '<EOF>' expecting ':'"),
+        ("size(1 2)", 8, "extraneous input '2' expecting ')'"),
+        ("size(1", 7, "missing ')' at '<EOF>'"),
+    ] {
+        let error = environment().compile(expression).err();
+        let text = error.map(|error| error.to_string()).unwrap_or_default();
+        let start = format!("ERROR: <input>:1:{place}: Syntax error: {expect}\n");
+        assert!(text.starts_with(&start), "{expression}: {text}");
+    }
+    let quoted = environment()
+        .compile("self.`a-b`")
+        .expect_err("it is refused");
+    let start = "ERROR: <input>:1:6: unsupported syntax: '`'\n";
+    assert!(quoted.to_string().starts_with(start), "{quoted}");
+}
+
 /// Runs on a stack of the size that worker threads have.
 fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);

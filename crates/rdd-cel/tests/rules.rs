@@ -354,6 +354,22 @@ fn definitions_hear_what_is_wrong_with_their_rules() {
         )],
     );
     judge(
+        &text(json!({"rule": "true", "message": " "})),
+        &[&format!(
+            "{rule}.message: Invalid value: \" \": must be non-empty if specified"
+        )],
+    );
+    judge(
+        &text(json!({"rule": "true", "message": "a\nb"})),
+        &[&format!(
+            "{rule}.message: Invalid value: \"a\\nb\": must not contain line breaks"
+        )],
+    );
+    judge(
+        &text(json!({"rule": "true", "message": "m".repeat(5000)})),
+        &[],
+    );
+    judge(
         &text(json!({"rule": "true", "optionalOldSelf": true})),
         &[&format!(
             "{rule}.optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in \

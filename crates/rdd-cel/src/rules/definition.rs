@@ -23,8 +23,6 @@ const BLAMED_MAX: usize = 4;
 /// What contributes less is not blamed.
 const BLAMED_MIN: u64 = SCHEMA_MAX / 100;
 
-const MESSAGE_MAX: usize = 2048;
-
 const REASONS: &[&str] = &[
     "FieldValueDuplicate",
     "FieldValueForbidden",
@@ -164,15 +162,10 @@ impl Judge {
             let problem = "rule is not specified";
             self.errors.push(FieldError::required(at("rule"), problem));
         } else if !rule.message.is_empty() && message.is_empty() {
-            let problem = "message must be non-empty if specified";
+            let problem = "must be non-empty if specified";
             self.errors.push(refuse("message", &rule.message, problem));
-        } else if rule.message.len() > MESSAGE_MAX {
-            let shown: String = rule.message.chars().take(10).collect();
-            let problem = "message must have a maximum length of 2048 characters";
-            self.errors
-                .push(refuse("message", &format!("{shown}..."), problem));
         } else if lines(message) {
-            let problem = "message must not contain line breaks";
+            let problem = "must not contain line breaks";
             self.errors.push(refuse("message", &rule.message, problem));
         } else if lines(rule.rule.trim()) && message.is_empty() {
             let problem = "message must be specified if rule contains line breaks";
