@@ -269,7 +269,7 @@ fn check(before: &Value, after: &mut Value, desired: &str) -> Result<(), Flaw> {
 
 /// What did not change is not looked at.
 fn check_texts(field: &str, texts: &Map<String, Value>, before: &Value) -> Result<(), String> {
-    for (key, value) in texts.iter().filter(|(_, value)| !value.is_string()) {
+    if let Some((key, value)) = texts.iter().find(|(_, value)| !value.is_string()) {
         return Err(format!(
             "metadata.{field}[{key}] must be a string, but is {} in converted object",
             go_type(value)

@@ -406,8 +406,11 @@ impl ApiError {
     /// A rule of the server itself refuses; `text` follows `is forbidden: `.
     #[must_use]
     pub fn forbidden(resource: &Resource, name: &str, text: &str) -> Self {
-        let message = format!("{} \"{name}\" is forbidden: {text}", resource.qualified());
-        Self::new(403, "Forbidden", message).of(resource, name)
+        let what = match name {
+            "" => resource.qualified(),
+            name => format!("{} \"{name}\"", resource.qualified()),
+        };
+        Self::new(403, "Forbidden", format!("{what} is forbidden: {text}")).of(resource, name)
     }
 
     /// A create in a Namespace that is being deleted.

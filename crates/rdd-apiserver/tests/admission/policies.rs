@@ -193,6 +193,13 @@ async fn conditions_decide_whether_a_webhook_is_asked() {
         "configmaps \"c\" is forbidden: expression 'object.no.such == 1' resulted in error: no \
          such key: no"
     );
+    // A collection has no name.
+    let answer = server.send(Method::DELETE, CONFIG_MAPS, Value::Null).await;
+    assert_eq!(
+        answer.message(),
+        "configmaps is forbidden: expression 'object.no.such == 1' resulted in error: no such \
+         key: no"
+    );
 }
 
 #[tokio::test]
