@@ -140,8 +140,14 @@ fn a_short_absence_is_told_once_at_each_end_and_survived() {
 #[test]
 fn a_program_says_little_while_its_control_plane_is_gone() {
     let lab = Lab::new("quiet");
-    for program in ["rdd-controller", "app-controller", "containers-controller"] {
-        lab.rdd("svc start --controllers=").ok();
+    for (program, controllers) in [
+        ("rdd-controller", ""),
+        ("app-controller", ""),
+        ("containers-controller", ""),
+        ("mock-controller", "containers,-engine"),
+    ] {
+        lab.rdd(&format!("svc start --controllers={controllers}"))
+            .ok();
         let mut running = lab.program(program, &[]);
         wait_until("it runs", || {
             running.said().contains("the controllers are running")

@@ -58,8 +58,11 @@ const OWNER: &str = "rdd-mocks";
 /// The namespace of the mirrors.
 const NAMESPACE: &str = "rancher-desktop";
 
-/// How long a pass that failed waits for the next.
+/// How long a pass that failed waits for the next; each failure in a row doubles it.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The longest such wait.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 fn run(context: Context<World>) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
@@ -77,6 +80,7 @@ fn run(context: Context<World>) -> BoxFuture<'static, Result<()>> {
         ]);
         context.synced().await;
         let stopping = context.stopping();
+        let (mut retry, mut told) = (RETRY, String::new());
         loop {
             let pass = pass(&client, data).await;
             context.record(
@@ -87,12 +91,16 @@ fn run(context: Context<World>) -> BoxFuture<'static, Result<()>> {
             );
             let again = async {
                 if let Err(error) = &pass {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "a pass failed and is tried again"
-                    );
-                    sleep(RETRY).await;
+                    let error = format!("{error:#}");
+                    // Once, as long as it goes on failing for the same reason.
+                    if error != told {
+                        tracing::warn!(error, "a pass failed and is tried again");
+                        told = error;
+                    }
+                    sleep(retry).await;
+                    retry = (retry * 2).min(RETRY_MAX);
                 } else {
+                    (retry, told) = (RETRY, String::new());
                     changes.next().await;
                     // Whatever came along is one change.
                     while changes.next().now_or_never().is_some() {}
@@ -114,7 +122,8 @@ where
     watcher(api, watcher::Config::default())
         .backoff(watch_backoff())
         .touched_objects()
-        .map(drop)
+        // A watch that fails goes on by itself, and tells then what has changed.
+        .filter_map(|seen| std::future::ready(seen.ok().map(drop)))
         .boxed()
 }
 

@@ -12,8 +12,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Resource;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
-use rdd_api::{ConfigMapReplicaSet, Demo, Notary};
+use rdd_api::{ConfigMapReplicaSet, Container, Demo, Image, Notary, Volume};
+use rdd_controllers::PROGRAM_ONLY;
 use rdd_manager::Manager;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -82,9 +84,12 @@ impl<'lab> Work<'lab> {
         let number = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         let start_id = format!("start-{number}");
         self.lab.begin(&start_id).await;
+        let only = PROGRAM_ONLY.iter().filter(|def| def.name == self.selection);
+        let options = self.lab.options(self.selection, &start_id);
         let options = rdd_manager::Options {
             client,
-            ..self.lab.options(self.selection, &start_id)
+            controllers: only.chain(options.controllers).collect(),
+            ..options
         };
         rdd_manager::start(options).await.expect("it starts")
     }
@@ -332,4 +337,84 @@ fn a_demo_that_is_killed_before_any_write_counts_to_its_end_and_no_further() {
         }
         panic!("there is no end of writes");
     });
+}
+
+/// What the mock shows: every mirror with its status.
+async fn shown(client: kube::Client) -> BTreeMap<String, Value> {
+    async fn all<K>(client: &kube::Client) -> Vec<(String, Value)>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(client.clone(), "rancher-desktop");
+        let Ok(listed) = api.list(&ListParams::default()).await else {
+            // Not served before the first start.
+            return Vec::new();
+        };
+        let items = listed.items.into_iter();
+        items
+            .map(|item| {
+                let name = format!(
+                    "{} {}",
+                    K::kind(&()),
+                    item.meta().name.as_deref().unwrap_or("")
+                );
+                let document = serde_json::to_value(item).expect("JSON");
+                (name, document["status"].clone())
+            })
+            .collect()
+    }
+    let containers = all::<Container>(&client).await;
+    let images = all::<Image>(&client).await;
+    let volumes = all::<Volume>(&client).await;
+    containers
+        .into_iter()
+        .chain(images)
+        .chain(volumes)
+        .collect()
+}
+
+#[test]
+fn a_mock_that_is_killed_before_any_write_shows_the_whole_of_its_data() {
+    let whole: Arc<std::sync::Mutex<BTreeMap<String, Value>>> = Arc::default();
+    let seen = Arc::clone(&whole);
+    lab::run(|lab| async move {
+        let manager = Work::new(&lab, "mock").start(lab.client.clone()).await;
+        // At rest nothing is written: the whole has come when two looks see the same.
+        lab.eventually("the mock has come to rest", || {
+            let (client, seen) = (lab.client.clone(), Arc::clone(&seen));
+            async move {
+                let now = shown(client).await;
+                let is_whole = now.len() > 3 && now.values().all(|status| !status.is_null());
+                let before = std::mem::replace(&mut *seen.lock().expect("no panic"), now.clone());
+                (is_whole && before == now).then_some(())
+            }
+        })
+        .await;
+        manager.stop().await;
+    });
+    let whole = whole.lock().expect("no panic").clone();
+    assert!(whole.len() > 3, "{whole:?}");
+    // Far enough apart to end soon, close enough to hit every kind of write.
+    let deaths = Arc::new(AtomicUsize::new(0));
+    for write in (0..2 * whole.len() + 10).step_by(3) {
+        let (whole, deaths) = (whole.clone(), Arc::clone(&deaths));
+        lab::run(move |lab| async move {
+            let work = Work::new(&lab, "mock");
+            let client = lab.client.clone();
+            let right = move || {
+                let (client, whole) = (client.clone(), whole.clone());
+                async move { shown(client).await == whole }.boxed()
+            };
+            let died = work
+                .survives("everything is shown", write, async {}, right)
+                .await;
+            deaths.fetch_add(usize::from(died), Ordering::Relaxed);
+        });
+    }
+    let deaths = deaths.load(Ordering::Relaxed);
+    assert!(deaths > 3, "too few writes were seen: {deaths}");
 }
