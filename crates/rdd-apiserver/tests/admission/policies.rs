@@ -197,8 +197,8 @@ async fn conditions_decide_whether_a_webhook_is_asked() {
     let answer = server.send(Method::DELETE, CONFIG_MAPS, Value::Null).await;
     assert_eq!(
         answer.message(),
-        "configmaps is forbidden: expression 'object.no.such == 1' resulted in error: no such \
-         key: no"
+        "configmaps is forbidden: expression 'object.metadata.name == 'asked'' resulted in error: \
+         no such key: metadata"
     );
 }
 
