@@ -72,6 +72,7 @@ static OPERATION: Message = Message(
         ("consumes", 7, Form::Texts),
         ("parameters", 8, Form::Parameters),
         ("responses", 9, Form::Responses),
+        ("schemes", 10, Form::Texts),
     ],
     13,
 );
