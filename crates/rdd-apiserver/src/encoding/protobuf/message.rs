@@ -112,7 +112,7 @@ impl Message {
                 None => {}
                 Some(Field::Inline(message)) => match payload {
                     Payload::Bytes(inner) => message.read_into(inner, object, depth + 1)?,
-                    _ => return Err(wrong_type(&number.to_string())),
+                    other => return Err(wrong_type(&number.to_string(), &other)),
                 },
                 Some(Field::Named { name, shape, .. }) => {
                     shape.read_into(name, payload, object, depth + 1)?;
@@ -228,7 +228,7 @@ impl Shape {
             Self::Bool => json!(varint(name, payload)? != 0),
             Self::Double => match payload {
                 Payload::Eight(bytes) => json!(f64::from_le_bytes(bytes)),
-                _ => return Err(wrong_type(name)),
+                other => return Err(wrong_type(name, &other)),
             },
             Self::Time { digits } => time(name, bytes(name, payload)?, *digits)?,
             Self::Json => raw_json(name, bytes(name, payload)?)?,
@@ -307,19 +307,45 @@ impl Shape {
 fn bytes<'a>(name: &str, payload: Payload<'a>) -> Result<&'a [u8]> {
     match payload {
         Payload::Bytes(bytes) => Ok(bytes),
-        _ => Err(wrong_type(name)),
+        other => Err(wrong_type(name, &other)),
     }
 }
 
 fn varint(name: &str, payload: Payload<'_>) -> Result<u64> {
     match payload {
         Payload::Varint(value) => Ok(value),
-        _ => Err(wrong_type(name)),
+        other => Err(wrong_type(name, &other)),
     }
 }
 
-fn wrong_type(name: &str) -> Error {
-    Error(format!("proto: wrong wireType for field {name}"))
+fn wrong_type(name: &str, found: &Payload<'_>) -> Error {
+    let found = match found {
+        Payload::Varint(_) => 0,
+        Payload::Eight(_) => 1,
+        Payload::Bytes(_) => 2,
+        Payload::Four => 5,
+    };
+    Error(format!(
+        "proto: wrong wireType = {found} for field {}",
+        go_name(name)
+    ))
+}
+
+/// What Go calls a field that JSON shows under this name.
+fn go_name(name: &str) -> String {
+    const INITIALS: &[&str] = &["api", "uid", "url", "ca"];
+    let word = name
+        .find(|letter: char| letter.is_ascii_uppercase())
+        .unwrap_or(name.len());
+    let (first, rest) = name.split_at(word);
+    if INITIALS.contains(&first) {
+        return format!("{}{rest}", first.to_ascii_uppercase());
+    }
+    let mut letters = name.chars();
+    match letters.next() {
+        Some(letter) => letter.to_uppercase().chain(letters).collect(),
+        None => String::new(),
+    }
 }
 
 /// `v1.Time` and `v1.MicroTime`: second 0 without nanoseconds is no time.
@@ -471,6 +497,29 @@ pub(super) fn json_schema() -> &'static Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_of_another_type_is_told_as_go_calls_it() {
+        let check = |name: &str, document: Value, bytes: &[u8], expect: &str| {
+            let document = json!({"properties": {name: document}});
+            let error = Message::of(&document)
+                .read(bytes)
+                .expect_err("it is refused");
+            assert_eq!(error.to_string(), expect);
+        };
+        check(
+            "leaseDurationSeconds",
+            json!({"type": "integer", "x-rdd-field": 1}),
+            b"\n\x01a",
+            "proto: wrong wireType = 2 for field LeaseDurationSeconds",
+        );
+        check(
+            "apiGroup",
+            json!({"type": "string", "x-rdd-field": 1}),
+            b"\x08\x01",
+            "proto: wrong wireType = 0 for field APIGroup",
+        );
+    }
 
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let length = u8::try_from(bytes.len()).expect("a short field");
