@@ -26,6 +26,8 @@ const STEP: i64 = 2_000_000_000;
 #[derive(Debug)]
 pub(super) struct Fresh {
     view: EngineStatus,
+    /// The view as it was last told.
+    shown: EngineStatus,
     /// The engine's clock minus ours, in nanoseconds.
     ahead: i64,
     /// Events whose effect does not show yet.
@@ -43,6 +45,7 @@ impl Fresh {
     /// Of a connection that stands since now.
     pub(super) fn new(view: EngineStatus, clock: Option<Moment>) -> Self {
         Self {
+            shown: view.clone(),
             view,
             ahead: clock.map_or(0, |clock| clock.0 - now()),
             pending: HashMap::new(),
@@ -135,8 +138,9 @@ impl Fresh {
             self.changed = false;
             self.told = Some(now);
             self.view.connected = true;
+            self.shown = self.view.clone();
         }
-        &self.view
+        &self.shown
     }
 
     /// What was known last, of an engine that is not mirrored any more.
@@ -194,10 +198,16 @@ mod tests {
         assert_eq!(fresh.due(), None, "it does not show yet");
         fresh.worked(&key(), false);
         assert!(fresh.due().is_some());
-        assert_eq!(fresh.tell(|| [9; 3]).containers, 0, "too soon");
+        let early = fresh.tell(|| [9; 3]);
+        assert_eq!(
+            (early.containers, &early.last_event),
+            (0, &None),
+            "too soon"
+        );
         tokio::time::advance(TELL).await;
         let told = fresh.tell(|| [9; 3]);
         assert_eq!(told.containers, 9);
+        assert!(told.last_event.is_some());
         assert!(
             told.lag_milliseconds.is_some_and(|lag| lag < 1000),
             "{told:?}"
