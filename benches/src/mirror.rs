@@ -13,8 +13,8 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::runtime::wait::await_condition;
 use rdd_api::{App, Condition, Container, ContainerState, condition, names};
-use rdd_apiserver::Identity;
 use rdd_apiserver::auth::Authenticator;
+use rdd_apiserver::{Identity, Services};
 use rdd_control_plane::{ControlPlane, Parts, Ports};
 use rdd_controllers::{Connect, DockerEngines, World};
 use rdd_engine::{Docker, Endpoint, Engine, Fake, NewContainer};
@@ -179,6 +179,7 @@ impl Mirror {
             authenticator: Authenticator::default(),
             authority: String::new(),
             allowed_origins: Vec::new(),
+            services: Services::default(),
             audit: None,
             certificates: None,
             ports: Ports::default(),
