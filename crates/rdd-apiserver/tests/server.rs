@@ -370,6 +370,23 @@ async fn a_definition_is_served_when_its_create_returns_and_ends_its_watches_whe
 }
 
 #[tokio::test]
+async fn a_timeout_is_read_before_all_else() {
+    let server = Server::start(AdmissionChain::default()).await;
+    for path in ["/nowhere", "/version", "/api/v1/nowhere", CONFIG_MAPS] {
+        let path = format!("{path}?timeout=soon");
+        let (code, status) = server.call(Method::GET, &path, Value::Null).await;
+        assert_eq!(code, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(
+            status["message"],
+            "invalid timeout specified in the request URL - time: invalid duration \"soon\""
+        );
+    }
+    let path = format!("{CONFIG_MAPS}?watch=1&timeout=soon&timeoutSeconds=1");
+    let (code, _) = server.call(Method::GET, &path, Value::Null).await;
+    assert_eq!(code, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_list_of_any_length_holds_every_object_once() {
     let server = Server::start(AdmissionChain::default()).await;
     let long = "x".repeat(2_000);

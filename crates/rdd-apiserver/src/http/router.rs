@@ -204,6 +204,14 @@ async fn route(
         RequestInfo::Path { .. } => None,
     };
     record.asked(&info, resource, &parts.method, &parts.headers);
+    // Before anybody asks who it is that asks, as kube-apiserver.
+    let lasts = matches!(&info, RequestInfo::Resource(request) if request.verb == Some(Verb::Watch))
+        || parts.uri.path().starts_with(passthrough::PREFIX);
+    let wanted = if lasts {
+        None
+    } else {
+        Some(options::timeout(&query, REQUEST_TIMEOUT)?)
+    };
     let identity = match identity {
         Some(identity) => identity,
         None => {
@@ -322,10 +330,7 @@ async fn route(
     } else {
         REQUEST_TIMEOUT
     };
-    let timeout = match verb {
-        Verb::Watch => most,
-        _ => options::timeout(&query, most)?,
-    };
+    let timeout = wanted.map_or(most, |wanted| wanted.min(most));
     let call = Call {
         server: Arc::clone(server),
         resource: Arc::clone(resource),

@@ -53,6 +53,9 @@ pub(super) fn v3<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Valu
     })
 }
 
+/// The keyword of a value that takes any field.
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+
 /// One document of everything, in the older form.
 pub(super) fn v2<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Value {
     let mut paths = Map::new();
@@ -71,6 +74,9 @@ pub(super) fn v2<'a>(resources: impl Iterator<Item = &'a Arc<Resource>>) -> Valu
         reduce(&mut list);
         definitions.insert(format!("{name}List"), list);
         let mut schema = object_schema(resource, "#/definitions/");
+        if resource.is_custom() && schema[PRESERVE] == true {
+            open(&mut schema);
+        }
         reduce(&mut schema);
         definitions.insert(name, schema);
     }
@@ -471,6 +477,20 @@ fn shared(references: &str) -> BTreeMap<String, Value> {
     schemas
 }
 
+/// What a definition is that takes any field. Old clients hold a schema with some
+/// properties to have no others.
+fn open(schema: &mut Value) {
+    if let Value::Object(keywords) = schema {
+        keywords.retain(|keyword, _| {
+            matches!(
+                keyword.as_str(),
+                "x-kubernetes-group-version-kind" | "x-kubernetes-selectable-fields"
+            )
+        });
+        keywords.insert("type".to_owned(), json!("object"));
+    }
+}
+
 /// Takes away what the older form cannot say. The keys of `properties` are names of
 /// fields and no keywords: a field may well be called `default`.
 fn reduce(schema: &mut Value) {
@@ -496,8 +516,8 @@ fn reduce(schema: &mut Value) {
         }
         None => {}
     }
-    let open = keywords.remove("nullable") == Some(Value::Bool(true))
-        || keywords.contains_key("x-kubernetes-preserve-unknown-fields");
+    let open =
+        keywords.remove("nullable") == Some(Value::Bool(true)) || keywords.contains_key(PRESERVE);
     if open {
         for keyword in ["type", "items", "properties"] {
             keywords.remove(keyword);
@@ -556,5 +576,21 @@ mod tests {
             },
         });
         assert_eq!(schema, expect);
+    }
+
+    #[test]
+    fn what_takes_any_field_names_none_in_the_older_form() {
+        let kind = json!([{"group": "example.com", "version": "v1", "kind": "Widget"}]);
+        let mut schema = json!({
+            "type": "object", PRESERVE: true, "description": "Any.",
+            "properties": {"spec": {"type": "object"}},
+            "x-kubernetes-group-version-kind": kind,
+        });
+        open(&mut schema);
+        reduce(&mut schema);
+        assert_eq!(
+            schema,
+            json!({"type": "object", "x-kubernetes-group-version-kind": kind})
+        );
     }
 }
