@@ -463,11 +463,12 @@ fn shared(references: &str) -> BTreeMap<String, Value> {
     );
     add(
         "Patch",
-        object(
-            "A change to an object, in the form that the content type names.",
-            &[],
-            json!({}),
-        ),
+        // Without properties, not with none: clients compare what they read with what
+        // they would write.
+        json!({
+            "type": "object",
+            "description": "A change to an object, in the form that the content type names.",
+        }),
     );
     add("Time", time("A moment."));
     add(
