@@ -169,7 +169,11 @@ impl Call {
             Phase::Validating if is_review(resource) => &[],
             Phase::Validating => configured.policies.as_slice(),
         };
-        let exempt = resource.group == EXEMPT_GROUP || (webhooks.is_empty() && policies.is_empty());
+        let about =
+            |criteria: &matching::Criteria| criteria.may_mean(resource, sub_resource, operation);
+        let exempt = resource.group == EXEMPT_GROUP
+            || !(webhooks.iter().any(|webhook| about(&webhook.criteria))
+                || policies.iter().any(|one| about(one.policy.criteria())));
         if exempt && !rules.wants(phase, &asked, sub_resource, operation) {
             return Ok(());
         }

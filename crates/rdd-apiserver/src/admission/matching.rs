@@ -38,6 +38,24 @@ impl Criteria {
         }
     }
 
+    /// Whether any rule is about such writes at all. Most writes are nobody's business,
+    /// which is to be known before a question is put together.
+    pub(super) fn may_mean(
+        &self,
+        resource: &Resource,
+        subresource: &str,
+        operation: Operation,
+    ) -> bool {
+        self.rules.iter().any(|rule| {
+            rule.is_about(operation, &resource.plural, subresource)
+                && (holds(&rule.groups, &resource.group)
+                    || resource
+                        .served_api_versions
+                        .iter()
+                        .any(|version| holds(&rule.groups, group_of(version))))
+        })
+    }
+
     /// The resource as which the write is meant: its own, or an equivalent one in
     /// another version. A list of rules that is empty means nothing.
     pub(super) async fn meant(
@@ -99,6 +117,10 @@ impl Criteria {
                 .into_iter()
                 .any(|object| !object.is_null() && self.object.accepts(labels(object)))
     }
+}
+
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// The other versions in which the same objects are served.
@@ -207,20 +229,24 @@ impl Rule {
     }
 
     fn covers(&self, request: &AdmissionRequest, resource: &GroupVersionResource) -> bool {
-        let operation = match request.operation {
+        self.covers_scope(request)
+            && self.is_about(request.operation, &resource.resource, &request.sub_resource)
+            && holds(&self.groups, &resource.group)
+            && holds(&self.versions, &resource.version)
+            && (self.names.is_empty() || self.names.contains(&request.name))
+    }
+
+    fn is_about(&self, operation: Operation, plural: &str, subresource: &str) -> bool {
+        let operation = match operation {
             Operation::Create => "CREATE",
             Operation::Update => "UPDATE",
             Operation::Delete => "DELETE",
         };
-        self.covers_scope(request)
-            && holds(&self.operations, operation)
-            && holds(&self.groups, &resource.group)
-            && holds(&self.versions, &resource.version)
+        holds(&self.operations, operation)
             && self
                 .resources
                 .iter()
-                .any(|one| covers_resource(one, &resource.resource, &request.sub_resource))
-            && (self.names.is_empty() || self.names.contains(&request.name))
+                .any(|one| covers_resource(one, plural, subresource))
     }
 
     fn covers_scope(&self, request: &AdmissionRequest) -> bool {

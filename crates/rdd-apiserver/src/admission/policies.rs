@@ -74,6 +74,11 @@ fn text(value: &Value, field: &str) -> String {
 }
 
 impl Policy {
+    /// Which writes it is about.
+    pub(super) fn criteria(&self) -> &Criteria {
+        &self.criteria
+    }
+
     pub(super) fn read(object: &Value) -> Self {
         let spec = &object["spec"];
         let kind = &spec["paramKind"];
