@@ -197,6 +197,7 @@ fn spell_out(schema: &mut Value, references: &str) {
             .entry("anyOf")
             .or_insert_with(|| json!([{"type": "integer"}, {"type": "string"}]));
     }
+    drop_empty(keywords);
     if let Some(Value::Object(properties)) = keywords.get_mut("properties") {
         let properties = properties.values_mut();
         properties.for_each(|property| spell_out(property, references));
@@ -229,11 +230,20 @@ fn spell_out(schema: &mut Value, references: &str) {
     }
 }
 
+/// Leaves out a list of no properties. Clients decode a document, encode it again and
+/// compare, and do not write what is empty.
+fn drop_empty(keywords: &mut Map<String, Value>) {
+    if keywords.get("properties") == Some(&json!({})) {
+        keywords.remove("properties");
+    }
+}
+
 /// Takes out which Go types the fields of built-in kinds have.
 fn without_go_types(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             fields.remove("x-go-type");
+            drop_empty(fields);
             fields.values_mut().for_each(without_go_types);
         }
         Value::Array(items) => items.iter_mut().for_each(without_go_types),
@@ -593,5 +603,24 @@ mod tests {
             schema,
             json!({"type": "object", "x-kubernetes-group-version-kind": kind})
         );
+    }
+
+    #[test]
+    fn no_properties_are_left_out_and_a_field_of_that_name_is_not() {
+        let mut custom = json!({
+            "type": "object",
+            "properties": {
+                "none": {"type": "object", "properties": {}},
+                "properties": {"type": "object", "properties": {"properties": {"type": "string"}}},
+            },
+        });
+        let mut builtin = custom.clone();
+        spell_out(&mut custom, "#/");
+        without_go_types(&mut builtin);
+        for schema in [custom, builtin] {
+            assert_eq!(schema["properties"]["none"], json!({"type": "object"}));
+            let named = &schema["properties"]["properties"]["properties"]["properties"];
+            assert_eq!(named, &json!({"type": "string"}));
+        }
     }
 }
