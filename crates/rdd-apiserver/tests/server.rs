@@ -402,6 +402,23 @@ async fn a_list_of_any_length_holds_every_object_once() {
         let ours = names.filter(|name| *name != "kube-root-ca.crt");
         assert!(ours.eq(&wanted.collect::<Vec<_>>()), "after {number}");
     }
+    // The long ones count as well, whose size is not known before they are sent.
+    let sent: usize = (1..=120).map(|count| count * long.len()).sum();
+    let answer = server
+        .send(Method::GET, "/metrics", "text/plain", Bytes::new())
+        .await;
+    let text = answer.into_body().collect().await.expect("it ends");
+    let text = String::from_utf8(text.to_bytes().to_vec()).expect("text");
+    let counted = text.lines().find(|line| {
+        line.starts_with("apiserver_response_sizes_sum")
+            && line.contains("LIST")
+            && line.contains("configmaps")
+    });
+    let counted = counted.and_then(|line| line.rsplit(' ').next());
+    let counted: f64 = counted.expect("a figure").parse().expect("a number");
+    #[expect(clippy::cast_precision_loss, reason = "a few megabytes")]
+    let least = sent as f64;
+    assert!(counted > least, "{counted} of {least}");
 }
 
 #[tokio::test]

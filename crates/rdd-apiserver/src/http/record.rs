@@ -158,8 +158,11 @@ impl Record {
         }
         if let Some(size) = answer.body().size_hint().exact() {
             series.answered(size);
+            return answer;
         }
-        answer
+        let series = Arc::clone(series);
+        let sent = 0;
+        answer.map(|body| Measured { body, series, sent }.boxed_unsync())
     }
 }
 
@@ -178,6 +181,43 @@ impl Drop for Record {
         if let Some(trail) = &self.trail {
             trail.reached(Stage::ResponseComplete, self.code);
         }
+    }
+}
+
+/// A body whose size is known when it has been sent.
+struct Measured {
+    body: Body,
+    series: Arc<Series>,
+    sent: u64,
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.series.answered(self.sent);
+    }
+}
+
+impl http_body::Body for Measured {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
