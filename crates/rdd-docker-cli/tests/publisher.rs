@@ -323,18 +323,39 @@ async fn the_file_is_whole_at_every_moment_while_others_write_it() {
 }
 
 /// The docker client with this configuration and no other.
-fn docker(home: &Home, words: &[&str]) -> String {
+fn run_docker(home: &Home, words: &[&str]) -> std::process::Output {
     let mut docker = std::process::Command::new("docker");
-    let output = docker
+    docker
         .env_clear()
         .env("HOME", home.folder.path())
         .arg("--config")
         .arg(home.path("docker"))
         .args(words)
         .output()
-        .expect("docker is installed");
+        .expect("docker is installed")
+}
+
+/// What [`run_docker`] printed when nothing failed.
+fn docker(home: &Home, words: &[&str]) -> String {
+    let output = run_docker(home, words);
     assert!(output.status.success(), "docker {words:?}: {output:?}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Selects a context while ours comes and goes. The client reads which context is
+/// selected and then looks for it: one that is withdrawn in between it calls missing,
+/// and has done nothing.
+fn select_meanwhile(home: &Home, context: &str) {
+    let words = ["context", "use", context];
+    let gone = format!("Current context \"{OURS}\" is not found");
+    loop {
+        let output = run_docker(home, &words);
+        if output.status.success() {
+            return;
+        }
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(complaint.contains(&gone), "docker {words:?}: {output:?}");
+    }
 }
 
 /// What a command would use now. (`docker context show` is younger than Debian's client.)
@@ -360,8 +381,8 @@ async fn docker_itself_reads_what_is_written_and_nothing_of_its_own_is_lost() {
         let home = Arc::clone(&home);
         move || {
             for _ in 0..ROUNDS {
-                docker(&home, &["context", "use", "one"]);
-                docker(&home, &["context", "use", "two"]);
+                select_meanwhile(&home, "one");
+                select_meanwhile(&home, "two");
             }
         }
     });
