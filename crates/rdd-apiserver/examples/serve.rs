@@ -7,9 +7,8 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use rdd_admission::AdmissionChain;
 use rdd_apiserver::{
-    ApiServer, Identity, Options,
+    ApiServer, Options,
     auth::{Authenticator, Issuer, Rbac},
     catalog::crd,
     health::Health,
@@ -54,25 +53,14 @@ async fn run(port: u16, authenticator: Authenticator) -> Result<(), Box<dyn Erro
     };
     let (catalog, definitions) = crd::served();
     let (server, work) = ApiServer::new(Options {
-        store: Arc::clone(&store),
-        catalog: Arc::clone(&catalog),
         authenticator,
         authorizer: Arc::new(Rbac::new(Arc::clone(&store))),
-        admission: AdmissionChain::default(),
-        services: rdd_apiserver::Services::default(),
         pages: Arc::new(Site::new(version, Health::new())),
-        passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
+        ..Options::new(Arc::clone(&store), catalog)
     });
     let work = tokio::spawn(work);
     let stop = CancellationToken::new();
-    let workers = Workers {
-        store: Arc::clone(&store),
-        catalog,
-        definitions,
-        metrics: Arc::clone(server.metrics()),
-        client: server.client(Identity::system("system:apiserver")),
-        root_ca: String::new(),
-    };
+    let workers = Workers::new(&server, definitions, String::new());
     workers.create_start_objects().await?;
     let workers = tokio::spawn(workers.run(stop.clone()));
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;

@@ -12,12 +12,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admission::Admission,
     audit::AuditLog,
-    auth::{self, Attributes, Authenticator, Authorizer, Decision, authorize},
+    auth::{self, Attributes, Authenticator, Authorizer, Decision, MastersOnly, authorize},
     catalog::{CatalogHandle, Scope},
     http::{
-        passthrough::Passthrough,
+        passthrough::{NoPassthrough, Passthrough},
         request_info::RequestInfo,
-        router::{Pages, Router},
+        router::{NoPages, Pages, Router},
     },
     metrics::Metrics,
     object,
@@ -48,6 +48,24 @@ pub struct Options {
     pub pages: Arc<dyn Pages>,
     /// What others serve below `/passthrough/`.
     pub passthrough: Arc<dyn Passthrough>,
+}
+
+impl Options {
+    /// The smallest server: it knows no credential, lets only `system:masters` act, judges
+    /// no write by further rules, and serves resources alone, no page beside them.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, catalog: Arc<CatalogHandle>) -> Self {
+        Self {
+            store,
+            catalog,
+            authenticator: Authenticator::default(),
+            authorizer: Arc::new(MastersOnly),
+            admission: AdmissionChain::default(),
+            services: Services::default(),
+            pages: Arc::new(NoPages),
+            passthrough: Arc::new(NoPassthrough),
+        }
+    }
 }
 
 /// A Kubernetes-compatible API server; clones are the same server.

@@ -21,6 +21,7 @@ use rdd_store::{KeyRange, ReadAt, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ApiServer, Identity,
     catalog::{CatalogHandle, crd::Definitions},
     metrics::Metrics,
     object,
@@ -36,20 +37,20 @@ mod namespaces;
 mod policies;
 mod queue;
 
+/// The identity in whose name the workers write.
+const WORKER: &str = "system:apiserver";
+
 /// What the workers work with.
 pub struct Workers {
     /// The server's store, for reading.
-    pub store: Arc<dyn Store>,
-    /// The server's catalog.
-    pub catalog: Arc<CatalogHandle>,
-    /// Its keeper of definitions.
-    pub definitions: Arc<Definitions>,
-    /// The server itself, as an identity that may do everything.
-    pub client: kube::Client,
+    store: Arc<dyn Store>,
+    catalog: Arc<CatalogHandle>,
+    definitions: Arc<Definitions>,
+    /// The server itself, as [`WORKER`].
+    client: kube::Client,
     /// Where the lengths of the workers' queues are shown.
-    pub metrics: Arc<Metrics>,
-    /// The PEM certificates by which clients recognise the server.
-    pub root_ca: String,
+    metrics: Arc<Metrics>,
+    root_ca: String,
 }
 
 /// Why the workers ended early.
@@ -89,6 +90,22 @@ pub async fn load_definitions(store: &dyn Store, definitions: &Definitions) -> R
 }
 
 impl Workers {
+    /// The workers of `server`, which do nothing yet. `definitions` is the keeper that
+    /// came with the server's catalog from [`crate::catalog::crd::served`]; `root_ca` are
+    /// the PEM certificates by which clients recognise the server, which every namespace
+    /// holds in its ConfigMap `kube-root-ca.crt`.
+    #[must_use]
+    pub fn new(server: &ApiServer, definitions: Arc<Definitions>, root_ca: String) -> Self {
+        Self {
+            store: Arc::clone(server.store()),
+            catalog: Arc::clone(server.catalog()),
+            definitions,
+            client: server.client(Identity::system(WORKER)),
+            metrics: Arc::clone(server.metrics()),
+            root_ca,
+        }
+    }
+
     /// Creates what every control plane begins with: its four Namespaces, and the roles
     /// that Kubernetes brings along. Safe to repeat.
     ///

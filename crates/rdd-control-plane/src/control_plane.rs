@@ -241,14 +241,12 @@ impl ControlPlane {
             health.clone(),
         );
         let (server, feed) = ApiServer::new(rdd_apiserver::Options {
-            store: Arc::clone(&store),
-            catalog: Arc::clone(&catalog),
             authenticator,
             authorizer: Arc::new(Rbac::new(Arc::clone(&store))),
-            admission: AdmissionChain::default(),
             services,
             pages: Arc::new(site),
             passthrough: Arc::clone(&door) as _,
+            ..rdd_apiserver::Options::new(Arc::clone(&store), catalog)
         });
         let discovery = Discovery::new(server.client(Identity::system(ADMIN)), NAMES);
         door.set_discovery(Some(discovery));
@@ -259,14 +257,7 @@ impl ControlPlane {
         server.set_rising(true);
         let feed = tokio::spawn(feed);
         let (fail, failed) = watch::channel(None);
-        let workers = Workers {
-            store: Arc::clone(&store),
-            catalog,
-            definitions,
-            metrics: Arc::clone(server.metrics()),
-            client: server.client(Identity::system("system:apiserver")),
-            root_ca: authority,
-        };
+        let workers = Workers::new(&server, definitions, authority);
         workers
             .create_start_objects()
             .await

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
+
 use rdd_admission::AdmissionChain;
 use rdd_api::{App, Condition, condition, names};
-use rdd_apiserver::auth::{Authenticator, MastersOnly};
 use rdd_apiserver::catalog::crd;
 use rdd_apiserver::health::Health;
 use rdd_apiserver::pages::{Site, Version};
@@ -85,24 +85,11 @@ impl Lab {
             git_commit: String::new(),
         };
         let (server, work) = ApiServer::new(rdd_apiserver::Options {
-            store: Arc::clone(&store),
-            catalog: Arc::clone(&catalog),
-            authenticator: Authenticator::default(),
-            authorizer: Arc::new(MastersOnly),
-            admission: AdmissionChain::default(),
-            services: rdd_apiserver::Services::default(),
             pages: Arc::new(Site::new(version, Health::new())),
-            passthrough: Arc::new(rdd_apiserver::http::passthrough::NoPassthrough),
+            ..rdd_apiserver::Options::new(Arc::clone(&store), catalog)
         });
         let client = server.client(Identity::system("system:apiserver"));
-        let workers = Workers {
-            store: Arc::clone(&store),
-            catalog,
-            definitions,
-            metrics: Arc::clone(server.metrics()),
-            client: client.clone(),
-            root_ca: String::new(),
-        };
+        let workers = Workers::new(&server, definitions, String::new());
         let work = AbortOnDropHandle::new(tokio::spawn(work));
         workers
             .create_start_objects()
