@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use rdd_apply::go_type;
 use rdd_schema::{FieldError, names};
 use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant};
@@ -190,19 +191,6 @@ impl Flaw {
             }
             Self::Metadata(text) => format!("invalid metadata in object at index {index}: {text}"),
         }
-    }
-}
-
-/// What Go calls the type of a value.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -27,4 +27,4 @@ mod typed;
 
 pub use conflict::Conflicts;
 pub use field_set::{DecodeError, FieldSet};
-pub use typed::go;
+pub use typed::{go, go_type};

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     shape::{Fields, Place, Shape},
     typed::go,
+    typed::go_type,
 };
 
 const DIRECTIVE: &str = "$patch";
@@ -480,18 +481,6 @@ fn in_order(
         } else {
             named.next()
         });
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

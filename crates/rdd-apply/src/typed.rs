@@ -132,7 +132,9 @@ fn go_syntax(value: &Value) -> String {
     }
 }
 
-fn go_type(value: &Value) -> &'static str {
+/// What Go calls the type of a decoded value.
+#[must_use]
+pub fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",

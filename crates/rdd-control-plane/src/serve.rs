@@ -4,8 +4,8 @@ use std::pin::pin;
 
 use anyhow::{Context as _, Result, bail};
 use rdd_instance::{Instance, Lock};
+use rdd_manager::Signals;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::budgets::SHUTDOWN;
@@ -58,29 +58,6 @@ pub fn run(instance: &Instance, options: Options) -> Result<()> {
     // Only now may another daemon begin.
     drop(lock);
     outcome
-}
-
-/// The signals that ask a daemon to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// The next one, in words.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "terminated",
-        }
-    }
 }
 
 async fn serve(

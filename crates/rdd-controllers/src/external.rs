@@ -20,10 +20,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rdd_instance::{Instance, PathKey};
 use rdd_manager::{
     ControllerDef, Deadlines, Discovery, Entry, Error, Manager, Options, Passthroughs, Ports, Role,
-    Running, Terms, WebhooksOnly, tell_reach, vigil,
+    Running, Signals, Terms, WebhooksOnly, tell_reach, vigil,
 };
 use tokio::process::Command;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -184,28 +183,6 @@ pub async fn run(instance: &Instance, program: Program) -> Result<Ended> {
     }
     tracing::info!("stopped");
     outcome
-}
-
-/// The signals that ask a program to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "terminated",
-        }
-    }
 }
 
 struct Started {

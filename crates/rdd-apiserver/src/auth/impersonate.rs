@@ -15,7 +15,7 @@ use crate::{
         authenticate::{AUTHENTICATED, MASTERS, UNAUTHENTICATED},
         authorize,
     },
-    http::request_info::{RequestInfo, ResourceRequest},
+    http::request_info::{RequestInfo, ResourceRequest, decode_percent},
     object::quote,
     status::{ApiError, ApiResult},
 };
@@ -233,34 +233,11 @@ fn extra(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
             continue;
         };
         extra
-            .entry(unescape(key))
+            .entry(decode_percent(key))
             .or_default()
             .push(value.to_owned());
     }
     extra
-}
-
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match escaped {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 struct Judge<'a> {
