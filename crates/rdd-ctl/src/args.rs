@@ -224,13 +224,28 @@ pub(crate) struct Delete {
     /// Do not wait for anything to end in order
     #[arg(long)]
     pub(crate) force: bool,
-    /// none, client or server
-    #[arg(long, default_value = "none", default_missing_value = "unchanged", num_args = 0..=1, require_equals = true)]
-    pub(crate) dry_run: String,
+    #[command(flatten)]
+    pub(crate) trial: Trial,
     #[command(flatten)]
     pub(crate) show: Show,
     /// TYPE NAME… or TYPE/NAME …
     pub(crate) words: Vec<String>,
+}
+
+/// Whether a write is only tried.
+#[derive(Args)]
+pub(crate) struct Trial {
+    /// none, client or server
+    #[arg(long, default_value = "none", default_missing_value = "unchanged", num_args = 0..=1, require_equals = true)]
+    pub(crate) dry_run: String,
+}
+
+/// What becomes of fields that the server does not know.
+#[derive(Args)]
+pub(crate) struct Strictness {
+    /// strict, warn or ignore
+    #[arg(long, default_value = "strict", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
+    pub(crate) validate: String,
 }
 
 #[derive(Args)]
@@ -266,12 +281,10 @@ pub(crate) struct Apply {
     /// The name under which fields are owned
     #[arg(long, default_value = "kubectl")]
     pub(crate) field_manager: String,
-    /// none, client or server
-    #[arg(long, default_value = "none", default_missing_value = "unchanged", num_args = 0..=1, require_equals = true)]
-    pub(crate) dry_run: String,
-    /// strict, warn or ignore
-    #[arg(long, default_value = "strict", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
-    pub(crate) validate: String,
+    #[command(flatten)]
+    pub(crate) trial: Trial,
+    #[command(flatten)]
+    pub(crate) strictness: Strictness,
     #[command(flatten)]
     pub(crate) show: Show,
 }
@@ -284,12 +297,10 @@ pub(crate) struct Create {
     /// NAME=VALUE of a configmap or secret
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) from_literal: Vec<String>,
-    /// none, client or server
-    #[arg(long, default_value = "none", default_missing_value = "unchanged", num_args = 0..=1, require_equals = true)]
-    pub(crate) dry_run: String,
-    /// strict, warn or ignore
-    #[arg(long, default_value = "strict", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
-    pub(crate) validate: String,
+    #[command(flatten)]
+    pub(crate) trial: Trial,
+    #[command(flatten)]
+    pub(crate) strictness: Strictness,
     #[command(flatten)]
     pub(crate) show: Show,
     /// namespace NAME, configmap NAME or secret generic NAME
@@ -310,9 +321,8 @@ pub(crate) struct Patch {
     /// status, scale, …
     #[arg(long)]
     pub(crate) subresource: Option<String>,
-    /// none, client or server
-    #[arg(long, default_value = "none", default_missing_value = "unchanged", num_args = 0..=1, require_equals = true)]
-    pub(crate) dry_run: String,
+    #[command(flatten)]
+    pub(crate) trial: Trial,
     #[command(flatten)]
     pub(crate) show: Show,
     /// TYPE NAME or TYPE/NAME
@@ -329,9 +339,8 @@ pub(crate) struct Marks {
     /// Values that are there may be replaced
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// none, client or server
-    #[arg(long, default_value = "none", default_missing_value = "unchanged", num_args = 0..=1, require_equals = true)]
-    pub(crate) dry_run: String,
+    #[command(flatten)]
+    pub(crate) trial: Trial,
     #[command(flatten)]
     pub(crate) show: Show,
     /// TYPE NAME KEY=VALUE… KEY-…

@@ -40,8 +40,8 @@ fn place(connection: &Connection, resource: &Resource, object: &mut Value) {
 /// Brings objects to the content of files.
 pub(crate) async fn run(connection: &Connection, apply: &Apply) -> Result<()> {
     let format = Format::parse(apply.show.output.as_deref())?;
-    let dry_run = DryRun::parse(&apply.dry_run)?;
-    let validate = validation(&apply.validate)?;
+    let dry_run = DryRun::parse(&apply.trial.dry_run)?;
+    let validate = validation(&apply.strictness.validate)?;
     let mut resources = Resources::discover(connection).await?;
     let mut failed = None;
     for mut sourced in manifest::read_some(&apply.filename, "apply")? {
@@ -333,8 +333,12 @@ async fn each(
     send: impl AsyncFn(&Resource, &Value, &str) -> Result<Value>,
 ) -> Result<()> {
     let format = Format::parse(arguments.show.output.as_deref())?;
-    let dry_run = DryRun::parse(&arguments.dry_run)?;
-    let query = format!("{}&{}", validation(&arguments.validate)?, dry_run.query());
+    let dry_run = DryRun::parse(&arguments.trial.dry_run)?;
+    let query = format!(
+        "{}&{}",
+        validation(&arguments.strictness.validate)?,
+        dry_run.query()
+    );
     let resources = Resources::discover(connection).await?;
     let mut failed = None;
     for mut sourced in objects {

@@ -38,7 +38,7 @@ pub(crate) async fn patch(connection: &Connection, patch: &Patch) -> Result<()> 
             )));
         }
     };
-    let dry_run = DryRun::parse(&patch.dry_run)?;
+    let dry_run = DryRun::parse(&patch.trial.dry_run)?;
     let format = Format::parse(patch.show.output.as_deref())?;
     let resources = Resources::discover(connection).await?;
     for wanted in targets::parse(&resources, &patch.words)? {
@@ -135,7 +135,7 @@ pub(crate) async fn marks(connection: &Connection, marks: &Marks, field: &str) -
             )));
         }
     }
-    let dry_run = DryRun::parse(&marks.dry_run)?;
+    let dry_run = DryRun::parse(&marks.trial.dry_run)?;
     let format = Format::parse(marks.show.output.as_deref())?;
     let removes = patch.values().all(Value::is_null);
     let verb = match (field, removes) {

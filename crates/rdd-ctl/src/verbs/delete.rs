@@ -22,7 +22,7 @@ const LOOK_MAX: Duration = Duration::from_millis(500);
 /// Deletes objects and waits until these very ones are gone.
 pub(crate) async fn run(connection: &Connection, delete: &Delete) -> Result<()> {
     let resources = Resources::discover(connection).await?;
-    let dry_run = DryRun::parse(&delete.dry_run)?;
+    let dry_run = DryRun::parse(&delete.trial.dry_run)?;
     let deadline = limit(&delete.timeout)?.map(|limit| Instant::now() + limit);
     let mut failed = None;
     let mut gone = Vec::new();
