@@ -51,6 +51,14 @@ impl Home {
         Publisher::new(self.options())
     }
 
+    /// A publisher whose context leads to `/x.sock`.
+    async fn published(&self) -> Publisher {
+        let publisher = self.publisher();
+        let written = publisher.publish("unix:///x.sock").await;
+        written.expect("it is written");
+        publisher
+    }
+
     fn selected(&self) -> Option<String> {
         self.files().current().expect("it is readable")
     }
@@ -95,11 +103,7 @@ fn engine(path: &Path) -> tokio::task::JoinHandle<()> {
 #[tokio::test]
 async fn a_context_is_made_selected_in_place_of_a_dead_one_and_withdrawn() {
     let home = Home::new();
-    let publisher = home.publisher();
-    publisher
-        .publish("unix:///x.sock")
-        .await
-        .expect("it is written");
+    let publisher = home.published().await;
     let context = home.files().context(OURS).expect("readable").expect("made");
     assert_eq!(context.host.as_deref(), Some("unix:///x.sock"));
     home.becomes(Some(OURS)).await;
@@ -140,11 +144,7 @@ async fn only_what_is_provably_dead_is_replaced() {
     ] {
         home.add_context(name, &endpoints);
         fs::write(home.config(), json!({"currentContext": name}).to_string()).expect("a file");
-        let publisher = home.publisher();
-        publisher
-            .publish("unix:///x.sock")
-            .await
-            .expect("it is written");
+        let publisher = home.published().await;
         if replaced {
             home.becomes(Some(OURS)).await;
         }
@@ -153,11 +153,7 @@ async fn only_what_is_provably_dead_is_replaced() {
         assert_eq!(home.selected().as_deref(), Some(name), "{name}");
     }
     fs::write(home.config(), r#"{"currentContext": "unknown"}"#).expect("a file");
-    let publisher = home.publisher();
-    publisher
-        .publish("unix:///x.sock")
-        .await
-        .expect("it is written");
+    let publisher = home.published().await;
     home.becomes(Some(OURS)).await;
     publisher.withdraw().await.expect("it goes");
     assert_eq!(
@@ -172,11 +168,7 @@ async fn only_what_is_provably_dead_is_replaced() {
 async fn a_living_default_engine_keeps_the_selection_empty() {
     let home = Home::new();
     let engine = engine(&home.path("default.sock"));
-    let publisher = home.publisher();
-    publisher
-        .publish("unix:///x.sock")
-        .await
-        .expect("it is written");
+    let publisher = home.published().await;
     publisher.withdraw().await.expect("it goes");
     assert!(!home.config().exists());
     engine.abort();
@@ -220,11 +212,7 @@ async fn what_a_crash_left_is_repaired_by_the_next_start() {
         json!({"docker": {"Host": format!("unix://{}", home.path("dead.sock").display())}});
     home.add_context("before", &docker);
     fs::write(home.config(), r#"{"currentContext": "before"}"#).expect("a file");
-    let crashed = home.publisher();
-    crashed
-        .publish("unix:///x.sock")
-        .await
-        .expect("it is written");
+    let crashed = home.published().await;
     home.becomes(Some(OURS)).await;
     drop(crashed);
     home.publisher().withdraw().await.expect("it goes");
@@ -242,11 +230,7 @@ async fn links_modes_and_foreign_fields_survive() {
     .expect("a file");
     fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).expect("a mode");
     std::os::unix::fs::symlink(&target, home.config()).expect("a link");
-    let publisher = home.publisher();
-    publisher
-        .publish("unix:///x.sock")
-        .await
-        .expect("it is written");
+    let publisher = home.published().await;
     home.becomes(Some(OURS)).await;
     publisher.withdraw().await.expect("it goes");
     assert!(home.config().is_symlink());
@@ -298,11 +282,7 @@ async fn the_file_is_whole_at_every_moment_while_others_write_it() {
     });
     for _ in 0..50 {
         round.send(()).expect("the writer lives");
-        let publisher = home.publisher();
-        publisher
-            .publish("unix:///x.sock")
-            .await
-            .expect("it is written");
+        let publisher = home.published().await;
         home.becomes_or_not().await;
         publisher.withdraw().await.expect("it goes");
     }
@@ -310,11 +290,7 @@ async fn the_file_is_whole_at_every_moment_while_others_write_it() {
     let last = writer.join().expect("every read was whole");
     // With nobody in between, a last login and a last selection both stand.
     log_in(&home.config(), last + 1);
-    let publisher = home.publisher();
-    publisher
-        .publish("unix:///x.sock")
-        .await
-        .expect("it is written");
+    let publisher = home.published().await;
     home.becomes(Some(OURS)).await;
     publisher.withdraw().await.expect("it goes");
     let text = fs::read_to_string(home.config()).expect("a file");
@@ -387,11 +363,7 @@ async fn docker_itself_reads_what_is_written_and_nothing_of_its_own_is_lost() {
         }
     });
     while !user.is_finished() {
-        let publisher = home.publisher();
-        publisher
-            .publish("unix:///x.sock")
-            .await
-            .expect("it is written");
+        let publisher = home.published().await;
         home.becomes_or_not().await;
         publisher.withdraw().await.expect("it goes");
         assert_ne!(home.selected().as_deref(), Some(OURS));
@@ -403,11 +375,7 @@ async fn docker_itself_reads_what_is_written_and_nothing_of_its_own_is_lost() {
     assert_eq!(config["psFormat"], "{{.ID}}");
     assert_eq!(config["HttpHeaders"], json!({"Z": "1", "A": "2"}));
     docker(&home, &["context", "use", "one"]);
-    let publisher = home.publisher();
-    publisher
-        .publish("unix:///x.sock")
-        .await
-        .expect("it is written");
+    let publisher = home.published().await;
     home.becomes(Some(OURS)).await;
     assert_eq!(selected_by_docker(&home), OURS);
     let host = "{{.Endpoints.docker.Host}}";
