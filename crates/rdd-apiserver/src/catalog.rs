@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use rdd_schema::{FieldError, Schema};
 use rdd_store::{History, Key, KeyRange, PutOptions, Revision};
@@ -627,6 +628,12 @@ pub trait Strategy: Send + Sync + 'static {
     /// in the request's task; `object` is absent when the object is gone.
     /// Calls for one object may come out of order: compare revisions.
     fn committed(&self, _name: &str, _object: Option<&Value>, _revision: Revision) {}
+
+    /// What the answer to a create waits for after [`Strategy::committed`]; it must end
+    /// by itself.
+    fn settled<'a>(&'a self, _name: &'a str) -> Option<BoxFuture<'a, ()>> {
+        None
+    }
 }
 
 /// The strategy of a type without peculiarities.

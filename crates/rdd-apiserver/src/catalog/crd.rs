@@ -9,10 +9,12 @@
 //!                                           workers/definitions: conditions, clean-up
 //! ```
 //!
-//! [`Definitions`] decides on names and swaps the catalog before the write is
-//! answered, so that a resource is served when its definition's `create` returns. The
-//! worker then writes down what was decided. Both paths lead through the same
-//! `observe`, which ignores what it has seen.
+//! [`Definitions`] decides on names; the worker writes the decision into the status, in
+//! the two steps that watchers of Kubernetes know; with the second one the catalog is
+//! swapped. The answer to a create waits for that, so that a resource is served when its
+//! definition's `create` returns, and the server has nothing left to write that a client's
+//! next write could collide with. Both paths lead through the same `observe`, which
+//! ignores what it has seen.
 
 use std::sync::Arc;
 

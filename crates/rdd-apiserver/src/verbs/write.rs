@@ -470,6 +470,9 @@ async fn insert(
     {
         Ok(revision) => {
             call.committed(&name, Some(&new), revision);
+            if let Some(settled) = resource.strategy.settled(&name) {
+                settled.await;
+            }
             call.answer_stored(
                 201,
                 &served_bytes(call, &new, &stored).await?,

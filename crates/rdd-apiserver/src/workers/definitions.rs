@@ -23,6 +23,9 @@ use crate::{
 /// When a definition whose objects do not go is looked at again without a reason.
 const RECHECK: Duration = Duration::from_secs(10);
 
+/// The writes that bring a new definition to where it is served: watchers see each.
+const STEPS: usize = 2;
+
 /// Definitions that are being deleted, by the prefix of their objects' keys.
 type Waiting = Arc<Mutex<BTreeMap<String, String>>>;
 
@@ -61,21 +64,21 @@ impl Inbox {
 
 impl Reconcile<String> for Worker {
     async fn reconcile(&self, name: &String) -> Result<(), Failure> {
-        let Some(object) = self.read(name).await? else {
+        let Some(mut object) = self.read(name).await? else {
             self.waiting.lock().retain(|_, waiting| waiting != name);
             return Ok(());
         };
         if is_deleting(&object) {
             return self.empty(name, object).await;
         }
-        let Some(next) = self.judged(name, &object) else {
-            return Ok(());
-        };
-        if next == object {
-            return Ok(());
+        // Who created it waits for the last step. What is still left comes through the feed.
+        for _ in 0..STEPS {
+            match self.judged(name, &object) {
+                Some(next) if next != object => object = self.write_status(&next).await?,
+                _ => break,
+            }
         }
-        // The write comes back through the feed, and with it what is left to do.
-        self.write_status(&next).await
+        Ok(())
     }
 }
 
@@ -99,6 +102,7 @@ impl Worker {
     }
 
     pub(super) async fn run(self) {
+        let _keeper = self.known.keep();
         self.queue.work(&self).await;
     }
 
@@ -108,15 +112,13 @@ impl Worker {
         Ok(entry.and_then(|entry| object::parse_entry(&entry).ok()))
     }
 
-    async fn write_status(&self, object: &Value) -> Result<(), Failure> {
+    async fn write_status(&self, object: &Value) -> Result<Value, Failure> {
         let path = format!(
             "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{}/status",
             meta(object, "name")
         );
-        self.front_door
-            .replace(Manager::Server, &path, object)
-            .await?;
-        Ok(())
+        let written = self.front_door.replace(Manager::Server, &path, object);
+        Ok(written.await?)
     }
 
     /// The definition with the status that was decided on.
@@ -180,7 +182,7 @@ impl Worker {
         );
         if changed {
             // The write comes back through the feed.
-            return self.write_status(&object).await;
+            return self.write_status(&object).await.map(drop);
         }
         self.delete_objects(name, &prefix).await?;
         if !self.objects(&prefix).await?.is_empty() {

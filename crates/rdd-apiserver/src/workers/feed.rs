@@ -60,7 +60,7 @@ impl Feed {
                 let key = change.key.as_str();
                 if let Some(name) = key.strip_prefix(DEFINITIONS) {
                     self.known.observe(name, None, change.revision);
-                    self.push_group(name);
+                    self.push_judged(name);
                 }
                 self.definitions.removed(key);
                 self.namespaces.removed(key);
@@ -78,7 +78,7 @@ impl Feed {
             if let Ok(definition) = object::parse_entry(entry) {
                 self.known.observe(name, Some(&definition), entry.revision);
             }
-            self.push_group(name);
+            self.push_judged(name);
         }
         self.namespaces.changed(key);
         self.aggregation.changed(key);
@@ -86,13 +86,11 @@ impl Feed {
         self.garbage.put(entry, previous);
     }
 
-    /// Names are decided per group, so a change of one definition may concern the others.
-    fn push_group(&self, name: &str) {
+    /// Names are decided per group, so a change of one definition may concern others.
+    fn push_judged(&self, name: &str) {
         self.definitions.push(name);
-        if let Some((_, group)) = name.split_once('.') {
-            for other in self.known.of_group(group) {
-                self.definitions.push(&other);
-            }
+        for other in self.known.judged_anew() {
+            self.definitions.push(&other);
         }
     }
 }

@@ -18,6 +18,13 @@ impl Server {
         Self { lab, client }
     }
 
+    /// A server that does nothing on its own behalf.
+    async fn start_idle() -> Self {
+        let mut server = Self::start().await;
+        server.lab.stop_workers().await;
+        server
+    }
+
     async fn send(&self, method: &str, path: &str, body: Value) -> Result<Value, u16> {
         let method: http::Method = method.parse().expect("a method");
         let request = http::Request::builder()
@@ -69,17 +76,20 @@ impl Server {
             .to_owned()
     }
 
-    async fn define_widgets(&self) {
-        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        let widgets = definition(schema, json!({}));
-        self.send("POST", DEFINITIONS, widgets)
+    async fn define_widgets(&self) -> Value {
+        self.send("POST", DEFINITIONS, widgets())
             .await
-            .expect("the definition is valid");
+            .expect("the definition is valid")
     }
 
     async fn finish(self) {
         self.lab.end().await;
     }
+}
+
+fn widgets() -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    definition(schema, json!({}))
 }
 
 fn owned_by(uid: &str, blocks: bool) -> Value {
@@ -163,14 +173,74 @@ async fn a_definition_is_served_when_its_creation_is_answered() {
         .send("POST", WIDGETS, widget)
         .await
         .expect("widgets are served");
-    let path = format!("{DEFINITIONS}/widgets.example.com");
-    server
-        .until(&path, |answer| {
-            answer.as_ref().is_ok_and(|definition| {
-                definition["status"]["conditions"][1]["reason"] == "InitialNamesAccepted"
-            })
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_definition_is_not_served_before_its_status_says_so() {
+    let server = Server::start_idle().await;
+    let mut created = server.define_widgets().await;
+    assert_eq!(server.get(WIDGETS).await, Err(404));
+    created["status"]["conditions"] = json!([{
+        "type": "Established", "status": "True", "reason": "R", "message": "",
+    }]);
+    let path = format!("{DEFINITIONS}/widgets.example.com/status");
+    let written = server.send("PUT", &path, created).await;
+    written.expect("nobody wrote since");
+    assert!(server.get(WIDGETS).await.is_ok());
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_definition_is_not_written_again_once_its_creation_is_answered() {
+    let server = Server::start().await;
+    for _ in 0..20 {
+        server.define_widgets().await;
+        let path = format!("{DEFINITIONS}/widgets.example.com");
+        let mut seen = server.get(&path).await.expect("it is there");
+        assert_eq!(
+            seen["status"]["conditions"][1]["reason"],
+            "InitialNamesAccepted"
+        );
+        tokio::task::yield_now().await;
+        seen["metadata"]["labels"] = json!({"a": "b"});
+        let changed = server.send("PUT", &path, seen).await;
+        changed.expect("nobody wrote since");
+        let deleted = server.send("DELETE", &path, Value::Null).await;
+        deleted.expect("it is there");
+        server.gone(&path).await;
+    }
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn watchers_see_every_step_of_a_definition() {
+    let server = Server::start().await;
+    let created = server.define_widgets().await;
+    assert_eq!(created["status"]["conditions"], Value::Null);
+    let path = format!("{DEFINITIONS}?watch=true&timeoutSeconds=1&resourceVersion=1");
+    let request = http::Request::get(path).body(Vec::new());
+    let lines = server
+        .client
+        .request_text(request.expect("the request is well-formed"))
+        .await
+        .expect("it ends by itself");
+    let steps: Vec<(Value, Value)> = lines
+        .lines()
+        .map(|line| {
+            let event: Value = serde_json::from_str(line).expect("a line is an event");
+            let reason = event["object"]["status"]["conditions"][1]["reason"].clone();
+            (event["type"].clone(), reason)
         })
-        .await;
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            (json!("ADDED"), Value::Null),
+            (json!("MODIFIED"), json!("Installing")),
+            (json!("MODIFIED"), json!("InitialNamesAccepted")),
+        ]
+    );
     server.finish().await;
 }
 

@@ -4,15 +4,23 @@
 //! It hears of a write twice: from the task that made it, before it is answered, and
 //! in order from the store's change stream, which also carries the writes of other
 //! replicas and of the time before a restart. Revisions make the second time harmless.
+//!
+//! What was decided is served once it stands in the definition's status: who has seen a
+//! resource and then changes its definition must meet no later write of the server's.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, OnceLock, Weak},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use rdd_store::Revision;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::names::Conflict;
 use super::{
@@ -29,6 +37,9 @@ use crate::{
 /// late does not bring a definition back. Reports are late by microseconds.
 const GONE_MAX: usize = 1024;
 
+/// How long the answer to a creation waits at most until the resource is served.
+const SERVED_WITHIN: Duration = Duration::from_secs(2);
+
 /// What was decided about a definition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -36,7 +47,7 @@ pub struct Verdict {
     pub accepted: Value,
     /// The name that somebody else holds.
     pub conflict: Option<Conflict>,
-    /// Whether the resource is, or was once, served.
+    /// Whether the stored status says, or once said, that the resource is served.
     pub established: bool,
 }
 
@@ -45,12 +56,27 @@ pub struct Verdict {
 pub struct Definitions {
     catalog: OnceLock<Weak<CatalogHandle>>,
     state: Mutex<State>,
+    /// Notified of every write that was observed.
+    observed: watch::Sender<()>,
+    keepers: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     known: BTreeMap<String, Known>,
     gone: VecDeque<(String, Revision)>,
+    /// The definitions whose verdict is another one since somebody asked.
+    judged_anew: BTreeSet<String>,
+}
+
+/// Somebody writes down what is decided, for as long as this lives.
+pub(crate) struct Keeper(Arc<Definitions>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.keepers.fetch_sub(1, Ordering::AcqRel);
+        self.0.observed.send_replace(());
+    }
 }
 
 struct Known {
@@ -109,6 +135,46 @@ impl Definitions {
         };
         state.decide(&group);
         self.serve(&mut state, &group);
+        drop(state);
+        self.observed.send_replace(());
+    }
+
+    /// Says that somebody writes down from now on what is decided.
+    pub(crate) fn keep(self: &Arc<Self>) -> Keeper {
+        self.keepers.fetch_add(1, Ordering::AcqRel);
+        Keeper(Arc::clone(self))
+    }
+
+    /// Ends when nothing is to be written down about this definition any more: it is
+    /// served, refused or on its way out, or nobody writes. Never later than
+    /// [`SERVED_WITHIN`]: by then its status tells what it waits for.
+    pub(super) async fn settled(&self, name: &str) {
+        let mut observed = self.observed.subscribe();
+        let settled = async {
+            while self.keepers.load(Ordering::Acquire) > 0 && self.is_unsettled(name) {
+                if observed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(SERVED_WITHIN, settled).await.is_err() {
+            tracing::warn!(
+                definition = name,
+                "the status of a definition is written late"
+            );
+        }
+    }
+
+    fn is_unsettled(&self, name: &str) -> bool {
+        let state = self.state.lock();
+        state.known.get(name).is_some_and(|known| {
+            let Verdict {
+                conflict,
+                established,
+                ..
+            } = &known.verdict;
+            conflict.is_none() && !established && !known.terminating.get()
+        })
     }
 
     /// What was decided about a definition.
@@ -118,12 +184,10 @@ impl Definitions {
         state.known.get(name).map(|known| known.verdict.clone())
     }
 
-    /// The definitions of a group, whose fates hang together.
+    /// The definitions of which something else was decided since the last call.
     #[must_use]
-    pub fn of_group(&self, group: &str) -> Vec<String> {
-        let state = self.state.lock();
-        let of_group = state.known.iter().filter(|(_, known)| known.group == group);
-        of_group.map(|(name, _)| name.clone()).collect()
+    pub(crate) fn judged_anew(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.state.lock().judged_anew)
     }
 
     fn update(&self, change: impl FnOnce(&mut crate::catalog::Catalog)) {
@@ -195,11 +259,15 @@ impl State {
             };
             let (accepted, conflict) =
                 names::decide(&known.spec["names"], &known.verdict.accepted, &claims);
-            known.verdict = Verdict {
-                established: known.verdict.established || conflict.is_none(),
+            let verdict = Verdict {
+                established: known.verdict.established,
                 accepted,
                 conflict,
             };
+            if known.verdict != verdict {
+                known.verdict = verdict;
+                self.judged_anew.insert(name);
+            }
         }
     }
 }
@@ -274,16 +342,32 @@ mod tests {
         Some(resource.kind.clone())
     }
 
+    fn established(plural: &str, kind: &str, uid: &str) -> Value {
+        let mut object = definition(plural, kind, uid);
+        object["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
+        object
+    }
+
     #[test]
-    fn a_definition_is_served_at_once_and_gone_at_once() {
+    fn a_definition_is_served_once_its_status_says_so_and_gone_at_once() {
         let (catalog, definitions) = served();
         let name = "alphas.example.com";
-        definitions.observe(name, Some(&definition("alphas", "Alpha", "1")), Revision(5));
+        definitions.observe(name, Some(&definition("alphas", "Alpha", "1")), Revision(4));
+        assert_eq!(kind(&catalog, "alphas"), None);
+        definitions.observe(
+            name,
+            Some(&established("alphas", "Alpha", "1")),
+            Revision(5),
+        );
         assert_eq!(kind(&catalog, "alphas").as_deref(), Some("Alpha"));
         definitions.observe(name, None, Revision(7));
         assert_eq!(kind(&catalog, "alphas"), None);
         // A late report of an older write does not bring it back.
-        definitions.observe(name, Some(&definition("alphas", "Alpha", "1")), Revision(6));
+        definitions.observe(
+            name,
+            Some(&established("alphas", "Alpha", "1")),
+            Revision(6),
+        );
         assert_eq!(kind(&catalog, "alphas"), None);
     }
 
@@ -293,11 +377,11 @@ mod tests {
         let (alphas, betas) = ("alphas.example.com", "betas.example.com");
         definitions.observe(
             alphas,
-            Some(&definition("alphas", "Alpha", "1")),
+            Some(&established("alphas", "Alpha", "1")),
             Revision(1),
         );
         definitions.observe(betas, Some(&definition("betas", "Alpha", "2")), Revision(2));
-        assert_eq!(kind(&catalog, "betas"), None);
+        assert_eq!(definitions.judged_anew().len(), 2);
         let conflict = definitions
             .verdict(betas)
             .and_then(|verdict| verdict.conflict);
@@ -306,6 +390,18 @@ mod tests {
             Some("ListKindConflict")
         );
         definitions.observe(alphas, None, Revision(3));
+        assert_eq!(
+            definitions.judged_anew().into_iter().collect::<Vec<_>>(),
+            [betas]
+        );
+        let verdict = definitions.verdict(betas).expect("it is known");
+        assert_eq!(verdict.conflict, None);
+        assert_eq!(kind(&catalog, "betas"), None);
+        definitions.observe(
+            betas,
+            Some(&established("betas", "Alpha", "2")),
+            Revision(4),
+        );
         assert_eq!(kind(&catalog, "betas").as_deref(), Some("Alpha"));
     }
 
@@ -313,14 +409,13 @@ mod tests {
     fn a_status_write_does_not_retire_the_resource_but_a_new_schema_does() {
         let (catalog, definitions) = served();
         let name = "alphas.example.com";
-        let mut object = definition("alphas", "Alpha", "1");
+        let mut object = established("alphas", "Alpha", "1");
         definitions.observe(name, Some(&object), Revision(1));
         let first = catalog
             .load()
             .resource("example.com", "v1", "alphas")
             .cloned();
         let first = first.expect("the definition is served");
-        object["status"]["conditions"] = json!([{"type": "Established", "status": "True"}]);
         object["metadata"]["deletionTimestamp"] = json!("2024-01-02T03:04:05Z");
         definitions.observe(name, Some(&object), Revision(2));
         assert!(!first.retired.is_cancelled());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use rdd_schema::FieldError;
 use rdd_store::Revision;
 use serde_json::{Value, json};
@@ -174,6 +175,10 @@ impl Strategy for DefinitionStrategy {
 
     fn committed(&self, name: &str, object: Option<&Value>, revision: Revision) {
         self.definitions.observe(name, object, revision);
+    }
+
+    fn settled<'a>(&'a self, name: &'a str) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(self.definitions.settled(name)))
     }
 }
 

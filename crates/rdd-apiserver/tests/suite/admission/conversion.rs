@@ -8,7 +8,6 @@ use super::{
     server::Server,
 };
 
-use crate::lab::DEFINITIONS;
 const V1: &str = "/apis/example.com/v1/namespaces/default/boxes";
 const V2: &str = "/apis/example.com/v2/namespaces/default/boxes";
 
@@ -165,7 +164,7 @@ fn texted(name: &str, text: &str) -> Value {
 async fn every_verb_speaks_the_version_that_it_was_asked_in() {
     let bed = Bed::start(converter).await;
     let server = Server::start().await;
-    let made = server.post(DEFINITIONS, definition(&bed, "/convert")).await;
+    let made = server.define(definition(&bed, "/convert")).await;
     assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
     assert!(made.warnings.is_empty(), "{:?}", made.warnings);
 
@@ -229,7 +228,7 @@ async fn every_verb_speaks_the_version_that_it_was_asked_in() {
 async fn a_watch_speaks_its_version_before_and_after_changes() {
     let bed = Bed::start(converter).await;
     let server = Server::start().await;
-    server.post(DEFINITIONS, definition(&bed, "/convert")).await;
+    server.define(definition(&bed, "/convert")).await;
     server.post(V1, sized("a", 1)).await;
     let mut first = server.watch(&format!("{V2}?watch=true")).await;
     let mut second = server.watch(&format!("{V2}?watch=true")).await;
@@ -307,7 +306,7 @@ async fn a_webhook_that_converts_badly_fails_the_request() {
         ("/text", "failed: serializer for text/plain doesn't exist"),
     ] {
         let server = Server::start().await;
-        server.post(DEFINITIONS, definition(&bed, path)).await;
+        server.define(definition(&bed, path)).await;
         let made = server.post(V1, sized("a", 1)).await;
         assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
         for url in [format!("{V2}/a"), V2.to_owned()] {
@@ -334,7 +333,7 @@ async fn a_conversion_that_is_no_answer_fails_the_request() {
         ),
     ] {
         let server = Server::start().await;
-        server.post(DEFINITIONS, definition(&bed, path)).await;
+        server.define(definition(&bed, path)).await;
         server.post(V1, sized("a", 1)).await;
         let read = server.get(&format!("{V2}/a")).await;
         assert_eq!(read.code, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
@@ -347,7 +346,7 @@ async fn a_conversion_that_is_no_answer_fails_the_request() {
 async fn one_bad_object_of_several_is_named() {
     let bed = Bed::start(converter).await;
     let server = Server::start().await;
-    server.post(DEFINITIONS, definition(&bed, "/other")).await;
+    server.define(definition(&bed, "/other")).await;
     for name in ["a", "b", "c"] {
         server.post(V1, sized(name, 1)).await;
     }
@@ -365,7 +364,7 @@ async fn one_bad_object_of_several_is_named() {
 async fn a_conversion_may_change_labels_and_annotations_and_no_other_metadata() {
     let bed = Bed::start(converter).await;
     let server = Server::start().await;
-    server.post(DEFINITIONS, definition(&bed, "/marked")).await;
+    server.define(definition(&bed, "/marked")).await;
     let made = server.post(V1, sized("a", 1)).await;
     let read = server.get(&format!("{V2}/a")).await;
     assert_eq!(read.code, StatusCode::OK, "{:?}", read.body);
@@ -379,7 +378,7 @@ async fn a_conversion_may_change_labels_and_annotations_and_no_other_metadata() 
 async fn a_conversion_that_hangs_costs_the_time_of_the_request_and_nothing_else() {
     let bed = Bed::start(converter).await;
     let server = Server::start().await;
-    server.post(DEFINITIONS, definition(&bed, "/hang")).await;
+    server.define(definition(&bed, "/hang")).await;
     server.post(V1, sized("a", 1)).await;
     let path = format!("{V2}/a?timeout=1s");
     let stuck = server.get(&path);
@@ -405,7 +404,7 @@ async fn two_versions_agree_under_concurrent_reads_lists_watches_and_applies() {
     const ROUNDS: i64 = 15;
     let bed = Bed::start(converter).await;
     let server = Server::start().await;
-    server.post(DEFINITIONS, definition(&bed, "/convert")).await;
+    server.define(definition(&bed, "/convert")).await;
     for name in 0..OBJECTS {
         server.post(V1, sized(&format!("b{name}"), 0)).await;
     }

@@ -7,7 +7,7 @@ use super::{
     bed::{Bed, allow, patch},
     server::{Server, config_map},
 };
-use crate::lab::CONFIG_MAPS;
+use crate::lab::{CONFIG_MAPS, DEFINITIONS};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 
@@ -204,7 +204,6 @@ fn boxes(schema: &Value) -> Value {
     })
 }
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const BOXES: &str = "/apis/example.com/v1/namespaces/default/boxes";
 
 fn spec(properties: &Value) -> Value {
@@ -222,7 +221,7 @@ async fn nothing_is_lost_on_the_way_through_another_version() {
     .await;
     let server = Server::start().await;
     let schema = spec(&json!({"a": {"type": "string"}}));
-    let made = server.post(DEFINITIONS, boxes(&schema)).await;
+    let made = server.define(boxes(&schema)).await;
     assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
     let webhook = json!({
         "clientConfig": bed.client("/m"),
@@ -259,7 +258,7 @@ async fn what_was_wrong_before_is_told_even_of_a_write_that_is_refused() {
         };
         boxes(&spec(&json!({"a": field("bad a"), "b": field("bad b")})))
     };
-    server.post(DEFINITIONS, ruled(false)).await;
+    server.define(ruled(false)).await;
     let body = json!({
         "apiVersion": "example.com/v1", "kind": "Box", "metadata": {"name": "a"},
         "spec": {"a": "x", "b": "x"},

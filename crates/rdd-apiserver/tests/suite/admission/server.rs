@@ -5,7 +5,7 @@ use rdd_admission::AdmissionChain;
 use rdd_apiserver::{Services, http::body::Body};
 use serde_json::{Value, json};
 
-use crate::lab::{Events, Lab, exchange, sent, usual_type, whole};
+use crate::lab::{DEFINITIONS, Events, Lab, exchange, sent, usual_type, whole};
 
 pub(crate) struct Server {
     lab: Lab,
@@ -75,6 +75,21 @@ impl Server {
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, body).await
+    }
+
+    /// Creates a definition and writes the status that gets it served, as the workers do.
+    pub(crate) async fn define(&self, definition: Value) -> Answer {
+        let made = self.post(DEFINITIONS, definition).await;
+        assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
+        let mut object = made.body.clone();
+        object["status"]["conditions"] = json!([{
+            "type": "Established", "status": "True", "reason": "Test", "message": "",
+        }]);
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let path = format!("{DEFINITIONS}/{name}/status");
+        let served = self.send(Method::PUT, &path, object).await;
+        assert_eq!(served.code, StatusCode::OK, "{:?}", served.body);
+        made
     }
 
     /// Configures webhooks for ConfigMaps: each entry changes what stands here.
