@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, StreamBody, combinators::UnsyncBoxBody};
+use tokio::sync::oneshot;
 
 use crate::status::{ApiError, ApiResult};
 
@@ -17,6 +18,11 @@ pub const BODY_MAX: usize = 3 * 1024 * 1024;
 
 /// How long a client may take to send its body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much of a body that nobody reads is read nevertheless, and for how long: whoever
+/// still sends does not see the answer, and the connection would be lost.
+const UNREAD_MAX: usize = 2 * BODY_MAX;
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -72,6 +78,80 @@ pub(crate) fn lazy(pieces: impl Iterator<Item = io::Result<Bytes>> + Send + 'sta
 #[must_use]
 pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that comes back when it is dropped before its end.
+struct Lent {
+    body: Option<Body>,
+    back: Option<oneshot::Sender<Body>>,
+}
+
+impl http_body::Body for Lent {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(body), Some(back)) = (self.body.take(), self.back.take())
+            && !body.is_end_stream()
+        {
+            // Nobody waits for it when the request was given up.
+            let _ = back.send(body);
+        }
+    }
+}
+
+/// What is left of a lent body.
+pub(crate) struct Unread(oneshot::Receiver<Body>);
+
+impl Unread {
+    /// Reads what the borrower left, within bounds, and throws it away. A body that is
+    /// still being read is left alone.
+    pub(crate) async fn discard(mut self) {
+        let Ok(mut body) = self.0.try_recv() else {
+            return;
+        };
+        let discard = async {
+            let mut length = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                length += frame.data_ref().map_or(0, Bytes::len);
+                if length > UNREAD_MAX {
+                    return;
+                }
+            }
+        };
+        // Too slow or too much: the connection breaks then.
+        let _ = tokio::time::timeout(UNREAD_TIMEOUT, discard).await;
+    }
+}
+
+/// Lends a body to whoever may answer before having read all of it.
+pub(crate) fn lend(body: Body) -> (Body, Unread) {
+    let (back, unread) = oneshot::channel();
+    let lent = Lent {
+        body: Some(body),
+        back: Some(back),
+    };
+    (lent.boxed_unsync(), Unread(unread))
 }
 
 /// Reads a whole body.

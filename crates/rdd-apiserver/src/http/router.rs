@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
@@ -124,7 +125,21 @@ where
         let identity = self.identity.clone();
         let (parts, body) = request.into_parts();
         let body = body.map_err(Into::into).boxed_unsync();
-        Box::pin(async move { Ok(detach(handle(server, identity, parts, body)).await) })
+        // Who waits to be asked for its body must not be; in HTTP/2 the answer ends the stream.
+        let unread = parts.version < Version::HTTP_2
+            && !body.is_end_stream()
+            && !parts.headers.contains_key(header::EXPECT);
+        if !unread {
+            return Box::pin(
+                async move { Ok(detach(handle(server, identity, parts, body)).await) },
+            );
+        }
+        let (body, unread) = body::lend(body);
+        Box::pin(async move {
+            let answer = detach(handle(server, identity, parts, body)).await;
+            unread.discard().await;
+            Ok(answer)
+        })
     }
 }
 

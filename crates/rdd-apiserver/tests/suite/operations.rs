@@ -2,6 +2,7 @@
 
 mod audit;
 mod bed;
+mod bodies;
 mod certificates;
 mod metrics;
 mod websocket;
