@@ -94,6 +94,9 @@ const OUTSIDE: &[&str] = &["xtask", "rdd-e2e", "rdd-benches", "rdd-fuzz-targets"
 /// A file beyond this many lines holds more than one idea.
 const LINES_MAX: usize = 900;
 
+/// Pages that name the tests which show what they say.
+const PROOFS: &[&str] = &["docs/design/failures.md", "docs/design/promises.md"];
+
 /// Words that mean unfinished work.
 const UNFINISHED: &[&str] = &["todo!(", "unimplemented!(", "#[ignore", "FIXME", "XXX"];
 
@@ -101,16 +104,51 @@ const UNFINISHED: &[&str] = &["todo!(", "unimplemented!(", "#[ignore", "FIXME", 
 pub(crate) fn check() -> Result<()> {
     let mut broken = Vec::new();
     imports(&mut broken)?;
+    let mut functions = BTreeSet::new();
     for file in sources()? {
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("failed to read {}", file.display()))?;
+        let text = read(&file)?;
         source(&file, &text, &mut broken);
+        functions.extend(declared(&text).map(str::to_owned));
+    }
+    for page in PROOFS {
+        let text = read(&root().join(page))?;
+        for name in named(&text) {
+            let known = match name.strip_suffix("_…") {
+                Some(begin) => functions.iter().any(|found| found.starts_with(begin)),
+                None => functions.contains(name),
+            };
+            if !known {
+                broken.push(format!("{page}: there is no test `{name}`"));
+            }
+        }
     }
     if broken.is_empty() {
         println!("tidy: nothing to complain about");
         return Ok(());
     }
     bail!("{} rules broken:\n  {}", broken.len(), broken.join("\n  "))
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))
+}
+
+/// The names of the functions that a source declares.
+fn declared(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().filter_map(|line| {
+        let (_, name) = line.split_once("fn ")?;
+        name.split(|letter: char| !is_of_name(letter)).next()
+    })
+}
+
+/// The tests that a page names: they are sentences, no other name there has four words.
+fn named(page: &str) -> impl Iterator<Item = &str> {
+    page.split(|letter: char| !is_of_name(letter) && letter != '…')
+        .filter(|name| name.matches('_').count() >= 3)
+}
+
+fn is_of_name(letter: char) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
 }
 
 fn imports(broken: &mut Vec<String>) -> Result<()> {

@@ -55,6 +55,38 @@ fn an_engine_that_hangs_is_noticed_without_an_event_and_caught_up_when_it_is_bac
 }
 
 #[test]
+fn an_engine_that_hangs_from_the_start_is_told_as_such_and_holds_no_end_up() {
+    lab::run(|lab| async move {
+        lab.engine.fault(|faults| faults.hang = true);
+        let manager = lab.start("*").await;
+        let mut story = Story {
+            engine: lab.engine.clone(),
+            lab,
+            manager: Some(manager),
+        };
+        story.set(json!({"running": true})).await;
+        story.ready("False/ConnectFailed").await;
+        assert!(story.all::<Container>().await.is_empty());
+        // The next attempt hangs as well.
+        story.end().await;
+
+        // Whoever comes next finds nothing in its way.
+        story.lab.begin("start-2").await;
+        let again = rdd_manager::start(story.lab.options("*", "start-2")).await;
+        story.manager = Some(again.expect("it starts"));
+        story
+            .engine
+            .put_container(container("web", "running"), "start");
+        story
+            .engine
+            .fault(|faults| *faults = engine::Faults::default());
+        story.ready("True/Connected").await;
+        story.state("web", rdd_api::ContainerState::Running).await;
+        story.end().await;
+    });
+}
+
+#[test]
 fn a_silent_engine_that_answers_stays_connected() {
     watchful_story(Duration::from_millis(20), |story| async move {
         let since = |engine: &rdd_api::EngineStatus| engine.connected_since.clone();
