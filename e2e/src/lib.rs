@@ -17,6 +17,15 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Lab {
     home: tempfile::TempDir,
     suffix: String,
+    /// Who runs `rdd`, unless it is the user of the test.
+    user: Option<User>,
+}
+
+/// An ordinary user, and their copy of the program.
+#[derive(Debug)]
+struct User {
+    name: String,
+    rdd: PathBuf,
 }
 
 /// What a command did.
@@ -115,7 +124,32 @@ impl Lab {
         Self {
             home,
             suffix: suffix.to_owned(),
+            user: None,
         }
+    }
+
+    /// The same for a user who is not root: the one of the test or, where that is root,
+    /// the one that `cargo xtask test` made for this.
+    ///
+    /// # Panics
+    /// When there is no such user.
+    #[must_use]
+    pub fn without_root(suffix: &str) -> Self {
+        let mut lab = Self::new(suffix);
+        if shell("id -u") == "0" {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the test run hands its user over"
+            )]
+            let name = std::env::var("RDD_TEST_USER")
+                .expect("RDD_TEST_USER is not set: run `cargo xtask test`");
+            // The binary may lie where nobody else may look.
+            let rdd = lab.home().join("rdd");
+            std::fs::copy(binary(), &rdd).expect("the program can be copied");
+            shell(&format!("chown -R {name}: {}", lab.home().display()));
+            lab.user = Some(User { name, rdd });
+        }
+        lab
     }
 
     /// The home directory.
@@ -127,7 +161,20 @@ impl Lab {
     /// `rdd` in this lab's environment and no other.
     #[must_use]
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.user {
+            None => Command::new(binary()),
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command
+                    .args([
+                        format!("--reuid={0}", user.name),
+                        format!("--regid={0}", user.name),
+                    ])
+                    .arg("--init-groups")
+                    .arg(&user.rdd);
+                command
+            }
+        };
         self.environment(command.args(words));
         command
     }

@@ -93,6 +93,18 @@ pub(crate) const TESTS: &[Package] = &[
         name: "fish",
         sign: Sign::Program("fish"),
     },
+    Package {
+        name: "rootlesskit",
+        sign: Sign::Program("rootlesskit"),
+    },
+    Package {
+        name: "uidmap",
+        sign: Sign::Program("newuidmap"),
+    },
+    Package {
+        name: "slirp4netns",
+        sign: Sign::Program("slirp4netns"),
+    },
 ];
 
 /// What the benches measure beside rdd.
@@ -131,6 +143,44 @@ fn apt(arguments: &[&str]) -> Result<()> {
     let mut prefix: Vec<&str> = if is_root()? { vec![] } else { vec!["sudo"] };
     prefix.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     run(Command::new(prefix[0]).args(&prefix[1..]).args(arguments))
+}
+
+/// Who runs engines without root in tests: whoever runs them, or for root a user of its own,
+/// who may have containers with users and networks as on any desktop.
+pub(crate) fn ordinary_user(install: bool) -> Result<String> {
+    const NAME: &str = "rdd-tests";
+    if !is_root()? {
+        return capture(Command::new("id").arg("-un"));
+    }
+    if capture(Command::new("id").arg(NAME)).is_err() {
+        if !install {
+            bail!("no user {NAME}: run without --no-install");
+        }
+        println!("Making the user {NAME}, for engines without root");
+        run(Command::new("useradd").args([
+            "--no-create-home",
+            "--shell",
+            "/usr/sbin/nologin",
+            NAME,
+        ]))?;
+    }
+    for (file, option) in [
+        ("/etc/subuid", "--add-subuids"),
+        ("/etc/subgid", "--add-subgids"),
+    ] {
+        let granted = std::fs::read_to_string(file).unwrap_or_default();
+        if !granted
+            .lines()
+            .any(|line| line.starts_with(&format!("{NAME}:")))
+        {
+            run(Command::new("usermod").args([option, "2000000000-2000065535", NAME]))?;
+        }
+    }
+    let device = "/dev/net/tun";
+    if std::path::Path::new(device).exists() && install {
+        run(Command::new("chmod").args(["666", device]))?;
+    }
+    Ok(NAME.to_owned())
 }
 
 /// Debian's kubectl, the oldest that is supported; unpacked below the target folder,

@@ -23,6 +23,7 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
     steps.step("set-up", || {
         setup::packages(&[setup::ENGINE, setup::TESTS], install)
     })?;
+    let user = setup::ordinary_user(install)?;
     let deny = setup::cargo_deny(install)?;
     let python = setup::python_kubernetes(install)?;
     let kubectl = setup::debian_kubectl(install)?;
@@ -58,6 +59,7 @@ pub(crate) fn run_all(fast: bool, install: bool) -> Result<()> {
         run(cargo()
             .args(["test", "--workspace", "--no-fail-fast"])
             .env("RDD_BIN", &binary)
+            .env("RDD_TEST_USER", &user)
             .env("RDD_TEST_PYTHON", &python)
             .env("RDD_TEST_KUBECTL", &kubectl)
             .env("RDD_TEST_KUBECTL_NEW", &node.kubectl)

@@ -70,6 +70,8 @@ fn native(instance: &Instance) -> Native {
         state: instance.path(PathKey::Dir).join("engine.json"),
         settings: instance.engine_settings(),
         log: instance.path(PathKey::LogDir).join("dockerd.log"),
+        folders: instance.environment().folders(),
+        runtime: instance.environment().runtime_dir.clone(),
     })
 }
 

@@ -63,6 +63,10 @@ pub const VARIABLES: &[Variable] = &[
         effect: "Where dockerd, docker and kubectl are looked for.",
     },
     Variable {
+        name: "XDG_RUNTIME_DIR",
+        effect: "Handed to an engine without root, which asks the user's systemd for cgroups there.",
+    },
+    Variable {
         name: "KUBE_EDITOR",
         effect: "The editor of `rdd ctl edit`; then EDITOR, then VISUAL.",
     },
@@ -103,6 +107,8 @@ pub struct Environment {
     pub kubeconfig: Option<OsString>,
     /// `PATH`.
     pub path: Option<OsString>,
+    /// `XDG_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
     /// The first of `KUBE_EDITOR`, `EDITOR`, `VISUAL`.
     pub editor: Option<String>,
 }
@@ -139,6 +145,7 @@ impl Environment {
             docker_context: text("DOCKER_CONTEXT"),
             kubeconfig: os("KUBECONFIG"),
             path: os("PATH"),
+            runtime_dir: os("XDG_RUNTIME_DIR").map(PathBuf::from),
             editor: ["KUBE_EDITOR", "EDITOR", "VISUAL"]
                 .into_iter()
                 .find_map(text),
@@ -147,12 +154,18 @@ impl Environment {
 
     /// Where a program may lie: on `PATH`, then in the system's folders.
     pub fn places(&self, program: &str) -> impl Iterator<Item = PathBuf> {
+        let folders = self.folders().into_iter();
+        folders.map(move |folder| folder.join(program))
+    }
+
+    /// The folders of `PATH` and the system's, where programs lie.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
         let path = self.path.clone().unwrap_or_default();
-        let folders: Vec<PathBuf> = std::env::split_paths(&path)
+        std::env::split_paths(&path)
             .filter(|folder| folder.is_absolute())
             .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
-            .collect();
-        folders.into_iter().map(move |folder| folder.join(program))
+            .collect()
     }
 
     /// Where a program lies on `PATH` or in the system's folders.

@@ -7,11 +7,9 @@ use crate::machine::Backend;
 /// The crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Without root there are two ways: to have it, or to mirror a Docker that needs none.
-const NOT_ROOT: &str = "an engine of its own needs root: run rdd as root, or mirror a Docker that you may use: rdd attach. \
-     A Docker of yours without root (Debian, Ubuntu: apt-get install -y docker.io rootlesskit uidmap slirp4netns) is set up with \
-     /usr/share/docker.io/contrib/dockerd-rootless-setuptool.sh install, and then mirrored with \
-     rdd attach unix:///run/user/$(id -u)/docker.sock";
+/// The other two ways beside an engine without root.
+const OTHERWISE: &str =
+    "or run rdd as root, or mirror a Docker that you may use: rdd attach ENDPOINT";
 
 /// A failure; the text says what to do where something can be done.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +17,9 @@ pub enum Error {
     /// There is no such engine.
     #[error("{}", not_installed(*.0))]
     NotInstalled(Backend),
-    /// The user may not run an engine.
-    #[error("{}", NOT_ROOT)]
-    NotRoot,
+    /// The user is not root, and something is missing for an engine without root.
+    #[error("no engine without root: {0}; {OTHERWISE}")]
+    Rootless(String),
     /// The user's settings cannot be passed on.
     #[error("{path}: {reason}")]
     Settings {

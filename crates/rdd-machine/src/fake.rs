@@ -70,14 +70,16 @@ impl Machine for FakeMachine {
         "unix:///fake.sock".to_owned()
     }
 
-    async fn is_available(&self, _backend: Backend) -> bool {
-        *self.installed.borrow()
+    async fn probe(&self, backend: Backend) -> Result<()> {
+        if *self.installed.borrow() {
+            Ok(())
+        } else {
+            Err(Error::NotInstalled(backend))
+        }
     }
 
     async fn start(&self, backend: Backend) -> Result<()> {
-        if !*self.installed.borrow() {
-            return Err(Error::NotInstalled(backend));
-        }
+        self.probe(backend).await?;
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reason) = failure.clone() {
             return Err(Error::Settings {

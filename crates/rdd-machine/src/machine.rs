@@ -40,8 +40,13 @@ pub trait Machine: Send + Sync + 'static {
     /// Where dockerd listens once started.
     fn endpoint(&self) -> String;
 
-    /// Whether there is an engine to start; cheap, so that it can be asked often.
-    async fn is_available(&self, backend: Backend) -> bool;
+    /// Why there is no engine to start, if so; cheap, so that it can be asked often.
+    async fn probe(&self, backend: Backend) -> Result<()>;
+
+    /// What the engine that runs cannot do here, and why. `None` while nothing is known.
+    fn remark(&self) -> Option<String> {
+        None
+    }
 
     /// Brings the engine up, or adopts the one that is up.
     async fn start(&self, backend: Backend) -> Result<()>;

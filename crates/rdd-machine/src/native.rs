@@ -12,9 +12,14 @@
 //! the same, the setting is taken back (SIGHUP, confirmed through the API) before
 //! SIGTERM. The road not taken is stopping each container through the API, which
 //! would mark it as stopped by the user and lose its restart policy.
+//!
+//! A user who is not root has the same engine in namespaces of their own, with a network
+//! of their own instead of the bridge and the chain.
 
+mod lacks;
 mod network;
 mod process;
+mod rootless;
 mod settings;
 
 use std::fs::{self, File, OpenOptions};
@@ -35,12 +40,14 @@ use crate::error::{Error, Result};
 use crate::machine::{Backend, Machine};
 use network::Network;
 use process::{Process, Shim};
+use rootless::{Namespaces, Rootless};
 
 /// How long dockerd may take until it answers: it restores containers first.
 const START: Duration = Duration::from_secs(60);
 
 /// The longest that a stop takes, whatever has to be done: [`GRACEFUL`] until the engine
-/// is killed, then [`KILL`] for each of it, its containerd and its containers.
+/// is killed, then [`KILL`] for each of it, its containerd and its containers. The
+/// namespaces of an engine without root take another [`KILL`] from the graceful part.
 pub const STOP_MAX: Duration = Duration::from_secs(37);
 
 /// How long the engine may take to end its containers and itself, an engine that has to
@@ -101,12 +108,18 @@ pub struct NativeOptions {
     pub settings: PathBuf,
     /// dockerd's log, appended to.
     pub log: PathBuf,
+    /// Where rootlesskit and its helpers may be, for a user who is not root.
+    pub folders: Vec<PathBuf>,
+    /// That user's `XDG_RUNTIME_DIR`.
+    pub runtime: Option<PathBuf>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Native {
     options: NativeOptions,
+    /// How namespaces are made, for a user who is not root.
+    rootless: Option<Rootless>,
     /// One start or stop at a time.
     turn: Mutex<()>,
 }
@@ -121,14 +134,20 @@ struct Remembered {
     network: Option<Network>,
     #[serde(default)]
     backend: Backend,
+    /// Where an engine without root runs.
+    #[serde(default)]
+    namespaces: Option<Namespaces>,
 }
 
 impl Native {
     /// Takes the paths; starts nothing.
     #[must_use]
     pub fn new(options: NativeOptions) -> Self {
+        let root = nix::unistd::Uid::effective().is_root();
+        let rootless = (!root).then(|| Rootless::new(&options));
         Self {
             options,
+            rootless,
             turn: Mutex::new(()),
         }
     }
@@ -146,7 +165,20 @@ impl Native {
     }
 
     fn alive(&self) -> Option<Process> {
-        self.remembered()?.process.filter(Process::is_alive)
+        let remembered = self.remembered()?;
+        // Without who holds them open, namespaces have no way to the outside any more.
+        let held = remembered
+            .namespaces
+            .is_none_or(|them| them.holder.is_alive());
+        remembered
+            .process
+            .filter(|process| held && process.is_alive())
+    }
+
+    /// Who holds the namespaces open, as long as it lives.
+    fn holder(&self) -> Option<Process> {
+        let namespaces = self.remembered()?.namespaces?;
+        Some(namespaces.holder).filter(Process::is_alive)
     }
 
     /// The engine that runs, or ran last.
@@ -217,19 +249,68 @@ impl Native {
         self.options.run.join("dockerd.pid")
     }
 
-    async fn spawn(&self, backend: Backend, program: &Path) -> Result<Process> {
-        let mut command = match backend {
-            Backend::Moby => self.dockerd(program).await?,
-            Backend::Containerd => self.containerd(program)?,
+    fn log(&self) -> Result<File> {
+        let log = &self.options.log;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).mode(0o600);
+        options.open(log).map_err(Error::file("open", log))
+    }
+
+    /// Namespaces for an engine without root: those that live, or new ones.
+    async fn namespaces(
+        &self,
+        rootless: &Rootless,
+        backend: Backend,
+        until: Instant,
+    ) -> Result<Namespaces> {
+        let remembered = self.remembered().unwrap_or_default();
+        let namespaces = match remembered.namespaces {
+            Some(namespaces) if namespaces.holder.is_alive() => namespaces,
+            _ => {
+                if let Some(what) = rootless.lacks() {
+                    return Err(Error::Rootless(what));
+                }
+                // What runs in namespaces that nobody holds is cut off for ever.
+                self.kill_engine().await?;
+                self.end_containerd().await?;
+                self.end_orphans().await?;
+                rootless.end(None).await?;
+                let namespaces = rootless.spawn(self.log()?)?;
+                self.remember(&Remembered {
+                    backend,
+                    namespaces: Some(namespaces.clone()),
+                    ..Remembered::default()
+                })?;
+                namespaces
+            }
         };
-        let options = &self.options;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&options.log)
-            .map_err(Error::file("open", &options.log))?;
-        let second = log.try_clone().map_err(Error::file("open", &options.log))?;
+        if !rootless.ready(&namespaces, until).await {
+            let failed = self.failed(backend, "got no namespaces");
+            rootless.end(Some(&namespaces.holder)).await?;
+            return Err(failed);
+        }
+        if let Some(why) = &namespaces.no_network {
+            tracing::warn!("containers have no network: {why}");
+        }
+        Ok(namespaces)
+    }
+
+    async fn spawn(
+        &self,
+        backend: Backend,
+        program: &Path,
+        namespaces: Option<&Namespaces>,
+    ) -> Result<Process> {
+        let command = match (&self.rootless, namespaces) {
+            (Some(rootless), Some(namespaces)) => rootless.engine(namespaces, program)?,
+            _ => Command::new(program),
+        };
+        let mut command = match backend {
+            Backend::Moby => self.dockerd(command, namespaces).await?,
+            Backend::Containerd => self.containerd(command)?,
+        };
+        let log = self.log()?;
+        let second = self.log()?;
         command
             .env("PATH", search_path(program))
             .stdin(Stdio::null())
@@ -245,14 +326,14 @@ impl Native {
         });
         self.remember(&Remembered {
             process: Some(process.clone()),
-            network: self.remembered().and_then(|remembered| remembered.network),
             backend,
+            ..self.remembered().unwrap_or_default()
         })?;
         Ok(process)
     }
 
     /// A containerd that shares nothing with one that the system runs.
-    fn containerd(&self, program: &Path) -> Result<Command> {
+    fn containerd(&self, mut command: Command) -> Result<Command> {
         let (data, run) = (&self.options.data, &self.options.run);
         // Images and volumes for Kubernetes' own interface are no business of this engine.
         let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
@@ -262,9 +343,9 @@ impl Native {
             process: None,
             network: None,
             backend: Backend::Containerd,
+            ..self.remembered().unwrap_or_default()
         })?;
         remove_file(&self.containerd_socket())?;
-        let mut command = Command::new(program);
         command
             .arg("--config")
             .arg(file)
@@ -278,22 +359,18 @@ impl Native {
     }
 
     /// A dockerd on a network of its own.
-    async fn dockerd(&self, dockerd: &Path) -> Result<Command> {
+    async fn dockerd(
+        &self,
+        mut command: Command,
+        namespaces: Option<&Namespaces>,
+    ) -> Result<Command> {
         let options = &self.options;
         settings::write(&options.settings, &self.config_file(), true)?;
-        let network = match self.remembered().and_then(|remembered| remembered.network) {
-            Some(network) => network,
-            None => Network::choose(&options.suffix, options.index).await?,
-        };
-        self.remember(&Remembered {
-            process: None,
-            network: Some(network.clone()),
-            backend: Backend::Moby,
-        })?;
-        network.up().await?;
-        self.clear_the_way().await?;
         let namespace = self.containerd_namespace();
-        let mut command = Command::new(dockerd);
+        match namespaces {
+            Some(namespaces) => self.use_namespaces(&mut command, namespaces).await?,
+            None => self.use_bridge(&mut command).await?,
+        }
         command
             .arg("--config-file")
             .arg(self.config_file())
@@ -309,38 +386,55 @@ impl Native {
             .args([
                 "--containerd-plugins-namespace",
                 &format!("{namespace}-plugins"),
-            ])
+            ]);
+        Ok(command)
+    }
+
+    /// The host's network, with a bridge and rules that are nobody else's.
+    async fn use_bridge(&self, command: &mut Command) -> Result<()> {
+        let options = &self.options;
+        let network = match self.remembered().and_then(|remembered| remembered.network) {
+            Some(network) => network,
+            None => Network::choose(&options.suffix, options.index).await?,
+        };
+        self.remember(&Remembered {
+            network: Some(network.clone()),
+            ..Remembered::default()
+        })?;
+        network.up().await?;
+        self.clear_the_way().await?;
+        command
             .args(["--bridge", &network.bridge])
             .args([
                 "--default-address-pool",
                 &format!("base={},size=24", network.range()),
             ])
             .args(["--iptables=false", "--ip6tables=false"]);
-        Ok(command)
+        Ok(())
+    }
+
+    /// The network of namespaces is the engine's alone: it does there what it likes.
+    async fn use_namespaces(&self, command: &mut Command, namespaces: &Namespaces) -> Result<()> {
+        self.clear_the_way().await?;
+        if let Some(rootless) = &self.rootless {
+            rootless.release_ports().await;
+        }
+        command.arg("--rootless");
+        if namespaces.no_network.is_some() {
+            command.args(["--bridge=none", "--iptables=false", "--ip6tables=false"]);
+        }
+        Ok(())
     }
 
     async fn answers(&self, backend: Backend) -> bool {
         match backend {
             Backend::Moby => {
-                let answer = self.get("/_ping").await;
+                let answer = http(&self.options.socket, "GET", "/_ping").await;
                 answer.is_some_and(|answer| answer.contains("200 OK"))
             }
             // It listens once it serves.
             Backend::Containerd => UnixStream::connect(self.containerd_socket()).await.is_ok(),
         }
-    }
-
-    /// One request, the whole answer as text.
-    async fn get(&self, path: &str) -> Option<String> {
-        let ask = async {
-            let mut stream = UnixStream::connect(&self.options.socket).await.ok()?;
-            let request = format!("GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.ok()?;
-            Some(String::from_utf8_lossy(&answer).into_owned())
-        };
-        timeout(RELOAD, ask).await.ok().flatten()
     }
 
     /// From now on the engine's end is its containers' end too.
@@ -349,7 +443,8 @@ impl Native {
         process.reload();
         let begin = Instant::now();
         while begin.elapsed() < RELOAD {
-            let info = self.get("/info").await.unwrap_or_default();
+            let info = http(&self.options.socket, "GET", "/info").await;
+            let info = info.unwrap_or_default();
             if info.contains("\"LiveRestoreEnabled\":false") {
                 return Ok(());
             }
@@ -375,7 +470,7 @@ impl Native {
     /// Ends the engine, and with it its containers; by force once the time is over.
     async fn stop_process(&self, until: Instant) -> Result<()> {
         let Some(process) = self.alive() else {
-            return Ok(());
+            return self.kill_engine().await;
         };
         match self.backend() {
             Backend::Moby => self.take_live_restore_back(&process).await?,
@@ -392,6 +487,15 @@ impl Native {
             pid = process.pid,
             "dockerd did not end in time and is killed"
         );
+        self.kill_engine().await
+    }
+
+    /// Ends the engine's process whatever it does.
+    async fn kill_engine(&self) -> Result<()> {
+        let process = self.remembered().and_then(|remembered| remembered.process);
+        let Some(process) = process.filter(Process::is_alive) else {
+            return Ok(());
+        };
         process.kill_group();
         if process.wait(KILL).await {
             Ok(())
@@ -406,13 +510,21 @@ impl Native {
         let shims = self.shims_of_containerd();
         let shims: Vec<Process> = shims.into_iter().map(|shim| shim.process).collect();
         let inside: Vec<Process> = shims.iter().flat_map(Process::children).collect();
-        inside.iter().for_each(Process::terminate);
+        match &self.rootless {
+            Some(rootless) => {
+                rootless
+                    .signal(self.holder().as_ref(), &inside, "TERM")
+                    .await
+            }
+            None => inside.iter().for_each(Process::terminate),
+        }
         for process in &inside {
             process
                 .wait(until.saturating_duration_since(Instant::now()))
                 .await;
         }
-        kill_all(inside.into_iter().chain(shims).collect()).await
+        self.kill_all(inside.into_iter().chain(shims).collect())
+            .await
     }
 
     /// Containers of dockerd that run without it: it died, or had to be killed.
@@ -438,7 +550,11 @@ impl Native {
             killed.extend(shim.children());
             killed.push(shim.clone());
         }
-        kill_all(killed).await?;
+        self.kill_all(killed).await?;
+        if self.rootless.is_some() {
+            // Everything else of them ends with the namespaces.
+            return Ok(());
+        }
         // What runc keeps of them lies outside our folders, and would be in the way of
         // another container of the same name.
         for Shim {
@@ -460,14 +576,32 @@ impl Native {
         Ok(())
     }
 
+    /// All at once, so that many take no longer than one.
+    async fn kill_all(&self, processes: Vec<Process>) -> Result<()> {
+        match &self.rootless {
+            Some(rootless) => {
+                rootless
+                    .signal(self.holder().as_ref(), &processes, "KILL")
+                    .await
+            }
+            None => processes.iter().for_each(Process::kill),
+        }
+        let until = Instant::now() + KILL;
+        for process in processes {
+            let left = until.saturating_duration_since(Instant::now());
+            if !process.wait(left).await {
+                return Err(Error::Stuck { pid: process.pid });
+            }
+        }
+        Ok(())
+    }
+
     async fn start_in_turn(&self, backend: Backend, limit: Duration) -> Result<()> {
+        let begin = Instant::now();
         let process = match self.alive() {
             Some(process) => process,
             None => {
                 let program = self.program(backend).ok_or(Error::NotInstalled(backend))?;
-                if !nix::unistd::Uid::effective().is_root() {
-                    return Err(Error::NotRoot);
-                }
                 for folder in [&self.options.run, &self.options.data] {
                     fs::DirBuilder::new()
                         .recursive(true)
@@ -475,10 +609,15 @@ impl Native {
                         .create(folder)
                         .map_err(Error::file("create", folder))?;
                 }
-                self.spawn(backend, program).await?
+                let namespaces = match &self.rootless {
+                    Some(rootless) => {
+                        Some(self.namespaces(rootless, backend, begin + limit).await?)
+                    }
+                    None => None,
+                };
+                self.spawn(backend, program, namespaces.as_ref()).await?
             }
         };
-        let begin = Instant::now();
         while !self.answers(backend).await {
             if !process.is_alive() {
                 return Err(self.failed(backend, "ended while it started"));
@@ -492,9 +631,16 @@ impl Native {
     }
 
     async fn stop_in_turn(&self) -> Result<()> {
-        let until = Instant::now() + GRACEFUL;
+        let graceful = if self.rootless.is_some() {
+            GRACEFUL.saturating_sub(KILL)
+        } else {
+            GRACEFUL
+        };
+        let until = Instant::now() + graceful;
         network::quiet().await;
+        let can_start = self.rootless.is_none() || self.holder().is_some();
         if self.alive().is_none()
+            && can_start
             && self.backend() == Backend::Moby
             && !self.orphans_of_dockerd().is_empty()
         {
@@ -506,6 +652,9 @@ impl Native {
         self.stop_process(until).await?;
         self.end_containerd().await?;
         self.end_orphans().await?;
+        if let Some(rootless) = &self.rootless {
+            rootless.end(self.holder().as_ref()).await?;
+        }
         // An engine that was killed has not taken its own mounts away.
         for folder in [&self.options.data, &self.options.run] {
             unmount_below(folder).await?;
@@ -525,8 +674,17 @@ impl Machine for Native {
         format!("unix://{}", self.options.socket.display())
     }
 
-    async fn is_available(&self, backend: Backend) -> bool {
-        self.program(backend).is_some()
+    async fn probe(&self, backend: Backend) -> Result<()> {
+        self.program(backend).ok_or(Error::NotInstalled(backend))?;
+        match self.rootless.as_ref().and_then(Rootless::lacks) {
+            Some(what) => Err(Error::Rootless(what)),
+            None => Ok(()),
+        }
+    }
+
+    fn remark(&self) -> Option<String> {
+        let why = self.remembered()?.namespaces?.no_network?;
+        Some(format!("without root, containers have no network: {why}"))
     }
 
     async fn start(&self, backend: Backend) -> Result<()> {
@@ -544,7 +702,14 @@ impl Machine for Native {
 
     async fn ended(&self) {
         while let Some(process) = self.alive() {
-            if let Err(error) = process.ended().await {
+            let ended = match self.holder() {
+                Some(holder) => tokio::select! {
+                    ended = process.ended() => ended,
+                    ended = holder.ended() => ended,
+                },
+                None => process.ended().await,
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "the kernel does not tell when the engine ends");
                 sleep(WATCH).await;
             }
@@ -559,9 +724,15 @@ impl Machine for Native {
     async fn destroy(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
         self.stop_in_turn().await?;
-        for folder in [&self.options.data, &self.options.run] {
-            match fs::remove_dir_all(folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        let folders = [&self.options.data, &self.options.run];
+        for folder in folders {
+            match (fs::remove_dir_all(folder), &self.rootless) {
+                (Err(error), Some(rootless))
+                    if error.kind() == std::io::ErrorKind::PermissionDenied =>
+                {
+                    return rootless.remove(&folders).await;
+                }
+                (Err(error), _) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::file("remove", folder)(error));
                 }
                 _ => {}
@@ -571,17 +742,17 @@ impl Machine for Native {
     }
 }
 
-/// All at once, so that many take no longer than one.
-async fn kill_all(processes: Vec<Process>) -> Result<()> {
-    processes.iter().for_each(Process::kill);
-    let until = Instant::now() + KILL;
-    for process in processes {
-        let left = until.saturating_duration_since(Instant::now());
-        if !process.wait(left).await {
-            return Err(Error::Stuck { pid: process.pid });
-        }
-    }
-    Ok(())
+/// One request, the whole answer as text.
+async fn http(socket: &Path, method: &str, path: &str) -> Option<String> {
+    let ask = async {
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: docker\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok()?;
+        Some(String::from_utf8_lossy(&answer).into_owned())
+    };
+    timeout(RELOAD, ask).await.ok().flatten()
 }
 
 /// Where dockerd finds its own helpers, whatever path this process was started with.

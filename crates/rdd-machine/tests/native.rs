@@ -18,6 +18,8 @@ fn options(home: &Path, suffix: &str, index: u16) -> NativeOptions {
         state: home.join("engine.json"),
         settings: home.join("daemon.json"),
         log: home.join("dockerd.log"),
+        folders: Vec::new(),
+        runtime: None,
     }
 }
 

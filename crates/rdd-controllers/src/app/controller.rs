@@ -135,7 +135,7 @@ fn begin(machine: Arc<dyn Machine>, step: Step, backend: Backend) -> BoxFuture<'
             Step::Look => Done::Looked(machine.is_running().await),
             Step::Start => Done::Started(machine.start(backend).await),
             Step::Stop => Done::Stopped(machine.stop().await),
-            Step::Probe => Done::Probed(machine.is_available(backend).await),
+            Step::Probe => Done::Probed(machine.probe(backend).await),
             Step::Watch => {
                 machine.ended().await;
                 Done::Ended
@@ -294,8 +294,10 @@ impl State {
         let Some(app) = &self.app else {
             return Ok(());
         };
+        let remark = context.world().machine.remark();
         let known = Known {
             phase: self.keeper.phase(),
+            remark: remark.as_deref(),
             engine_enabled: self.engine_enabled(),
         };
         let Some(conditions) = verdict::conditions(app, known) else {

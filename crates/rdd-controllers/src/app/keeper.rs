@@ -85,8 +85,8 @@ pub(super) enum Done {
     Stopped(Result<(), Error>),
     /// It ended by itself.
     Ended,
-    /// Whether there is an engine to start.
-    Probed(bool),
+    /// Why there is no engine to start, if so.
+    Probed(Result<(), Error>),
 }
 
 /// Keeps one machine as it is wanted.
@@ -140,7 +140,7 @@ impl Keeper {
             (Phase::Adopting, true) => (Phase::Adopting, Step::Start),
             (Phase::Stopped | Phase::Starting, true) => (Phase::Starting, Step::Start),
             (Phase::Failed(failure), true) if due(failure) => {
-                if failure.reason == reason::ENGINE_NOT_INSTALLED {
+                if [reason::ENGINE_NOT_INSTALLED, reason::NOT_SUPPORTED].contains(&failure.reason) {
                     self.step = Some(Step::Probe);
                     return Some(Step::Probe);
                 }
@@ -171,13 +171,7 @@ impl Keeper {
     pub(super) fn done(&mut self, done: Done, now: Instant) {
         self.step = None;
         self.phase = match done {
-            Done::Probed(found) => {
-                if let (false, Phase::Failed(failure)) = (found, &mut self.phase) {
-                    failure.retry = Some(now + PROBE);
-                    return;
-                }
-                Phase::Starting
-            }
+            Done::Probed(Ok(())) => Phase::Starting,
             Done::Looked(true) => Phase::Adopting,
             Done::Looked(false) => Phase::Starting,
             Done::Started(Ok(())) => {
@@ -188,16 +182,16 @@ impl Keeper {
                 self.pause = PAUSE_MIN;
                 Phase::Stopped
             }
-            Done::Started(Err(error)) => {
+            // The same once more, or the next thing that is missing.
+            Done::Probed(Err(error)) | Done::Started(Err(error)) => {
                 let retry = match error {
-                    Error::NotInstalled(_) => Some(now + PROBE),
-                    Error::NotRoot => None,
+                    Error::NotInstalled(_) | Error::Rootless(_) => Some(now + PROBE),
                     _ => Some(now + self.pause()),
                 };
                 Phase::Failed(Failure {
                     reason: match error {
                         Error::NotInstalled(_) => reason::ENGINE_NOT_INSTALLED,
-                        Error::NotRoot => reason::NOT_SUPPORTED,
+                        Error::Rootless(_) => reason::NOT_SUPPORTED,
                         _ => reason::START_FAILED,
                     },
                     message: chain(&error),
@@ -328,13 +322,27 @@ mod tests {
             assert_eq!(keeper.next(true, at), None);
             at += Duration::from_secs(pause);
         }
-        keeper.next(true, at);
-        keeper.done(Done::Started(Err(Error::NotRoot)), at);
-        assert_eq!(keeper.wake(), None, "only a change of the App helps");
-        let later = at + Duration::from_secs(3600);
-        assert_eq!(keeper.next(true, later), None);
-        keeper.forgive();
-        assert_eq!(keeper.next(true, Instant::now()), Some(Step::Start));
+    }
+
+    #[test]
+    fn what_an_ordinary_user_lacks_is_looked_for_one_after_the_other() {
+        let lacks = |what: &str| Err(Error::Rootless(what.to_owned()));
+        let now = Instant::now();
+        let mut keeper = Keeper::new();
+        keeper.next(true, now);
+        keeper.done(Done::Looked(false), now);
+        keeper.next(true, now);
+        keeper.done(Done::Started(lacks("a program")), now);
+        assert_eq!(keeper.next(true, now + PROBE), Some(Step::Probe));
+        keeper.done(Done::Probed(lacks("a range")), now + PROBE);
+        let Phase::Failed(failure) = keeper.phase().clone() else {
+            panic!("{:?}", keeper.phase());
+        };
+        assert_eq!(failure.reason, reason::NOT_SUPPORTED);
+        assert!(failure.message.contains("a range"), "{}", failure.message);
+        assert_eq!(keeper.next(true, now + 2 * PROBE), Some(Step::Probe));
+        keeper.done(Done::Probed(Ok(())), now + 2 * PROBE);
+        assert_eq!(keeper.next(true, now + 2 * PROBE), Some(Step::Start));
     }
 
     #[test]
@@ -349,7 +357,7 @@ mod tests {
         let mut at = now + PROBE;
         for _ in 0..3 {
             assert_eq!(keeper.next(true, at), Some(Step::Probe));
-            keeper.done(Done::Probed(false), at);
+            keeper.done(Done::Probed(Err(Error::NotInstalled(Backend::Moby))), at);
             at += PROBE;
             let (Phase::Failed(before), Phase::Failed(after)) = (&failed, keeper.phase()) else {
                 panic!("{:?}", keeper.phase());
@@ -360,7 +368,7 @@ mod tests {
             );
         }
         keeper.next(true, at);
-        keeper.done(Done::Probed(true), at);
+        keeper.done(Done::Probed(Ok(())), at);
         assert_eq!(keeper.next(true, at), Some(Step::Start));
     }
 

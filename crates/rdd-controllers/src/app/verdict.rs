@@ -11,6 +11,8 @@ use super::keeper::Phase;
 pub(super) struct Known<'a> {
     /// Our machine.
     pub(super) phase: &'a Phase,
+    /// What an engine of ours that runs cannot do.
+    pub(super) remark: Option<&'a str>,
     /// Whether anybody runs the engine controller; doubt counts as yes.
     pub(super) engine_enabled: bool,
 }
@@ -64,7 +66,7 @@ fn unsupported(app: &App) -> Option<&'static str> {
 /// The conditions of the App's own controller, complete. `None` while nothing has
 /// been verified: what stands is then left alone.
 pub(super) fn conditions(app: &App, known: Known<'_>) -> Option<Vec<Condition>> {
-    let running = running(app, known.phase)?;
+    let running = running(app, known)?;
     let created = created(app, &running);
     let kubernetes = kubernetes(app);
     let settled = settled(app, &running, &kubernetes, known.engine_enabled);
@@ -93,7 +95,8 @@ pub(super) fn conditions(app: &App, known: Known<'_>) -> Option<Vec<Condition>> 
     Some(complete.collect())
 }
 
-fn running(app: &App, phase: &Phase) -> Option<Says> {
+fn running(app: &App, known: Known<'_>) -> Option<Says> {
+    let phase = known.phase;
     if wants_running(app) {
         if let Some(message) = unsupported(app) {
             return Some(Says::new(false, reason::NOT_SUPPORTED, message));
@@ -124,7 +127,13 @@ fn running(app: &App, phase: &Phase) -> Option<Says> {
         Phase::Adopting | Phase::Starting => {
             Says::new(false, reason::STARTING, "The container engine is starting")
         }
-        Phase::Running => Says::new(true, reason::STARTED, "The container engine is running"),
+        Phase::Running => {
+            let mut message = "The container engine is running".to_owned();
+            if let Some(remark) = known.remark {
+                message = format!("{message}; {remark}");
+            }
+            Says::new(true, reason::STARTED, message)
+        }
         Phase::Stopping => Says::new(false, reason::STOPPING, "The container engine is stopping"),
         Phase::Stopped if wants_running(app) => {
             Says::new(false, reason::STARTING, "The container engine is starting")
@@ -277,6 +286,7 @@ mod tests {
     fn check(app: &App, phase: &Phase, engine_enabled: bool, kind: &str, expect: (&str, &str)) {
         let known = Known {
             phase,
+            remark: None,
             engine_enabled,
         };
         let all = conditions(app, known).expect("something is known");
@@ -397,6 +407,7 @@ mod tests {
         );
         let known = Known {
             phase: &stuck,
+            remark: None,
             engine_enabled: true,
         };
         let all = conditions(&app(false, None), known).expect("known");
@@ -405,10 +416,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_engine_cannot_do_is_said_while_it_runs() {
+        let said = |phase: &Phase| {
+            let known = Known {
+                phase,
+                remark: Some("containers have no network"),
+                engine_enabled: true,
+            };
+            let all = conditions(&app(true, None), known).expect("known");
+            let running = condition::find(&all, condition::RUNNING).expect("written");
+            running.message.clone()
+        };
+        let remark = "; containers have no network";
+        assert!(said(&Phase::Running).ends_with(remark));
+        assert!(!said(&Phase::Starting).contains(remark));
+    }
+
+    #[test]
     fn nothing_is_said_before_anything_is_verified() {
         let silent = |app: &App, phase: &Phase| {
             let known = Known {
                 phase,
+                remark: None,
                 engine_enabled: true,
             };
             assert_eq!(conditions(app, known), None);

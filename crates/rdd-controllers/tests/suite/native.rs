@@ -25,6 +25,8 @@ fn native(home: &Path) -> Native {
         state: home.join("engine.json"),
         settings: home.join("daemon.json"),
         log: home.join("dockerd.log"),
+        folders: Vec::new(),
+        runtime: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
@@ -170,16 +170,12 @@ pub(super) struct Shim {
 /// The shims whose flags are as wanted; the judge asks for the word after a flag.
 fn shims_with(judge: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Vec<Shim> {
     let shim = |pid: u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&str> = line
-            .split(|byte| *byte == 0)
-            .filter_map(|word| std::str::from_utf8(word).ok())
-            .collect();
+        let words = words(pid);
         let after = |flag: &str| {
-            let mut words = words.iter().skip_while(|word| **word != flag);
-            words.nth(1).map(|word| (*word).to_owned())
+            let mut words = words.iter().skip_while(|word| *word != flag);
+            words.nth(1).cloned()
         };
-        let program = words.first().and_then(|first| first.rsplit('/').next())?;
+        let program = program(&words)?;
         if !program.starts_with("containerd-shim") || !judge(&after) {
             return None;
         }
@@ -195,14 +191,43 @@ fn shims_with(judge: impl Fn(&dyn Fn(&str) -> Option<String>) -> bool) -> Vec<Sh
 /// The containerd that an engine with this folder started for itself.
 pub(super) fn containerd(exec: &Path) -> Option<Process> {
     let is_ours = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line
-            .split(|byte| *byte == 0)
-            .filter_map(|word| std::str::from_utf8(word).ok());
-        let program = words.next().and_then(|first| first.rsplit('/').next());
-        program == Some("containerd") && words.any(|word| Path::new(word).starts_with(exec))
+        let words = words(*pid);
+        program(&words) == Some("containerd")
+            && words.iter().any(|word| Path::new(word).starts_with(exec))
     };
     all().find(is_ours).and_then(Process::of)
+}
+
+/// The rootlesskit of this user that was started with this word.
+pub(super) fn rootlesskit(word: &str) -> Option<Process> {
+    let is_ours = |pid: &u32| {
+        let words = words(*pid);
+        program(&words) == Some("rootlesskit")
+            && words.iter().any(|other| other == word)
+            && user(*pid) == Some(Uid::effective())
+    };
+    all().find(is_ours).and_then(Process::of)
+}
+
+/// What the process was started with.
+pub(super) fn words(pid: u32) -> Vec<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0)
+        .filter_map(|word| std::str::from_utf8(word).ok())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Who the process is of.
+pub(super) fn user(pid: u32) -> Option<Uid> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs::metadata(format!("/proc/{pid}")).ok()?;
+    Some(Uid::from_raw(metadata.uid()))
+}
+
+/// The program's name without its folder.
+fn program(words: &[String]) -> Option<&str> {
+    words.first().and_then(|first| first.rsplit('/').next())
 }
 
 #[cfg(test)]
