@@ -21,12 +21,18 @@ pub enum JsonPatchError {
     /// It has this many operations, more than [`OPERATIONS_MAX`].
     #[error("a JSON patch may have {OPERATIONS_MAX} operations, got {0}")]
     TooManyOperations(usize),
-    /// An operation does not fit the object.
-    #[error("the JSON patch does not fit the object")]
-    NotApplicable,
-    /// Its copies make the object too large.
-    #[error("the copies of the JSON patch are too large")]
-    TooLarge,
+    /// An operation does not fit the object; why, in the words of kube-apiserver.
+    #[error("{0}")]
+    NotApplicable(String),
+    /// A `test` does not hold at this path.
+    #[error("testing value {0} failed: test failed")]
+    TestFailed(String),
+    /// Its copies add this many bytes to the object, which is too much.
+    #[error(
+        "Unable to complete the copy, the accumulated size increase of copy is {0}, exceeding the \
+         limit {COPY_BYTES_MAX}"
+    )]
+    TooLarge(usize),
 }
 
 /// A parsed patch, to be applied any number of times.
@@ -41,22 +47,29 @@ enum Operation {
     Move(Pointer, Pointer),
     Copy(Pointer, Pointer),
     Test(Pointer, Value),
-    /// Parses, but never applies.
-    Impossible,
+    /// A test for a null that is a value.
+    TestNull(Pointer),
+    /// Parses, but never applies, for this reason.
+    Impossible(String),
 }
 
-/// The unescaped segments of a path.
+/// A path, and its unescaped segments.
 #[derive(Clone, Debug)]
-struct Pointer(Vec<String>);
+struct Pointer {
+    text: String,
+    segments: Vec<String>,
+}
 
 impl Pointer {
     fn parse(text: &str) -> Self {
-        Self(
-            text.split('/')
+        Self {
+            text: text.to_owned(),
+            segments: text
+                .split('/')
                 .skip(1)
                 .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
                 .collect(),
-        )
+        }
     }
 }
 
@@ -67,6 +80,9 @@ pub enum Decoder {
     Strict,
     /// The one of `fieldValidation=Ignore`: an operation of wrong types is one that never applies.
     Lax,
+    /// None: the operations were made of values, among which null is one. To a test, it is
+    /// nothing that an object holds.
+    Made,
 }
 
 impl JsonPatch {
@@ -113,7 +129,8 @@ impl JsonPatch {
     /// Applies every operation in order; the object is left half-patched on an error.
     ///
     /// # Errors
-    /// [`JsonPatchError::NotApplicable`] or [`JsonPatchError::TooLarge`].
+    /// [`JsonPatchError::NotApplicable`], [`JsonPatchError::TestFailed`] or
+    /// [`JsonPatchError::TooLarge`].
     pub fn apply(&self, object: &mut Value) -> Result<(), JsonPatchError> {
         let mut copied = 0;
         for operation in &self.0 {
@@ -128,7 +145,7 @@ fn mistyped(value: &Value, wanted: [&str; 2], decoder: Decoder) -> JsonPatchErro
     let text = |wanted| format!("json: cannot unmarshal {found} into Go value of type {wanted}");
     JsonPatchError::Malformed(match decoder {
         Decoder::Strict => format!("error decoding patch: {}", text(wanted[0])),
-        Decoder::Lax => text(wanted[1]),
+        Decoder::Lax | Decoder::Made => text(wanted[1]),
     })
 }
 
@@ -144,9 +161,10 @@ fn go_kind(value: &Value) -> &'static str {
 }
 
 fn operation(document: &Value, decoder: Decoder) -> Result<Operation, JsonPatchError> {
+    let impossible = |text: &str| Ok(Operation::Impossible(text.to_owned()));
     let fields = match document {
         Value::Object(fields) => fields,
-        Value::Null => return Ok(Operation::Impossible),
+        Value::Null => return impossible("Unexpected kind: unknown"),
         other => {
             let wanted = ["handlers.jsonPatchOp", "jsonpatch.Operation"];
             return Err(mistyped(other, wanted, decoder));
@@ -155,27 +173,61 @@ fn operation(document: &Value, decoder: Decoder) -> Result<Operation, JsonPatchE
     let text = |name: &str| match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
-        Some(_) if decoder == Decoder::Lax => Ok(None),
+        Some(_) if decoder != Decoder::Strict => Ok(None),
         Some(other) => Err(JsonPatchError::Malformed(format!(
             "error decoding patch: json: cannot unmarshal {} into Go struct field jsonPatchOp.{name} of type string",
             go_kind(other)
         ))),
     };
     let (op, path, from) = (text("op")?, text("path")?, text("from")?);
-    let Some(path) = path.map(Pointer::parse) else {
-        return Ok(Operation::Impossible);
+    let op = op.unwrap_or("unknown");
+    let from = match (op, from.map(Pointer::parse)) {
+        ("move" | "copy", Some(from)) => from,
+        ("move" | "copy", None) => {
+            return impossible(&format!(
+                "{op} operation failed to decode from: {}",
+                unread(fields.get("from"), "operation, missing from field")
+            ));
+        }
+        ("add" | "replace" | "remove" | "test", _) => Pointer::parse(""),
+        _ => return impossible(&format!("Unexpected kind: {op}")),
     };
-    let from = from.map(Pointer::parse);
+    let Some(path) = path.map(Pointer::parse) else {
+        let why = match op {
+            "add" | "remove" | "copy" => MISSING.to_owned(),
+            _ => unread(fields.get("path"), "operation missing path field"),
+        };
+        return impossible(&format!("{op} operation failed to decode path: {why}"));
+    };
     let value = || fields.get("value").cloned().unwrap_or_default();
-    Ok(match (op, from) {
-        (Some("add"), _) => Operation::Add(path, value()),
-        (Some("replace"), _) => Operation::Replace(path, value()),
-        (Some("remove"), _) => Operation::Remove(path),
-        (Some("test"), _) => Operation::Test(path, value()),
-        (Some("move"), Some(from)) => Operation::Move(from, path),
-        (Some("copy"), Some(from)) => Operation::Copy(from, path),
-        _ => Operation::Impossible,
+    Ok(match op {
+        "add" => Operation::Add(path, value()),
+        "replace" => Operation::Replace(path, value()),
+        "remove" => Operation::Remove(path),
+        "test" if decoder == Decoder::Made && fields.get("value") == Some(&Value::Null) => {
+            Operation::TestNull(path)
+        }
+        "test" => Operation::Test(path, value()),
+        "move" => Operation::Move(from, path),
+        _ => Operation::Copy(from, path),
     })
+}
+
+/// Why a path could not be read.
+fn unread(given: Option<&Value>, absent: &str) -> String {
+    match given {
+        None | Some(Value::Null) => format!("{absent}: {MISSING}"),
+        Some(other) => format!(
+            "json: cannot unmarshal {} into Go value of type string",
+            go_kind(other)
+        ),
+    }
+}
+
+const MISSING: &str = "missing value";
+
+fn misfit(text: impl Into<String>) -> JsonPatchError {
+    JsonPatchError::NotApplicable(text.into())
 }
 
 fn step(
@@ -184,130 +236,202 @@ fn step(
     copied: &mut usize,
 ) -> Result<(), JsonPatchError> {
     match operation {
-        Operation::Add(path, value) => add(object, path, value.clone()),
+        Operation::Add(path, value) => {
+            let Some((parent, key)) = parent(object, path) else {
+                return Err(misfit(format!(
+                    "add operation does not apply: doc is missing path: \"{}\": {MISSING}",
+                    path.text
+                )));
+            };
+            add(parent, key, value.clone())
+                .map_err(|why| misfit(format!("error in add for path: '{}': {why}", path.text)))
+        }
         Operation::Replace(path, value) => replace(object, path, value),
-        Operation::Remove(path) => take(object, path).map(|_| ()),
+        Operation::Remove(path) => {
+            let Some((parent, key)) = parent(object, path) else {
+                return Err(misfit(format!(
+                    "remove operation does not apply: doc is missing path: \"{}\": {MISSING}",
+                    path.text
+                )));
+            };
+            remove(parent, key)
+                .map(|_| ())
+                .map_err(|why| misfit(format!("error in remove for path: '{}': {why}", path.text)))
+        }
         Operation::Move(from, path) => {
-            let value = take(object, from)?;
-            add(object, path, value)
+            let (holder, key) = source(object, from, "move")?;
+            let failed = |why| misfit(format!("error in move for path: '{key}': {why}"));
+            find(holder, key).map_err(failed)?;
+            let value = remove(holder, key).map_err(failed)?;
+            let (holder, key) = destination(object, path, "move")?;
+            add(holder, key, value)
+                .map_err(|why| misfit(format!("error in move for path: '{}': {why}", path.text)))
         }
         Operation::Copy(from, path) => {
-            let (parent, last) = parent(object, from)?;
-            let value = find(parent, last)?.map_or(Value::Null, |value| value.clone());
+            let (holder, key) = source(object, from, "copy")?;
+            let found = find(holder, key)
+                .map_err(|why| misfit(format!("error in copy for from: '{}': {why}", from.text)))?;
+            let value = found.map_or(Value::Null, |value| value.clone());
+            let (holder, key) = destination(object, path, "copy")?;
             *copied += size(&value);
             if *copied > COPY_BYTES_MAX {
-                return Err(JsonPatchError::TooLarge);
+                return Err(JsonPatchError::TooLarge(*copied));
             }
-            add(object, path, value)
+            add(holder, key, value)
+                .map_err(|why| misfit(format!("error while adding value during copy: {why}")))
         }
         Operation::Test(path, expected) => test(object, path, expected),
-        Operation::Impossible => Err(JsonPatchError::NotApplicable),
+        Operation::TestNull(path) => test(object, path, &Value::Null)
+            .and_then(|()| Err(JsonPatchError::TestFailed(path.text.clone()))),
+        Operation::Impossible(text) => Err(misfit(text)),
     }
+}
+
+fn source<'o, 'p>(
+    object: &'o mut Value,
+    from: &'p Pointer,
+    op: &str,
+) -> Result<(&'o mut Value, &'p str), JsonPatchError> {
+    parent(object, from).ok_or_else(|| {
+        misfit(format!(
+            "{op} operation does not apply: doc is missing from path: {}: {MISSING}",
+            from.text
+        ))
+    })
+}
+
+fn destination<'o, 'p>(
+    object: &'o mut Value,
+    path: &'p Pointer,
+    op: &str,
+) -> Result<(&'o mut Value, &'p str), JsonPatchError> {
+    parent(object, path).ok_or_else(|| {
+        misfit(format!(
+            "{op} operation does not apply: doc is missing destination path: {}: {MISSING}",
+            path.text
+        ))
+    })
 }
 
 /// The container of a path's last segment. The root itself has none.
-fn parent<'o, 'p>(
-    object: &'o mut Value,
-    path: &'p Pointer,
-) -> Result<(&'o mut Value, &'p str), JsonPatchError> {
-    let Some((last, above)) = path.0.split_last() else {
-        return Err(JsonPatchError::NotApplicable);
-    };
+fn parent<'o, 'p>(object: &'o mut Value, path: &'p Pointer) -> Option<(&'o mut Value, &'p str)> {
+    let (last, above) = path.segments.split_last()?;
     let mut at = object;
     for segment in above {
-        at = find(at, segment)?.ok_or(JsonPatchError::NotApplicable)?;
+        at = find(at, segment).ok()??;
     }
-    if at.is_object() || at.is_array() {
-        Ok((at, last))
-    } else {
-        Err(JsonPatchError::NotApplicable)
-    }
+    (at.is_object() || at.is_array()).then_some((at, last))
 }
 
 /// What is at a segment; `None` for a missing key.
-fn find<'o>(at: &'o mut Value, segment: &str) -> Result<Option<&'o mut Value>, JsonPatchError> {
+fn find<'o>(at: &'o mut Value, segment: &str) -> Result<Option<&'o mut Value>, String> {
     match at {
         Value::Object(fields) => Ok(fields.get_mut(segment)),
         Value::Array(items) => {
             let index = index(segment, items.len())?;
-            items
-                .get_mut(index)
-                .map(Some)
-                .ok_or(JsonPatchError::NotApplicable)
+            Ok(items.get_mut(index))
         }
-        _ => Err(JsonPatchError::NotApplicable),
+        _ => Err(MISSING.to_owned()),
     }
 }
 
 /// An index as Go's `Atoi` reads it (`01`, `+1`); negative ones count from the end.
-fn index(segment: &str, length: usize) -> Result<usize, JsonPatchError> {
-    let index: i64 = segment.parse().map_err(|_| JsonPatchError::NotApplicable)?;
-    let length = i64::try_from(length).map_err(|_| JsonPatchError::NotApplicable)?;
-    let index = if index < 0 { index + length } else { index };
-    usize::try_from(index).map_err(|_| JsonPatchError::NotApplicable)
+fn index(segment: &str, length: usize) -> Result<usize, String> {
+    let given = number(segment)?;
+    let invalid = || format!("Unable to access invalid index: {given}: invalid index referenced");
+    let length = i64::try_from(length).map_err(|_| invalid())?;
+    let index = if given < 0 { given + length } else { given };
+    match usize::try_from(index) {
+        Ok(found) if index < length => Ok(found),
+        _ => Err(invalid()),
+    }
 }
 
-fn add(object: &mut Value, path: &Pointer, value: Value) -> Result<(), JsonPatchError> {
-    match parent(object, path)? {
-        (Value::Object(fields), name) => {
-            fields.insert(name.to_owned(), value);
+fn number(segment: &str) -> Result<i64, String> {
+    segment.parse().map_err(|error: std::num::ParseIntError| {
+        use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+        let why = match error.kind() {
+            NegOverflow | PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.Atoi: parsing {segment:?}: {why}")
+    })
+}
+
+fn add(holder: &mut Value, key: &str, value: Value) -> Result<(), String> {
+    match holder {
+        Value::Object(fields) => {
+            fields.insert(key.to_owned(), value);
             Ok(())
         }
-        (Value::Array(items), "-") => {
+        Value::Array(items) if key == "-" => {
             items.push(value);
             Ok(())
         }
-        (Value::Array(items), segment) => {
+        Value::Array(items) => {
+            number(key)
+                .map_err(|why| format!("value was not a proper array index: '{key}': {why}"))?;
             // Counted on the list as it will be: -1 is its last element.
-            let index = index(segment, items.len() + 1)?;
-            if index > items.len() {
-                return Err(JsonPatchError::NotApplicable);
-            }
+            let index = index(key, items.len() + 1)?;
             items.insert(index, value);
             Ok(())
         }
-        _ => Err(JsonPatchError::NotApplicable),
+        _ => Err(MISSING.to_owned()),
     }
 }
 
 fn replace(object: &mut Value, path: &Pointer, value: &Value) -> Result<(), JsonPatchError> {
-    if path.0.is_empty() {
+    if path.text.is_empty() {
         if !value.is_object() && !value.is_array() {
-            return Err(JsonPatchError::NotApplicable);
+            return Err(misfit(
+                "replace operation value must be object or array: %!w(<nil>)",
+            ));
         }
         *object = value.clone();
         return Ok(());
     }
-    let (parent, last) = parent(object, path)?;
-    if let Value::Object(fields) = parent {
-        fields.insert(last.to_owned(), value.clone());
-    } else if let Some(place) = find(parent, last)? {
+    let missing = |what: &str| {
+        misfit(format!(
+            "replace operation does not apply: doc is missing {what}: {}: {MISSING}",
+            path.text
+        ))
+    };
+    let (holder, key) = parent(object, path).ok_or_else(|| missing("path"))?;
+    if let Value::Object(fields) = holder {
+        fields.insert(key.to_owned(), value.clone());
+    } else if let Some(place) = find(holder, key).map_err(|_| missing("key"))? {
         *place = value.clone();
     }
     Ok(())
 }
 
-fn take(object: &mut Value, path: &Pointer) -> Result<Value, JsonPatchError> {
-    match parent(object, path)? {
-        (Value::Object(fields), name) => fields.remove(name).ok_or(JsonPatchError::NotApplicable),
-        (Value::Array(items), segment) => {
-            let index = index(segment, items.len())?;
-            if index >= items.len() {
-                return Err(JsonPatchError::NotApplicable);
-            }
+fn remove(holder: &mut Value, key: &str) -> Result<Value, String> {
+    match holder {
+        Value::Object(fields) => fields
+            .remove(key)
+            .ok_or_else(|| format!("Unable to remove nonexistent key: {key}: {MISSING}")),
+        Value::Array(items) => {
+            let index = index(key, items.len())?;
             Ok(items.remove(index))
         }
-        _ => Err(JsonPatchError::NotApplicable),
+        _ => Err(MISSING.to_owned()),
     }
 }
 
 /// Numbers are equal when they are written alike: 1 is not 1.0.
 fn test(object: &mut Value, path: &Pointer, expected: &Value) -> Result<(), JsonPatchError> {
-    let same = if path.0.is_empty() {
+    let same = if path.text.is_empty() {
         &*object == expected
     } else {
-        let (parent, last) = parent(object, path)?;
-        match find(parent, last)? {
+        let (holder, key) = parent(object, path).ok_or_else(|| {
+            misfit(format!(
+                "test operation does not apply: is missing path: {}: {MISSING}",
+                path.text
+            ))
+        })?;
+        let found = find(holder, key)
+            .map_err(|why| misfit(format!("error in test for path: '{}': {why}", path.text)))?;
+        match found {
             Some(found) => &*found == expected,
             None => expected.is_null(),
         }
@@ -315,7 +439,7 @@ fn test(object: &mut Value, path: &Pointer, expected: &Value) -> Result<(), Json
     if same {
         Ok(())
     } else {
-        Err(JsonPatchError::NotApplicable)
+        Err(JsonPatchError::TestFailed(path.text.clone()))
     }
 }
 
@@ -352,15 +476,90 @@ mod tests {
         let object = json!({"data": {"a": "1", "b": "2"}, "verbs": ["get", "list", "watch"]});
         let answer = patched(&object, &json!([patch]));
         assert_eq!(
-            answer,
+            answer.map_err(|_| ()),
             expected
                 .map(|change| {
                     let mut whole = object.clone();
                     crate::merge::apply(&mut whole, &change);
                     whole
                 })
-                .ok_or(JsonPatchError::NotApplicable),
+                .ok_or(()),
             "{patch}"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_in_the_words_of_the_api_server() {
+        let object = json!({"data": {"a": "1"}, "verbs": ["get"], "n": null});
+        let check = |operation: Value, expect: &str| {
+            let error = patched(&object, &json!([operation])).expect_err(expect);
+            assert_eq!(error.to_string(), expect);
+        };
+        for (op, path, expect) in [
+            (
+                "add",
+                "/x/y",
+                "add operation does not apply: doc is missing path: \"/x/y\": missing value",
+            ),
+            (
+                "add",
+                "/verbs/7",
+                "error in add for path: '/verbs/7': Unable to access invalid index: 7: invalid \
+                 index referenced",
+            ),
+            (
+                "add",
+                "/verbs/z",
+                "error in add for path: '/verbs/z': value was not a proper array index: 'z': \
+                 strconv.Atoi: parsing \"z\": invalid syntax",
+            ),
+            (
+                "remove",
+                "/data/z",
+                "error in remove for path: '/data/z': Unable to remove nonexistent key: z: \
+                 missing value",
+            ),
+            (
+                "remove",
+                "/n/z",
+                "remove operation does not apply: doc is missing path: \"/n/z\": missing value",
+            ),
+            (
+                "replace",
+                "/verbs/7",
+                "replace operation does not apply: doc is missing key: /verbs/7: missing value",
+            ),
+            (
+                "replace",
+                "/x/y",
+                "replace operation does not apply: doc is missing path: /x/y: missing value",
+            ),
+            (
+                "test",
+                "/data/a",
+                "testing value /data/a failed: test failed",
+            ),
+            (
+                "test",
+                "/x/a",
+                "test operation does not apply: is missing path: /x/a: missing value",
+            ),
+            ("bend", "/data/a", "Unexpected kind: bend"),
+            (
+                "move",
+                "/data/b",
+                "move operation failed to decode from: operation, missing from field: missing value",
+            ),
+        ] {
+            check(json!({"op": op, "path": path, "value": "2"}), expect);
+        }
+        check(
+            json!({"op": "copy", "path": "/x/y", "from": "/data/a"}),
+            "copy operation does not apply: doc is missing destination path: /x/y: missing value",
+        );
+        check(
+            json!({"op": "add"}),
+            "add operation failed to decode path: missing value",
         );
     }
 
@@ -460,7 +659,10 @@ mod tests {
         let object = json!({"a": {"text": "x".repeat(1024)}});
         let copies = |count| Value::Array(vec![copy.clone(); count]);
         assert!(patched(&object, &copies(10)).is_ok());
-        assert!(patched(&object, &copies(100)) == Err(JsonPatchError::TooLarge));
+        assert!(
+            patched(&object, &copies(100))
+                .is_err_and(|error| matches!(error, JsonPatchError::TooLarge(_)))
+        );
     }
 
     #[test]

@@ -170,8 +170,10 @@ fn json_patch_error(error: JsonPatchError) -> ApiError {
             "The allowed maximum operations in a JSON patch is {}, got {count}",
             rdd_apply::json_patch::OPERATIONS_MAX
         )),
-        JsonPatchError::NotApplicable => ApiError::patch_not_applicable(),
-        JsonPatchError::TooLarge => ApiError::too_large("the patch makes the object too large"),
+        JsonPatchError::NotApplicable(_) | JsonPatchError::TestFailed(_) => {
+            ApiError::patch_not_applicable()
+        }
+        JsonPatchError::TooLarge(_) => ApiError::too_large("the patch makes the object too large"),
     }
 }
 
