@@ -14,6 +14,9 @@ pub(crate) const LIST: u64 = 10;
 /// Making a map.
 pub(crate) const MAP: u64 = 30;
 
+/// Making an object of a named type.
+pub(crate) const MADE: u64 = 40;
+
 /// `optMap` beyond its target and body: asking whether there is a value, taking it, and
 /// wrapping the result.
 pub(crate) const OPT_MAP: u64 = 13;
@@ -99,10 +102,32 @@ pub(crate) fn call(name: &str, args: &[Value<'_>]) -> u64 {
             _ => traversal(size(0)).saturating_mul(traversal(size(1)).max(1)),
         },
         "flatten" => 1 + size(0),
-        "url" | "isURL" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "cidr" | "isIP"
-        | "isCIDR" | "ip" | "quantity" | "isQuantity" | "semver" | "isSemver" | "string"
-        | "bytes" | "strings.quote" | "charAt" | "int" | "uint" | "double" | "duration"
-        | "timestamp" | "bool" | "format" => traversal(size(0)).max(1),
+        "url"
+        | "isURL"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "ip"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver"
+        | "string"
+        | "bytes"
+        | "strings.quote"
+        | "jsonpatch.escapeKey"
+        | "charAt"
+        | "int"
+        | "uint"
+        | "double"
+        | "duration"
+        | "timestamp"
+        | "bool"
+        | "format" => traversal(size(0)).max(1),
         "ip.isCanonical" | "replace" | "split" | "cidr.isCanonical" => {
             traversal(size(0).saturating_mul(2)).max(1)
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 mod literals;
+mod made;
 
 pub(crate) mod constants;
 
@@ -50,8 +51,17 @@ pub(crate) enum NodeKind {
     Condition(Box<[Node; 3]>),
     List(Vec<(Node, bool)>),
     Map(Vec<(Node, Node, bool)>),
+    Made(Box<MadeNode>),
     Fold(Box<FoldNode>),
     OptMap(Box<OptMapNode>),
+}
+
+/// An object that is written out: its fields, and whether each is left out when it is an
+/// empty optional.
+#[derive(Clone)]
+pub(crate) struct MadeNode {
+    pub(crate) name: Arc<str>,
+    pub(crate) fields: Vec<(Arc<str>, Node, bool)>,
 }
 
 #[derive(Clone)]
@@ -156,6 +166,7 @@ impl Checker<'_> {
             } => self.call(expr.at, function, target.as_deref(), args),
             ExprKind::List(items) => self.list(items),
             ExprKind::Map(entries) => self.map(entries),
+            ExprKind::Made(made) => self.made(expr.at, made),
             ExprKind::Fold(fold) => self.fold(expr.at, fold),
             ExprKind::OptMap(inner) => self.opt_map(expr.at, inner),
         }
@@ -172,6 +183,10 @@ impl Checker<'_> {
         if let Some((r#type, _)) = self.environment.variable(name) {
             let kind = NodeKind::Variable(name.into());
             return Some(typed(r#type.clone(), kind));
+        }
+        if let Some(r#type) = self.made_type(name) {
+            let kind = NodeKind::Type(name.into());
+            return Some(typed(Type::Type(Arc::new(r#type)), kind));
         }
         let r#type = match name {
             "bool" => Type::Bool,
@@ -244,6 +259,7 @@ impl Checker<'_> {
                 }
             },
             Type::Map(_, value) => (**value).clone(),
+            Type::Made(name) => made::field(name, field).unwrap_or(Type::Dyn),
             Type::Opaque(name) if !matches!(*name, "net.IP" | "net.CIDR") => {
                 self.problem(expr.at, format!("unexpected failed resolution of '{name}'"));
                 Type::Error
@@ -361,7 +377,10 @@ impl Checker<'_> {
                 .qualified(target)
                 .filter(|prefix| self.environment.variable(prefix).is_none())
                 .map(|prefix| format!("{prefix}.{name}"));
-            if let Some(function) = whole.as_deref().and_then(functions::find) {
+            let known = |function: &&'static Function| {
+                function.name != "jsonpatch.escapeKey" || self.environment.has_patches()
+            };
+            if let Some(function) = whole.as_deref().and_then(functions::find).filter(known) {
                 return self.resolve(at, function, None, args);
             }
         }
@@ -752,6 +771,11 @@ impl Checker<'_> {
                 self.close(key);
                 self.close(value);
             }),
+            NodeKind::Made(made) => {
+                made.fields
+                    .iter_mut()
+                    .for_each(|(_, one, _)| self.close(one));
+            }
             NodeKind::Fold(fold) => {
                 self.close(&mut fold.range);
                 if let Some(filter) = &mut fold.filter {

@@ -17,6 +17,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: BTreeMap<String, (Type, Option<Arc<Declared>>)>,
+    patches: bool,
 }
 
 impl Environment {
@@ -48,6 +49,18 @@ impl Environment {
         let known = (r#type, Some(Arc::clone(declared)));
         self.variables.insert(name.to_owned(), known);
         self
+    }
+
+    /// With what mutations are made of: `Object`, the types of its fields, `JSONPatch` and
+    /// the functions for its paths.
+    #[must_use]
+    pub fn with_patches(mut self) -> Self {
+        self.patches = true;
+        self
+    }
+
+    pub(crate) fn has_patches(&self) -> bool {
+        self.patches
     }
 
     pub(crate) fn variable(&self, name: &str) -> Option<(&Type, Option<&Arc<Declared>>)> {
@@ -185,6 +198,7 @@ fn uses(node: &Node, variable: &str) -> bool {
         NodeKind::Map(entries) => entries
             .iter()
             .any(|(key, value, _)| uses(key, variable) || uses(value, variable)),
+        NodeKind::Made(made) => made.fields.iter().any(|(_, one, _)| uses(one, variable)),
         NodeKind::Fold(fold) => {
             uses(&fold.range, variable)
                 || fold.filter.as_ref().is_some_and(|one| uses(one, variable))

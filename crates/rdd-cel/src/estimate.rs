@@ -268,6 +268,13 @@ impl Estimator<'_> {
                 };
                 (cost, known)
             }
+            NodeKind::Made(made) => {
+                let mut cost = fixed(charge::MADE);
+                for (_, value, _) in &made.fields {
+                    cost = cost.add(self.node(value).0);
+                }
+                (cost, Known::default())
+            }
             NodeKind::Fold(fold) => self.fold(fold),
             NodeKind::OptMap(inner) => {
                 // It is evaluated twice: whether there is a value, and which.

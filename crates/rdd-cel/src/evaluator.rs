@@ -9,7 +9,7 @@ use crate::{
     environment::Resolve,
     library::{self, collections, regex, standard::not_in_list},
     syntax::{Access, FoldKind},
-    value::{Key, Value},
+    value::{Key, Value, made::Made},
 };
 
 /// The value of a tree.
@@ -90,6 +90,22 @@ impl<'a> Machine<'a, '_> {
                 }
                 Ok(values.into())
             }
+            NodeKind::Made(made) => {
+                self.budget.spend(charge::MADE)?;
+                let mut fields = BTreeMap::new();
+                for (name, value, optional) in &made.fields {
+                    let value = match (self.node(value)?, optional) {
+                        (Value::Optional(None), true) => {
+                            fields.remove(name);
+                            continue;
+                        }
+                        (Value::Optional(Some(inner)), true) => (*inner).clone(),
+                        (value, _) => value,
+                    };
+                    fields.insert(Arc::clone(name), value);
+                }
+                Made::new(Arc::clone(&made.name), fields).map(Value::from)
+            }
             NodeKind::Fold(fold) => self.fold(fold),
             NodeKind::OptMap(inner) => self.opt_map(inner),
         }
@@ -137,6 +153,7 @@ impl<'a> Machine<'a, '_> {
         };
         let map = match (holder, how) {
             (Value::Map(map), _) => map,
+            (Value::Made(made), _) => return made.select(field, how, optional),
             (Value::List(_), _) => return Err(not_in_list("string")),
             // Nothing else has fields.
             (_, Access::Test) => return Ok(Value::Bool(false)),

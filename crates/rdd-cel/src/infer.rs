@@ -101,6 +101,7 @@ impl Inference {
                 other,
                 Type::Null
                     | Type::Object(_)
+                    | Type::Made(_)
                     | Type::Timestamp
                     | Type::Duration
                     | Type::Opaque(_)

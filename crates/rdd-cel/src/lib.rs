@@ -40,4 +40,7 @@ pub use environment::{Bindings, Environment, Program, Resolve};
 pub use library::authorizer::{Authority, Check, Ruling};
 pub use source::CompileError;
 pub use types::{Declared, Field, ObjectType, Type};
-pub use value::{Key, List, Map, Text, Value};
+pub use value::{
+    Key, List, Map, Text, Value,
+    made::{Made, Odd, Whole},
+};

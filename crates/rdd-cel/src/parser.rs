@@ -3,7 +3,7 @@
 use crate::{
     lexer::{self, Token, TokenKind},
     source::{CHARACTERS_MAX, CompileError, Problem},
-    syntax::{Access, Entry, Expr, ExprKind, Fold, FoldKind, Literal, OptMap},
+    syntax::{Access, Entry, Expr, ExprKind, Fold, FoldKind, Literal, Made, MadeField, OptMap},
 };
 
 /// Nodes on the longest way from the root to a leaf. All later passes recurse over the
@@ -22,6 +22,7 @@ const LIST: &str = "{'[', ']', '{', '(', '.', ',', '-', '!', '?', 'true', 'false
                     NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 const MAP: &str = "{'[', '{', '}', '(', '.', ',', '-', '!', '?', 'true', 'false', 'null', \
                    NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
+const FIELDS: &str = "{'}', ',', '?', IDENTIFIER, ESC_IDENTIFIER}";
 const ARGUMENTS: &str = "{'[', '{', '(', ')', '.', '-', '!', 'true', 'false', 'null', \
                          NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
@@ -419,6 +420,10 @@ impl Parser<'_> {
     }
 
     fn primary(&mut self) -> Parsed<Expr> {
+        if let Some((name, open)) = self.made_name() {
+            self.at = open;
+            return self.made(name);
+        }
         let token = self.token().clone();
         let at = token.at;
         let literal = match token.kind {
@@ -446,6 +451,10 @@ impl Parser<'_> {
             TokenKind::Op(".") => {
                 // A leading dot means the root: past the variables of macros, too.
                 self.at += 1;
+                if let Some((name, open)) = self.made_name() {
+                    self.at = open;
+                    return self.made(format!(".{name}"));
+                }
                 if let TokenKind::Ident(name) = self.token().kind.clone() {
                     let at = self.token().at;
                     self.at += 1;
@@ -548,6 +557,63 @@ impl Parser<'_> {
         }
         self.close("}", more)?;
         node(at, depth, ExprKind::Map(entries))
+    }
+
+    /// The name of an object that is written out here, and the place of its brace.
+    fn made_name(&self) -> Option<(String, usize)> {
+        let kind = |index: usize| self.tokens.get(index).map(|token| &token.kind);
+        let word = |index: usize| match kind(index) {
+            Some(TokenKind::Ident(word)) => Some(word.as_str()),
+            _ => None,
+        };
+        let mut end = self.at + 1;
+        let mut name = word(self.at)?.to_owned();
+        while kind(end) == Some(&TokenKind::Op(".")) {
+            name.push('.');
+            name.push_str(word(end + 1)?);
+            end += 2;
+        }
+        (kind(end) == Some(&TokenKind::Op("{"))).then_some((name, end))
+    }
+
+    fn made(&mut self, name: String) -> Parsed<Expr> {
+        let at = self.expect("{")?;
+        let mut fields = Vec::new();
+        let mut depth = 0;
+        let mut more = true;
+        if self.accept(",").is_some() {
+            more = false;
+        }
+        while more && !self.is("}") && (fields.is_empty() || !self.ends()) {
+            let optional = self.accept("?").is_some();
+            let token = self.token().clone();
+            let name = match token.kind {
+                TokenKind::Ident(name) => name,
+                TokenKind::Quoted(_) => {
+                    return Err(Problem {
+                        at: token.at,
+                        text: "unsupported syntax: '`'".to_owned(),
+                    });
+                }
+                _ if optional => {
+                    return Err(self.unexpected("{IDENTIFIER, ESC_IDENTIFIER}", false));
+                }
+                _ => return Err(self.unexpected(FIELDS, false)),
+            };
+            self.at += 1;
+            let at = self.expect(":")?;
+            let value = self.expr()?;
+            depth = depth.max(value.depth);
+            fields.push(MadeField {
+                at,
+                name,
+                value,
+                optional,
+            });
+            more = self.accept(",").is_some();
+        }
+        self.close("}", more || fields.is_empty())?;
+        node(at, depth, ExprKind::Made(Made { name, fields }))
     }
 
     fn number(&mut self, negative: bool) -> Parsed<Literal> {

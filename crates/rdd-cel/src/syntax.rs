@@ -41,6 +41,7 @@ pub(crate) enum ExprKind {
     /// Elements, and whether each is left out when it is an empty optional.
     List(Vec<(Expr, bool)>),
     Map(Vec<Entry>),
+    Made(Made),
     Fold(Box<Fold>),
     OptMap(Box<OptMap>),
 }
@@ -59,6 +60,22 @@ pub(crate) enum Access {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: Expr,
+    pub(crate) value: Expr,
+    pub(crate) optional: bool,
+}
+
+/// An object of a named type, written out: `Object.spec{replicas: 1}`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Made {
+    pub(crate) name: String,
+    pub(crate) fields: Vec<MadeField>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MadeField {
+    /// Where errors about the field point: at its colon.
+    pub(crate) at: usize,
+    pub(crate) name: String,
     pub(crate) value: Expr,
     pub(crate) optional: bool,
 }

@@ -35,6 +35,8 @@ pub enum Type {
     Map(Arc<Type>, Arc<Type>),
     /// Something with known fields.
     Object(Arc<ObjectType>),
+    /// An object that a mutation makes, by its name: `Object`, `Object.spec`, `JSONPatch`.
+    Made(Arc<str>),
     /// `optional_type(T)`.
     Optional(Arc<Type>),
     /// `type(T)`.
@@ -140,6 +142,7 @@ impl fmt::Display for Type {
             Self::Optional(inner) => write!(formatter, "optional_type({inner})"),
             Self::Type(inner) => write!(formatter, "type({inner})"),
             Self::Opaque(name) => formatter.write_str(name),
+            Self::Made(name) => formatter.write_str(name),
         }
     }
 }

@@ -9,6 +9,10 @@ use std::{
 use rdd_schema::{ListType, Schema};
 use serde_json::Value as Json;
 
+pub(crate) mod made;
+
+use made::Made;
+
 use crate::{
     budget::{Budget, Error, Result, size},
     library::{
@@ -43,6 +47,8 @@ pub enum Value<'a> {
     List(List<'a>),
     /// A map, or an object.
     Map(Map<'a>),
+    /// An object of a named type.
+    Made(Arc<Made<'a>>),
     /// A point in time.
     Timestamp(Instant),
     /// Nanoseconds.
@@ -133,6 +139,11 @@ impl<'a> List<'a> {
     /// All items.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + '_ {
         (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// Whether an expression made it: what is JSON holds nothing but JSON.
+    fn is_made(&self) -> bool {
+        matches!(self.items, Items::Owned(_))
     }
 
     fn list_type(&self) -> Option<(ListType, &'a [String])> {
@@ -280,6 +291,11 @@ impl<'a> Map<'a> {
             Entries::Json(entries) => entries.get(name).is_some_and(|value| self.shows(value)),
             Entries::Owned(entries) => entries.contains_key(&Key::from(name)),
         }
+    }
+
+    /// Whether an expression made it.
+    fn is_made(&self) -> bool {
+        matches!(self.entries, Entries::Owned(_))
     }
 
     /// Whether an entry is seen: a field that is null is none, other than in a map.
@@ -440,6 +456,7 @@ impl<'a> Value<'a> {
             Self::Bytes(_) => "bytes",
             Self::List(_) => "list",
             Self::Map(_) => "map",
+            Self::Made(made) => made.type_name(),
             Self::Timestamp(_) => "google.protobuf.Timestamp",
             Self::Duration(_) => "google.protobuf.Duration",
             Self::Type(_) => "type",
@@ -466,6 +483,7 @@ impl<'a> Value<'a> {
             Self::String(_) => "types.String",
             Self::Bytes(_) => "types.Bytes",
             Self::List(_) | Self::Map(_) => "traits.Iterable",
+            Self::Made(_) => "*dynamic.ObjectVal",
             Self::Timestamp(_) => "types.Timestamp",
             Self::Duration(_) => "types.Duration",
             Self::Type(_) => "*types.Type",
@@ -533,6 +551,7 @@ impl<'a> Value<'a> {
                 }
                 true
             }
+            (Self::Made(left), Self::Made(right)) => left.equals(right, budget)?,
             (Self::Optional(Some(left)), Self::Optional(Some(right))) => {
                 left.equals(right, budget)?
             }
@@ -584,7 +603,7 @@ impl<'a> Value<'a> {
     /// What going down into the value costs, however little there is.
     fn depth(&self) -> u64 {
         match self {
-            Self::List(_) | Self::Map(_) => 3,
+            Self::List(_) | Self::Map(_) | Self::Made(_) => 3,
             _ => 0,
         }
     }
@@ -612,6 +631,7 @@ impl<'a> Value<'a> {
                     value.print(text, budget)?;
                 }
             }
+            Self::Made(made) => made.print(text, budget)?,
             Self::Double(value) => match exact(*value) {
                 Some(whole) => write!(text, "{whole}").map_err(|_| Error::overload())?,
                 None => write!(text, "{value}").map_err(|_| Error::overload())?,

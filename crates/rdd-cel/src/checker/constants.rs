@@ -17,6 +17,9 @@ use crate::{
 pub(crate) fn convert(node: &Node) -> Result<Option<Value<'static>>> {
     match &node.kind {
         NodeKind::Literal(literal) => Ok(Some(Value::of_literal(literal))),
+        NodeKind::Type(name) if super::made::is_made(name) => {
+            Err(Error::new(format!("reference to undefined type: {name}")))
+        }
         NodeKind::Type(name) => Ok(Some(Value::Type(name.clone()))),
         NodeKind::Variable(_) | NodeKind::Local(_) => Ok(None),
         NodeKind::Select { operand, .. } => convert(operand).map(|_| None),
@@ -41,6 +44,7 @@ pub(crate) fn convert(node: &Node) -> Result<Option<Value<'static>>> {
                 .collect();
             Ok(pairs.map(Value::from))
         }
+        NodeKind::Made(made) => all(made.fields.iter().map(|(_, one, _)| one)).map(|_| None),
         NodeKind::Fold(fold) => {
             convert(&fold.range)?;
             if let Some(filter) = &fold.filter {

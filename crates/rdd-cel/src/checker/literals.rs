@@ -76,7 +76,7 @@ impl Arg {
         let r#type = closed(&inference.resolve(&self.r#type));
         if matches!(
             r#type,
-            Type::Object(_) | Type::Optional(_) | Type::Opaque(_)
+            Type::Object(_) | Type::Made(_) | Type::Optional(_) | Type::Opaque(_)
         ) {
             return Some((self.at, r#type));
         }

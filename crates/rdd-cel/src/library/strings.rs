@@ -28,6 +28,7 @@ join list_join list<string> . : string
 join list_join_string list<string> . string : string
 format string_format string . list<dyn> : string
 strings.quote strings_quote string : string
+jsonpatch.escapeKey string_jsonpatch_escapeKey_string string : string
 ";
 
 pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> Result<Value<'a>> {
@@ -77,6 +78,7 @@ pub(crate) fn call<'a>(name: &str, args: &[Value<'a>], budget: &mut Budget) -> R
                 Err(_) => Err(out_of_range(*from)),
             }
         }
+        ("jsonpatch.escapeKey", []) => Ok(text.replace('~', "~0").replace('/', "~1").into()),
         ("lowerAscii", []) => Ok(text.to_ascii_lowercase().into()),
         ("upperAscii", []) => Ok(text.to_ascii_uppercase().into()),
         ("trim", []) => Ok(text.trim().into()),
