@@ -2,7 +2,8 @@
 //! clients configured.
 //!
 //! ```text
-//! Call::admit ─▶ mutating:   rules ─▶ webhooks by name ─▶ again, for those that others changed after
+//! Call::admit ─▶ mutating:   rules ─▶ policies ─▶ webhooks, each by name ─▶ again, for those
+//!            │               that others changed after
 //!            └─▶ validating: rules ─▶ policies ─▶ webhooks side by side; the first refusal
 //!                            in order wins
 //!
@@ -23,6 +24,10 @@ use rdd_admission::{
 use rdd_store::Revision;
 use serde_json::Value;
 
+use configurations::Webhook;
+use frame::{InForce, Policy as _};
+use mutations::Mutating;
+
 use crate::{
     catalog::{Resource, Subresource, WriteContext},
     object,
@@ -34,7 +39,9 @@ use crate::{
 mod authority;
 mod configurations;
 pub(crate) mod expressions;
+mod frame;
 mod matching;
+mod mutations;
 mod policies;
 mod review;
 mod type_checks;
@@ -138,6 +145,27 @@ impl Given {
     }
 }
 
+/// Lets rules, policies and webhooks change the object, each seeing what those before made of
+/// it. Who wants to know is asked a second time when others changed it afterwards.
+async fn mutate(
+    question: &mut Question<'_>,
+    rules: &AdmissionChain,
+    policies: &[InForce<Mutating>],
+    hooks: &[Arc<Webhook>],
+) -> ApiResult<()> {
+    question.ask_rules(rules, Phase::Mutating).await?;
+    let mut of_policies = mutations::Reinvocation::default();
+    let mut of_hooks = webhooks::Reinvocation::default();
+    let mutated = mutations::mutate(question, policies, &mut of_policies).await?;
+    let hooked = webhooks::mutate(question, hooks, &mut of_hooks).await?;
+    if !mutated && !hooked {
+        return Ok(());
+    }
+    question.ask_rules(rules, Phase::Mutating).await?;
+    mutations::mutate(question, policies, &mut of_policies).await?;
+    webhooks::mutate_again(question, hooks, &mut of_hooks).await
+}
+
 impl Call {
     /// Runs one phase of admission. The object may come back changed from the mutating one.
     pub(crate) async fn admit(
@@ -169,11 +197,20 @@ impl Call {
             Phase::Validating if is_review(resource) => &[],
             Phase::Validating => configured.policies.as_slice(),
         };
+        let mutations = match phase {
+            Phase::Mutating => configured.mutations.as_slice(),
+            Phase::Validating => &[],
+        };
         let about =
             |criteria: &matching::Criteria| criteria.may_mean(resource, sub_resource, operation);
         let exempt = resource.group == EXEMPT_GROUP
             || !(webhooks.iter().any(|webhook| about(&webhook.criteria))
-                || policies.iter().any(|one| about(one.policy.criteria())));
+                || policies
+                    .iter()
+                    .any(|one| about(&one.policy.frame().criteria))
+                || mutations
+                    .iter()
+                    .any(|one| about(&one.policy.frame().criteria)));
         if exempt && !rules.wants(phase, &asked, sub_resource, operation) {
             return Ok(());
         }
@@ -193,7 +230,7 @@ impl Call {
         let asked = async {
             match phase {
                 Phase::Mutating if exempt => question.ask_rules(&rules, phase).await,
-                Phase::Mutating => webhooks::mutate(&mut question, &rules, webhooks).await,
+                Phase::Mutating => mutate(&mut question, &rules, mutations, webhooks).await,
                 Phase::Validating => {
                     question.ask_rules(&rules, phase).await?;
                     if exempt {
@@ -212,7 +249,8 @@ impl Call {
         self.warn(warnings);
         judged?;
         if phase == Phase::Mutating {
-            self.take(object, &before, request.object)?;
+            self.take(object, &before, request.object, operation)?;
+            self.check_managed_fields(object, &before);
         }
         if let (Some(name), Some(metadata)) = (name, object::metadata_mut(object)) {
             metadata.insert("name".to_owned(), name);
@@ -277,7 +315,13 @@ impl Call {
     }
 
     /// Takes over what mutating admission made of the object.
-    fn take(&self, object: &mut Value, before: &Value, after: Value) -> ApiResult<()> {
+    fn take(
+        &self,
+        object: &mut Value,
+        before: &Value,
+        after: Value,
+        operation: Operation,
+    ) -> ApiResult<()> {
         if *before == after {
             return Ok(());
         }
@@ -300,13 +344,47 @@ impl Call {
                 metadata.insert("namespace".to_owned(), namespace.into());
             }
         }
-        if let Some((name, made)) = changed("name", &after) {
+        // The name of a new object may be chosen here, unless the URL says it; that of one
+        // that exists is told to be immutable.
+        if operation == Operation::Create
+            && !self.name().is_empty()
+            && let Some((name, made)) = changed("name", &after)
+        {
             return Err(ApiError::bad_request(format!(
                 "the name of the object ({made}) does not match the name on the URL ({name})"
             )));
         }
         *object = after;
         Ok(())
+    }
+}
+
+impl Call {
+    /// Managed fields that nobody can read are put back as they were.
+    fn check_managed_fields(&mut self, object: &mut Value, before: &Value) {
+        let pointer = "/metadata/managedFields";
+        let given = before.pointer(pointer);
+        let Some(made) = object.pointer(pointer).filter(|made| given != Some(*made)) else {
+            return;
+        };
+        let problem = rdd_apply::managed_fields::read(made).err();
+        let is_empty = made.as_array().is_some_and(Vec::is_empty);
+        let Some(metadata) = object::metadata_mut(object) else {
+            return;
+        };
+        if let Some(problem) = problem {
+            match given {
+                Some(given) => metadata.insert("managedFields".to_owned(), given.clone()),
+                None => metadata.remove("managedFields"),
+            };
+            self.warn([format!(
+                ".metadata.managedFields was in an invalid state after admission; this could be \
+                 caused by an outdated mutating admission controller; please fix your requests: \
+                 {problem}"
+            )]);
+        } else if is_empty {
+            metadata.remove("managedFields");
+        }
     }
 }
 

@@ -451,6 +451,27 @@ impl ApiError {
         error
     }
 
+    /// Mutating policies could not do their work, for these reasons; `invalid` is whether the
+    /// first of them is an expression that failed.
+    #[must_use]
+    pub fn mutation_denied(
+        resource: &Resource,
+        name: &str,
+        texts: Vec<String>,
+        invalid: bool,
+    ) -> Self {
+        let mut error = Self::forbidden(resource, name, "");
+        error.0.message = texts.first().cloned().unwrap_or_default();
+        if invalid {
+            error.0.reason = Cow::Borrowed("Invalid");
+        }
+        let cause = |message| Cause {
+            message,
+            ..Cause::default()
+        };
+        error.causes(texts.into_iter().map(cause).collect())
+    }
+
     /// A webhook denies; `status` is what it says about it, or null. Codes that are no
     /// refusal become 400.
     #[must_use]

@@ -15,7 +15,7 @@ mod patch;
 pub(crate) mod review;
 pub(crate) mod scale;
 pub(crate) mod served;
-mod token;
+pub(crate) mod token;
 mod update;
 mod watch;
 mod write;

@@ -18,6 +18,7 @@ pub mod apply;
 pub mod json_patch;
 pub mod managed_fields;
 pub mod merge;
+pub mod overlay;
 pub mod strategic;
 
 mod conflict;

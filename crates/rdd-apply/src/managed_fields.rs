@@ -173,6 +173,14 @@ fn resets(sent: &Value, custom: bool) -> bool {
     }
 }
 
+/// Reads managed fields as they stand in an object, to see whether they are in order.
+///
+/// # Errors
+/// What is wrong with them, in the words of kube-apiserver.
+pub fn read(entries: &Value) -> Result<(), String> {
+    Managed::decode(entries).map(|_| ())
+}
+
 /// Takes the entries out of an object.
 pub(crate) fn take(object: &mut Value) -> Value {
     object

@@ -17,8 +17,10 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     expressions::{self, Conditions},
+    frame::{Binding, InForce, Policy},
     matching::{Criteria, items},
-    policies::{Binding, InForce, Policy},
+    mutations::Mutating,
+    policies::Validating,
 };
 use crate::{
     object,
@@ -32,6 +34,8 @@ const MUTATING: &str = "mutatingwebhookconfigurations";
 const VALIDATING: &str = "validatingwebhookconfigurations";
 const POLICIES: &str = "validatingadmissionpolicies";
 const BINDINGS: &str = "validatingadmissionpolicybindings";
+const MUTATIONS: &str = "mutatingadmissionpolicies";
+const MUTATION_BINDINGS: &str = "mutatingadmissionpolicybindings";
 
 /// How long to wait before the store is read again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
@@ -44,7 +48,9 @@ pub(crate) struct Snapshot {
     /// By configuration and place in it.
     pub(super) validating: Vec<Arc<Webhook>>,
     /// By name; those that no binding names are left out.
-    pub(super) policies: Vec<InForce>,
+    pub(super) policies: Vec<InForce<Validating>>,
+    /// By name; those that no binding names are left out.
+    pub(super) mutations: Vec<InForce<Mutating>>,
 }
 
 /// One webhook of one configuration.
@@ -81,11 +87,14 @@ struct State {
     objects: BTreeMap<String, (Revision, Option<Value>)>,
     /// How far the change stream has told.
     told: Revision,
-    /// Compiled once, by key and revision.
-    policies: HashMap<(String, Revision), Arc<Policy>>,
+    policies: Compiled<Validating>,
+    mutations: Compiled<Mutating>,
     /// Connections outlive changes that do not concern them.
     endpoints: HashMap<String, Arc<Endpoint>>,
 }
+
+/// Policies that are compiled once, by key and revision.
+type Compiled<P> = HashMap<(String, Revision), Arc<P>>;
 
 impl Configurations {
     pub(super) fn new(services: Services) -> Self {
@@ -224,10 +233,17 @@ impl Configurations {
                 .collect()
         };
         let (mutating, validating) = (webhooks(MUTATING), webhooks(VALIDATING));
+        let known = std::mem::take(&mut state.policies);
+        let (policies, compiled) = state.in_force(POLICIES, BINDINGS, &known);
+        state.policies = compiled;
+        let known = std::mem::take(&mut state.mutations);
+        let (mutations, compiled) = state.in_force(MUTATIONS, MUTATION_BINDINGS, &known);
+        state.mutations = compiled;
         let snapshot = Snapshot {
             mutating,
             validating,
-            policies: state.policies_in_force(),
+            policies,
+            mutations,
         };
         state.endpoints = endpoints;
         *self.snapshot.write() = Arc::new(snapshot);
@@ -243,29 +259,34 @@ impl State {
             .filter_map(|(key, (revision, object))| Some((key, *revision, object.as_ref()?)))
     }
 
-    fn policies_in_force(&mut self) -> Vec<InForce> {
+    /// The policies that bindings name, and all of them compiled.
+    fn in_force<P: Policy>(
+        &self,
+        policies: &str,
+        bound: &str,
+        known: &Compiled<P>,
+    ) -> (Vec<InForce<P>>, Compiled<P>) {
         let mut bindings: HashMap<String, Vec<Arc<Binding>>> = HashMap::new();
-        for (_, _, object) in self.objects(BINDINGS) {
+        for (_, _, object) in self.objects(bound) {
             let binding = Binding::read(object);
             let of_policy = bindings.entry(binding.policy.clone()).or_default();
             of_policy.push(Arc::new(binding));
         }
         let mut compiled = HashMap::new();
         let mut in_force = Vec::new();
-        for (key, revision, object) in self.objects(POLICIES) {
+        for (key, revision, object) in self.objects(policies) {
             let id = (key.clone(), revision);
-            let policy = match self.policies.get(&id) {
+            let policy = match known.get(&id) {
                 Some(policy) => Arc::clone(policy),
-                None => Arc::new(Policy::read(object)),
+                None => Arc::new(P::read(object)),
             };
-            if let Some(bindings) = bindings.remove(&policy.name) {
+            if let Some(bindings) = bindings.remove(&policy.frame().name) {
                 let policy = Arc::clone(&policy);
                 in_force.push(InForce { policy, bindings });
             }
             compiled.insert(id, policy);
         }
-        self.policies = compiled;
-        in_force
+        (in_force, compiled)
     }
 }
 

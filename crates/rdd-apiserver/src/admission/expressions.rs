@@ -140,6 +140,18 @@ pub(crate) fn of_policies(has_params: bool) -> Environment {
     with_authorizer(of_messages(has_params))
 }
 
+/// What the mutations of a policy may name, apart from its variables.
+pub(crate) fn of_mutations(has_params: bool) -> Environment {
+    of_policies(has_params).with_patches()
+}
+
+/// The type of a configuration that is laid over an object.
+pub(crate) static CONFIGURATION: LazyLock<Type> = LazyLock::new(|| Type::Made("Object".into()));
+
+/// The type of the operations of a JSON patch.
+pub(crate) static PATCHES: LazyLock<Type> =
+    LazyLock::new(|| Type::list(Type::Made("JSONPatch".into())));
+
 /// What later expressions of a policy may name as well: its variables, of which each is
 /// declared as a whole name.
 pub(crate) fn with_variables(environment: Environment) -> Environment {
@@ -271,12 +283,13 @@ impl Expression {
             .pay(|budget| program.evaluate(scope, budget))
             .map_err(|error| match error {
                 Overspent::One(error) => failed(&error),
-                Overspent::All => "validation failed due to running out of cost budget, no \
-                                   further validation rules will be run"
-                    .to_owned(),
+                Overspent::All => EXHAUSTED.to_owned(),
             })
     }
 }
+
+const EXHAUSTED: &str = "validation failed due to running out of cost budget, no further \
+                         validation rules will be run";
 
 /// What several expressions may cost together.
 pub(super) struct Purse(u64);
@@ -293,6 +306,20 @@ impl Purse {
 
     pub(super) fn of_conditions() -> Self {
         Self(CONDITIONS_BUDGET)
+    }
+
+    /// Takes a value apart, at the same cost as evaluating it.
+    ///
+    /// # Errors
+    /// That the purse is empty.
+    pub(super) fn convert<T>(
+        &mut self,
+        work: impl FnOnce(&mut Budget) -> Result<T, Error>,
+    ) -> Result<T, String> {
+        self.pay(work).map_err(|error| match error {
+            Overspent::One(error) => error.to_string(),
+            Overspent::All => EXHAUSTED.to_owned(),
+        })
     }
 
     fn pay<T>(

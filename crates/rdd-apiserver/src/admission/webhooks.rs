@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use futures::future::join_all;
-use rdd_admission::{AdmissionChain, AdmissionRequest, GroupVersionResource, Phase};
+use rdd_admission::{AdmissionRequest, GroupVersionResource};
 use serde_json::Value;
 
 use super::{
@@ -11,9 +11,9 @@ use super::{
     authority::{self, Checks},
     configurations::Webhook,
     expressions::{Purse, Scope},
+    frame::described,
     kind_of,
     matching::Subject,
-    policies::described,
     review::{self, Judgement, Outcome, Patch},
     settle,
 };
@@ -25,25 +25,27 @@ use crate::{
 };
 
 /// Asks every webhook that is meant, one after the other, each seeing what the one
-/// before made of the object. Webhooks that want to know are asked a second time when
-/// others changed the object after them.
-pub(super) async fn mutate(
+/// before made of the object. The answer is whether any of them changed it.
+pub(super) async fn mutate<'a>(
     question: &mut Question<'_>,
-    rules: &AdmissionChain,
-    webhooks: &[Arc<Webhook>],
-) -> ApiResult<()> {
-    question.ask_rules(rules, Phase::Mutating).await?;
-    let mut again = Reinvocation::default();
+    webhooks: &'a [Arc<Webhook>],
+    again: &mut Reinvocation<'a>,
+) -> ApiResult<bool> {
     let mut changed = false;
     for webhook in webhooks {
         changed |= again.ask(question, webhook).await?;
     }
-    if !changed {
-        return Ok(());
-    }
-    let left = question.request.object.clone();
-    question.ask_rules(rules, Phase::Mutating).await?;
-    if question.request.object != left {
+    again.left = question.request.object.clone();
+    Ok(changed)
+}
+
+/// Asks those a second time that want to know what others made of the object after them.
+pub(super) async fn mutate_again<'a>(
+    question: &mut Question<'_>,
+    webhooks: &'a [Arc<Webhook>],
+    again: &mut Reinvocation<'a>,
+) -> ApiResult<()> {
+    if question.request.object != again.left {
         again.require();
     }
     for webhook in webhooks {
@@ -96,9 +98,11 @@ pub(super) async fn validate(
 
 /// Who has been asked, and who has to be asked again.
 #[derive(Default)]
-struct Reinvocation<'a> {
+pub(super) struct Reinvocation<'a> {
     asked: BTreeSet<&'a str>,
     required: BTreeSet<&'a str>,
+    /// The object as it was when all had been asked.
+    left: Value,
 }
 
 impl<'a> Reinvocation<'a> {
@@ -324,14 +328,14 @@ fn patched(
 
 /// Whether what is asked about is of another kind than the resource: what a Scale or a
 /// TokenRequest became is looked at by those who asked.
-fn is_foreign(call: &Call) -> bool {
+pub(super) fn is_foreign(call: &Call) -> bool {
     matches!(
         call.subresource,
         Some(Subresource::Scale | Subresource::Token)
     )
 }
 
-fn served(call: &Call, resource: &GroupVersionResource) -> Option<Arc<Resource>> {
+pub(super) fn served(call: &Call, resource: &GroupVersionResource) -> Option<Arc<Resource>> {
     let GroupVersionResource {
         group,
         version,
@@ -346,7 +350,7 @@ fn served(call: &Call, resource: &GroupVersionResource) -> Option<Arc<Resource>>
 }
 
 /// The object in another version of its resource. A Scale is the same in all.
-async fn converted(
+pub(super) async fn converted(
     call: &Call,
     from: &GroupVersionResource,
     to: &GroupVersionResource,

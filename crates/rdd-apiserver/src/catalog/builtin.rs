@@ -22,6 +22,7 @@ mod data_keys;
 pub mod document;
 mod event;
 mod lease;
+mod mutations;
 mod namespace;
 mod policies;
 mod rbac;
@@ -307,7 +308,7 @@ fn rbac() -> [Resource; 4] {
 }
 
 /// Who judges writes: webhooks and policies.
-fn admission() -> [Resource; 4] {
+fn admission() -> [Resource; 6] {
     let declare = |plural, kind, document: Document, strategy, columns| Resource {
         categories: vec!["api-extensions".to_owned()],
         unconditional_update: false,
@@ -331,7 +332,25 @@ fn admission() -> [Resource; 4] {
     let rules = Arc::new(policies::PolicyStrategy(Arc::clone(&policy.form)));
     let binding = Document::validating_admission_policy_binding();
     let bound = Arc::new(policies::BindingStrategy(Arc::clone(&binding.form)));
+    let mutation = Document::mutating_admission_policy();
+    let changes = Arc::new(mutations::MutationStrategy(Arc::clone(&mutation.form)));
+    let put = Document::mutating_admission_policy_binding();
+    let place = Arc::new(mutations::BindingStrategy(Arc::clone(&put.form)));
     [
+        declare(
+            "mutatingadmissionpolicies",
+            "MutatingAdmissionPolicy",
+            mutation,
+            changes,
+            columns::mutating_policy(),
+        ),
+        declare(
+            "mutatingadmissionpolicybindings",
+            "MutatingAdmissionPolicyBinding",
+            put,
+            place,
+            columns::policy_binding(),
+        ),
         webhooks(
             "mutatingwebhookconfigurations",
             "MutatingWebhookConfiguration",

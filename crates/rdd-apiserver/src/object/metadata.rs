@@ -722,7 +722,10 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         if before != after {
             errors.push(FieldError::invalid(
                 format!("metadata.{key}"),
-                after.cloned().unwrap_or(Value::Null),
+                after.cloned().unwrap_or_else(|| match key {
+                    "name" | "namespace" | "uid" => "".into(),
+                    _ => Value::Null,
+                }),
                 "field is immutable",
             ));
         }

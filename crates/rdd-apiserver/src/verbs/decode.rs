@@ -405,6 +405,8 @@ fn is_builtin(kind: &str, api_version: &str) -> bool {
             &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
         }
         "admissionregistration.k8s.io/v1" => &[
+            "MutatingAdmissionPolicy",
+            "MutatingAdmissionPolicyBinding",
             "MutatingWebhookConfiguration",
             "ValidatingAdmissionPolicy",
             "ValidatingAdmissionPolicyBinding",

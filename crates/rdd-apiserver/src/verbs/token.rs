@@ -30,7 +30,7 @@ const SECONDS_MAX: i64 = 1 << 32;
 /// The time of a token that asks for none.
 const SECONDS: i64 = 3600;
 
-static TOKEN_REQUEST: LazyLock<Arc<Resource>> =
+pub(crate) static TOKEN_REQUEST: LazyLock<Arc<Resource>> =
     LazyLock::new(|| Arc::new(builtin::token_request()));
 
 pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {

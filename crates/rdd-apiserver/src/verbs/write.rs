@@ -159,7 +159,8 @@ async fn change(
         let (errors, excused) = update_errors(&resource, &cx, &new, &old);
         call.warn(excused);
         if !errors.is_empty() {
-            return Err(ApiError::invalid(&resource, &name, &errors));
+            let name = object::meta(&new, "name");
+            return Err(ApiError::invalid(&resource, name, &errors));
         }
     }
     let warnings = write_warnings(call, &new, Some(&old));
@@ -411,8 +412,14 @@ async fn insert(
     }
     let operation = Operation::Create;
     call.server.check_namespace(call, &new).await?;
+    let asked = object::meta(&new, "name").to_owned();
     call.admit(Phase::Mutating, operation, &mut new, None, &options.given)
         .await?;
+    // Admission may have chosen another name.
+    let renamed = Some(object::meta(&new, "name"))
+        .filter(|name| *name != asked)
+        .map(|name| resource.key(call.namespace(), name));
+    let key = renamed.as_ref().unwrap_or(key);
     drop_duplicate_owners(call, &mut new);
     auth::check_escalation(call, &new, None).await?;
     let given = object::meta(&new, "resourceVersion").to_owned();
@@ -449,7 +456,7 @@ async fn insert(
     let stored = convert::to_storage(call, &new).await?;
     if options.given.dry_run {
         if let Some(entry) = call.server.store.get(key).await.map_err(store_error)? {
-            return Ok(Round::Lost(Some(entry)));
+            return lost(&resource, &name, renamed.is_some(), Some(entry));
         }
         return call
             .answer_stored(201, &served_bytes(call, &new, &stored).await?, None)
@@ -480,7 +487,9 @@ async fn insert(
             )
             .map(Round::Done)
         }
-        Err(rdd_store::Error::Conflict { current }) => Ok(Round::Lost(current)),
+        Err(rdd_store::Error::Conflict { current }) => {
+            lost(&resource, &name, renamed.is_some(), current)
+        }
         Err(error) => Err(store_error(error)),
     }
 }
@@ -520,4 +529,13 @@ pub(crate) fn store_error(error: rdd_store::Error) -> ApiError {
             ApiError::internal(other)
         }
     }
+}
+
+/// There is something at the place of a new object. Whoever asked for another name has
+/// nothing to try again.
+fn lost(resource: &Resource, name: &str, renamed: bool, there: Option<Entry>) -> ApiResult<Round> {
+    if renamed {
+        return Err(ApiError::already_exists(resource, name));
+    }
+    Ok(Round::Lost(there))
 }

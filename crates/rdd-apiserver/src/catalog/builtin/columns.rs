@@ -231,16 +231,32 @@ pub(super) fn policy() -> Vec<PrinterColumn> {
             "Validations indicates the number of validation rules defined in this configuration",
             |object, _| items(&object["spec"]["validations"]).into(),
         ),
-        column(
-            "ParamKind",
-            "ParamKind specifies the kind of resources used to parameterize this policy",
-            |object, _| match &object["spec"]["paramKind"] {
-                Value::Null => UNSET.into(),
-                kind => format!("{}/{}", text(&kind["apiVersion"]), text(&kind["kind"])).into(),
-            },
-        ),
+        param_kind(),
         age_column(),
     ]
+}
+
+pub(super) fn mutating_policy() -> Vec<PrinterColumn> {
+    vec![
+        count(
+            "Mutations",
+            "Mutation indicates the number of mutations rules defined in this configuration",
+            |object, _| items(&object["spec"]["mutations"]).into(),
+        ),
+        param_kind(),
+        age_column(),
+    ]
+}
+
+fn param_kind() -> PrinterColumn {
+    column(
+        "ParamKind",
+        "ParamKind specifies the kind of resources used to parameterize this policy",
+        |object, _| match &object["spec"]["paramKind"] {
+            Value::Null => UNSET.into(),
+            kind => format!("{}/{}", text(&kind["apiVersion"]), text(&kind["kind"])).into(),
+        },
+    )
 }
 
 pub(super) fn policy_binding() -> Vec<PrinterColumn> {
@@ -252,7 +268,7 @@ pub(super) fn policy_binding() -> Vec<PrinterColumn> {
         ),
         column(
             "ParamRef",
-            "ParamRef indicates the param resource which sets the configration param",
+            "ParamRef indicates the param resource which sets the configuration param",
             |object, _| match &object["spec"]["paramRef"] {
                 Value::Null => UNSET.into(),
                 reference => param_ref(reference).into(),

@@ -154,6 +154,18 @@ impl Document {
         Self::read(include_str!("schemas/validatingadmissionpolicy.json"))
     }
 
+    /// MutatingAdmissionPolicy.
+    #[must_use]
+    pub fn mutating_admission_policy() -> Self {
+        Self::read(include_str!("schemas/mutatingadmissionpolicy.json"))
+    }
+
+    /// MutatingAdmissionPolicyBinding.
+    #[must_use]
+    pub fn mutating_admission_policy_binding() -> Self {
+        Self::read(include_str!("schemas/mutatingadmissionpolicybinding.json"))
+    }
+
     /// ValidatingAdmissionPolicyBinding.
     #[must_use]
     pub fn validating_admission_policy_binding() -> Self {

@@ -102,7 +102,7 @@ impl Strategy for BindingStrategy {
     }
 }
 
-fn default_matching(spec: &mut Value, field: &str) {
+pub(super) fn default_matching(spec: &mut Value, field: &str) {
     if let Some(matching) = spec.get_mut(field).and_then(Value::as_object_mut) {
         default_match(matching, &["resourceRules", "excludeResourceRules"]);
     }
@@ -159,7 +159,7 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn param_kind_errors(kind: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn param_kind_errors(kind: &Value, errors: &mut Vec<FieldError>) {
     let at = "spec.paramKind.apiVersion";
     let api_version = text(kind, "apiVersion");
     if api_version.is_empty() {
@@ -198,7 +198,7 @@ fn param_kind_errors(kind: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn matching_errors(matching: &Value, base: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn matching_errors(matching: &Value, base: &str, errors: &mut Vec<FieldError>) {
     one_of(matching, "matchPolicy", base, MATCH_POLICIES, errors);
     for field in ["namespaceSelector", "objectSelector"] {
         selector_errors(&matching[field], &format!("{base}.{field}"), errors);
@@ -222,7 +222,7 @@ fn matching_errors(matching: &Value, base: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The type of a variable, beside what is wrong with it.
-fn variable_errors(
+pub(super) fn variable_errors(
     variable: &Value,
     base: &str,
     environment: &Environment,
@@ -461,7 +461,7 @@ fn binding_errors(object: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn param_ref_errors(reference: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn param_ref_errors(reference: &Value, errors: &mut Vec<FieldError>) {
     const EXCLUSIVE: &str = "name and selector are mutually exclusive";
     let at = |field: &str| format!("spec.paramRef.{field}");
     let name = text(reference, "name");
