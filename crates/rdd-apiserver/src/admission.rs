@@ -52,9 +52,17 @@ pub(crate) use matching::LabelSelector;
 pub(crate) use configurations::Configurations;
 pub(crate) use type_checks::warnings as type_warnings;
 
-/// What has no say about itself: configurations and policies are judged by no webhook,
-/// so that a bad one can always be removed.
+/// What has no say about itself: configurations and policies are judged by no webhook, and
+/// policies by no policy, so that a bad one can always be removed.
 const EXEMPT_GROUP: &str = "admissionregistration.k8s.io";
+
+/// The resources of that group that no policy judges.
+const POLICIES: [&str; 4] = [
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+];
 
 /// Everything that judges writes.
 pub(crate) struct Admission {
@@ -187,30 +195,29 @@ impl Call {
             version: resource.version.clone(),
             resource: resource.plural.clone(),
         };
+        let is_exempt = resource.group == EXEMPT_GROUP;
         let webhooks = match phase {
-            Phase::Mutating => &configured.mutating,
-            Phase::Validating => &configured.validating,
+            _ if is_exempt => &[],
+            Phase::Mutating => configured.mutating.as_slice(),
+            Phase::Validating => configured.validating.as_slice(),
         };
-        let policies = match phase {
-            Phase::Mutating => &[],
-            // The reviews of authentication and authorization are for webhooks alone.
-            Phase::Validating if is_review(resource) => &[],
-            Phase::Validating => configured.policies.as_slice(),
-        };
-        let mutations = match phase {
-            Phase::Mutating => configured.mutations.as_slice(),
-            Phase::Validating => &[],
+        // The reviews of authentication and authorization are for webhooks alone.
+        let no_policies =
+            is_review(resource) || is_exempt && POLICIES.contains(&resource.plural.as_str());
+        let (mutations, policies) = match phase {
+            _ if no_policies => (&[][..], &[][..]),
+            Phase::Mutating => (configured.mutations.as_slice(), &[][..]),
+            Phase::Validating => (&[][..], configured.policies.as_slice()),
         };
         let about =
             |criteria: &matching::Criteria| criteria.may_mean(resource, sub_resource, operation);
-        let exempt = resource.group == EXEMPT_GROUP
-            || !(webhooks.iter().any(|webhook| about(&webhook.criteria))
-                || policies
-                    .iter()
-                    .any(|one| about(&one.policy.frame().criteria))
-                || mutations
-                    .iter()
-                    .any(|one| about(&one.policy.frame().criteria)));
+        let exempt = !(webhooks.iter().any(|webhook| about(&webhook.criteria))
+            || policies
+                .iter()
+                .any(|one| about(&one.policy.frame().criteria))
+            || mutations
+                .iter()
+                .any(|one| about(&one.policy.frame().criteria)));
         if exempt && !rules.wants(phase, &asked, sub_resource, operation) {
             return Ok(());
         }

@@ -414,3 +414,25 @@ async fn a_value_that_grows_without_end_runs_out_of_budget() {
         answer.message()
     );
 }
+
+#[tokio::test]
+async fn policies_judge_webhooks_but_not_policies() {
+    let server = Server::start().await;
+    enforce(
+        &server,
+        "p",
+        &[apply(
+            "Object{metadata: Object.metadata{labels: {'seen': 'yes'}}}",
+        )],
+        json!({"matchConstraints": {"resourceRules": [{
+            "operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"],
+        }]}}),
+    )
+    .await;
+    let path = format!("{GROUP}/validatingwebhookconfigurations");
+    let made = server.post(&path, json!({"metadata": {"name": "w"}})).await;
+    assert_eq!(made.body["metadata"]["labels"]["seen"], "yes");
+    let made = policy(&server, "q", &[apply("Object{}")], Value::Null).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
+    assert_eq!(made.body["metadata"]["labels"], Value::Null);
+}

@@ -69,11 +69,11 @@ async fn who_writes_over_anything_is_shown_to_write_over_what_there_is() {
 async fn reviews_are_for_webhooks_and_not_for_policies() {
     let bed = Bed::start(|_, review| allow(review)).await;
     let server = Server::start().await;
-    enforce(&server, "*", "*", json!({"expression": "false"})).await;
     let webhook = json!({
         "clientConfig": bed.client("/v"), "rules": rules("authorization.k8s.io", "*"),
     });
     server.configure(false, "v", &[webhook]).await;
+    enforce(&server, "*", "*", json!({"expression": "false"})).await;
     let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let asked = server.post(path, review).await;
