@@ -109,6 +109,9 @@ pub fn go(value: &Value) -> String {
                 .collect();
             format!("map[{}]", fields.join(" "))
         }
+        Value::Number(number) if number.is_f64() => number
+            .as_f64()
+            .map_or_else(String::new, |number| number.to_string()),
         other => other.to_string(),
     }
 }

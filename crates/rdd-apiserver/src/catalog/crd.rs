@@ -27,6 +27,7 @@ mod embedded;
 mod hoist;
 mod names;
 mod resources;
+mod scale;
 mod schema_document;
 mod strategy;
 mod validation;

@@ -6,7 +6,7 @@ use rdd_cel::rules::{Findings, RuleTree};
 use rdd_schema::{FieldError, FieldErrorKind, Schema};
 use serde_json::Value;
 
-use super::embedded;
+use super::{embedded, scale};
 use crate::{
     catalog::{Strategy, Subresource, WriteContext},
     object::metadata_mut,
@@ -48,8 +48,9 @@ impl Strategy for CustomStrategy {
         }
     }
 
-    fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
+    fn validate_create(&self, cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
         let mut errors = rdd_schema::validate(object, &self.schema);
+        errors.extend(scale_errors(cx, object));
         errors.extend(embedded::errors(object, &self.schema));
         errors.extend(rdd_schema::duplicates(object, &self.schema));
         self.with_rules(errors, object, None).errors
@@ -84,14 +85,28 @@ impl Strategy for CustomStrategy {
     }
 }
 
+/// What the scale subresource asks, if there is one.
+fn scale_errors(cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
+    let Some(paths) = &cx.resource.scale else {
+        return Vec::new();
+    };
+    let mut errors: Vec<FieldError> = scale::spec_errors(object, paths).into_iter().collect();
+    errors.extend(scale::status_errors(object, paths));
+    errors
+}
+
 impl CustomStrategy {
     fn changes(&self, cx: &WriteContext<'_>, object: &Value, old: &Value) -> Findings {
         if cx.subresource == Some(Subresource::Status) {
             let mut errors = self.validate_status(object, old);
+            if let Some(paths) = &cx.resource.scale {
+                errors.extend(scale::status_errors(object, paths));
+            }
             errors.extend(self.new_duplicates(object, old));
             return self.with_rules(errors, object, Some(old));
         }
         let mut errors = rdd_schema::validate_update(object, old, &self.schema);
+        errors.extend(scale_errors(cx, object));
         errors.extend(embedded::errors(object, &self.schema));
         errors.extend(self.new_duplicates(object, old));
         self.with_rules(errors, object, Some(old))
