@@ -206,7 +206,7 @@ async fn a_machine_without_dockerd_says_how_to_install_it() {
         .expect_err("there is none")
         .to_string();
     assert!(error.contains("apt-get install -y docker.io"), "{error}");
-    assert!(!machine.is_available(Backend::Moby).await);
+    assert!(machine.probe(Backend::Moby).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
