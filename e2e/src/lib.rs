@@ -152,6 +152,15 @@ impl Lab {
         lab
     }
 
+    /// The name of the user who runs `rdd` here.
+    #[must_use]
+    pub fn user(&self) -> String {
+        match &self.user {
+            Some(user) => user.name.clone(),
+            None => shell("id -un"),
+        }
+    }
+
     /// The home directory.
     #[must_use]
     pub fn home(&self) -> &Path {

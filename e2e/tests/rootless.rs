@@ -69,8 +69,9 @@ fn answers(port: &str) -> bool {
 fn left(lab: &Lab) -> String {
     shell(&format!(
         "grep -F {0} /proc/mounts || true; pgrep -af -e {0} | grep -v -e pgrep -e 'svc serve' || true; \
-         pgrep -afx '(busybox )?sleep (infinity|98765)' || true",
-        lab.home().display()
+         pgrep -afx '(busybox )?sleep 98765' || true; pgrep -u {1} -afx 'sleep infinity' || true",
+        lab.home().display(),
+        lab.user()
     ))
 }
 
