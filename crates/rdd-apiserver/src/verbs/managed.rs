@@ -49,31 +49,38 @@ pub(crate) fn keep_if_omitted(new: &mut Value, current: &Value) {
     }
 }
 
+fn managed(object: &Value) -> Option<&Value> {
+    object.get("metadata")?.get("managedFields")
+}
+
 /// A write that changes nothing but the times of managed fields changes nothing.
 pub(crate) fn drop_timestamp_changes(old: &Value, new: &mut Value) {
-    let managed =
-        |object: &Value| -> Option<Value> { object.get("metadata")?.get("managedFields").cloned() };
     let (Some(before), Some(after)) = (managed(old), managed(new)) else {
         return;
     };
-    if before != after && without_times(&before) == without_times(&after) {
-        let rest_is_same = {
-            let mut probe = new.clone();
-            probe["metadata"]["managedFields"] = before.clone();
-            probe == *old
-        };
-        if rest_is_same {
-            new["metadata"]["managedFields"] = before;
-        }
+    if before == after || !same_but_for_times(before, after) {
+        return;
+    }
+    let before = before.clone();
+    let after = std::mem::replace(&mut new["metadata"]["managedFields"], before);
+    if new != old {
+        new["metadata"]["managedFields"] = after;
     }
 }
 
-fn without_times(entries: &Value) -> Vec<Value> {
-    let mut entries: Vec<Value> = entries.as_array().cloned().unwrap_or_default();
-    for entry in &mut entries {
-        if let Some(entry) = entry.as_object_mut() {
-            entry.remove("time");
-        }
-    }
-    entries
+fn same_but_for_times(one: &Value, other: &Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_array(), other.as_array()) else {
+        return false;
+    };
+    one.len() == other.len()
+        && one
+            .iter()
+            .zip(other)
+            .all(|(one, other)| timeless(one).eq(timeless(other)))
+}
+
+/// The members of an entry of managed fields, without its time.
+fn timeless(entry: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let members = entry.as_object().into_iter().flatten();
+    members.filter(|(name, _)| *name != "time")
 }
