@@ -13,7 +13,7 @@ use crate::{
     admission::Admission,
     audit::AuditLog,
     auth::{self, Attributes, Authenticator, Authorizer, Decision, MastersOnly, authorize},
-    catalog::{CatalogHandle, Scope},
+    catalog::{CatalogHandle, Scope, Subresource},
     http::{
         passthrough::{NoPassthrough, Passthrough},
         request_info::RequestInfo,
@@ -250,6 +250,20 @@ impl Inner {
             identity: &call.identity,
             request: &request,
             verb: "create",
+            selected_name: None,
+        };
+        self.authorize(&attributes).await
+    }
+
+    /// A part of an object has a permission of its own.
+    pub(crate) async fn authorize_part(&self, call: &Call, part: Subresource) -> ApiResult<()> {
+        let mut info = call.info.clone();
+        part.as_str().clone_into(&mut info.subresource);
+        let request = RequestInfo::Resource(info);
+        let attributes = Attributes {
+            identity: &call.identity,
+            request: &request,
+            verb: "patch",
             selected_name: None,
         };
         self.authorize(&attributes).await

@@ -118,6 +118,35 @@ impl WriteOptions {
         })
     }
 
+    /// The same for an apply that says itself whose it is.
+    ///
+    /// # Errors
+    /// 422 with every complaint.
+    pub(crate) fn owned_by(&self, manager: &str, force: bool) -> ApiResult<Self> {
+        let mut errors = Vec::new();
+        if manager.is_empty() {
+            errors.push(FieldError::required(
+                "fieldManager",
+                "is required for apply patch",
+            ));
+        }
+        check_manager(manager, &mut errors);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid_kind(
+                "PatchOptions",
+                "meta.k8s.io",
+                "",
+                &errors,
+            ));
+        }
+        let mut options = self.clone();
+        options.given.document["force"] = json!(force);
+        options.given.document["fieldManager"] = json!(manager);
+        manager.clone_into(&mut options.field_manager);
+        options.force = force;
+        Ok(options)
+    }
+
     /// The manager's name: as given, else the user agent's first part.
     #[must_use]
     pub fn manager(&self, user_agent: &str) -> String {

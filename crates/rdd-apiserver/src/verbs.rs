@@ -11,6 +11,7 @@ mod get;
 mod list;
 mod list_pieces;
 mod managed;
+mod parts;
 mod patch;
 pub(crate) mod review;
 pub(crate) mod scale;

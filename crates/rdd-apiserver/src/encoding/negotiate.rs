@@ -306,6 +306,9 @@ fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
     })
 }
 
+/// The media type of several applies in one request, to an object and to its status.
+pub const APPLY_PARTS: &str = "application/vnd.rancherdesktop.apply-parts+json";
+
 /// The forms of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
@@ -323,6 +326,8 @@ pub enum ContentType {
     StrategicPatch,
     /// Server-side apply.
     ApplyPatch,
+    /// Several of them, of an object and its parts ([`APPLY_PARTS`]).
+    ApplyParts,
     /// Anything else.
     Unknown,
 }
@@ -350,6 +355,7 @@ pub fn content_type(headers: &HeaderMap) -> ContentType {
         "application/merge-patch+json" => ContentType::MergePatch,
         "application/strategic-merge-patch+json" => ContentType::StrategicPatch,
         "application/apply-patch+yaml" => ContentType::ApplyPatch,
+        APPLY_PARTS => ContentType::ApplyParts,
         _ => ContentType::Unknown,
     }
 }

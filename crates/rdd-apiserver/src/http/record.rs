@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, header, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
@@ -24,6 +24,7 @@ use crate::{
     audit::{Notes, Stage, Trail},
     auth::{Decision, Identity},
     catalog::{Resource, Subresource, Verb},
+    encoding::negotiate::APPLY_PARTS,
     http::{
         body::{Body, BoxError},
         request_info::RequestInfo,
@@ -322,5 +323,9 @@ fn path_labels(path: &str, method: &Method) -> Labels<'static> {
 fn is_apply(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/apply-patch"))
+        .map(HeaderValue::as_bytes)
+        .is_some_and(|value| {
+            value.starts_with(b"application/apply-patch")
+                || value.starts_with(APPLY_PARTS.as_bytes())
+        })
 }

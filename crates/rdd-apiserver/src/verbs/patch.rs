@@ -25,7 +25,7 @@ use crate::{
     status::{ApiError, ApiResult, Cause},
     verbs::{
         call::Call,
-        decode, scale,
+        decode, parts, scale,
         write::{self, Compute, Computed},
     },
 };
@@ -38,6 +38,9 @@ pub(crate) async fn patch(call: &mut Call, body: Body) -> ApiResult<Response<Bod
         WriteKind::Patch
     };
     let bytes = body::read(body).await?;
+    if form == ContentType::ApplyParts {
+        return parts::apply(call, &bytes).await;
+    }
     let options = WriteOptions::parse(&call.query, kind)?;
     if call.subresource == Some(Subresource::Scale) {
         return scale::patch(call, &options, form, &bytes).await;
@@ -56,7 +59,11 @@ pub(crate) async fn patch(call: &mut Call, body: Body) -> ApiResult<Response<Bod
 }
 
 fn form(call: &Call) -> ApiResult<ContentType> {
-    check_form(&call.headers, call.resource.is_custom())
+    let custom = call.resource.is_custom();
+    match check_form(&call.headers, custom)? {
+        ContentType::ApplyParts if call.subresource.is_some() => Err(unsupported(custom)),
+        form => Ok(form),
+    }
 }
 
 /// The type of a patch, if it is one.
@@ -65,11 +72,19 @@ pub(crate) fn check_form(headers: &HeaderMap, custom: bool) -> ApiResult<Content
     match form {
         ContentType::JsonPatch | ContentType::MergePatch | ContentType::ApplyPatch => Ok(form),
         ContentType::StrategicPatch if !custom => Ok(form),
-        _ if custom => Err(ApiError::unsupported_media_type(
+        ContentType::ApplyParts if custom => Ok(form),
+        _ => Err(unsupported(custom)),
+    }
+}
+
+fn unsupported(custom: bool) -> ApiError {
+    if custom {
+        ApiError::unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: \
              application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-        )),
-        _ => Err(ApiError::no_patch_type()),
+        )
+    } else {
+        ApiError::no_patch_type()
     }
 }
 
@@ -377,7 +392,7 @@ pub(crate) fn invalid_patch_text(dump: String, text: &str) -> ApiError {
 
 // === server-side apply ===
 
-struct Applied {
+pub(super) struct Applied {
     config: Value,
     /// The keys that it has twice, in the words of the parser.
     duplicates: Vec<String>,
@@ -387,37 +402,45 @@ struct Applied {
 }
 
 fn applied(options: &WriteOptions, bytes: &Bytes) -> ApiResult<Applied> {
-    let mut parsed = yaml::parse(bytes).map_err(|error| {
+    let parsed = yaml::parse(bytes).map_err(|error| {
         ApiError::bad_request(format!(
             "error decoding YAML: error converting YAML to JSON: {error}"
         ))
     })?;
-    if parsed.value.is_null() {
-        parsed.value = Value::Object(serde_json::Map::new());
-    }
-    if !parsed.value.is_object() {
-        let found = match &parsed.value {
-            Value::Array(_) => "array",
-            Value::String(_) => "string",
-            Value::Number(_) => "number",
-            Value::Bool(_) => "bool",
-            _ => "null",
-        };
-        return Err(ApiError::bad_request(format!(
-            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot \
-             unmarshal {found} into Go value of type map[string]interface {{}}"
-        )));
-    }
-    Ok(Applied {
-        config: parsed.value,
-        duplicates: parsed.duplicates,
-        validation: options.field_validation,
-        manager: options.field_manager.clone(),
-        force: options.force,
-    })
+    Applied::new(options, parsed.value, parsed.duplicates)
 }
 
 impl Applied {
+    pub(super) fn new(
+        options: &WriteOptions,
+        mut config: Value,
+        duplicates: Vec<String>,
+    ) -> ApiResult<Self> {
+        if config.is_null() {
+            config = Value::Object(serde_json::Map::new());
+        }
+        if !config.is_object() {
+            let found = match &config {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                Value::Bool(_) => "bool",
+                _ => "null",
+            };
+            return Err(ApiError::bad_request(format!(
+                "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot \
+                 unmarshal {found} into Go value of type map[string]interface {{}}"
+            )));
+        }
+        Ok(Self {
+            config,
+            duplicates,
+            validation: options.field_validation,
+            manager: options.field_manager.clone(),
+            force: options.force,
+        })
+    }
+
     /// Keys that came twice are told of once the configuration was taken.
     fn check_duplicates(&self, call: &mut Call) -> ApiResult<()> {
         match self.validation {

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use rdd_admission::{Operation, Phase};
-use rdd_store::{Entry, Expect, Key};
+use rdd_store::{Entry, Expect, Key, Revision};
 use serde_json::Value;
 
 use crate::{
     auth,
-    catalog::Resource,
+    catalog::{Resource, Subresource},
     http::body::Body,
     object::{self, Time, canonical, is_deleting, metadata},
     options::WriteOptions,
@@ -78,11 +78,79 @@ pub(crate) async fn run(
                 call.server.authorize_create(call).await?;
                 let mut computed = verb.compute(call, None)?;
                 let given = object::meta(&computed.object, "resourceVersion");
-                object::parse_revision(given).map_err(bad_revision)?;
+                object::parse_revision(&given).map_err(bad_revision)?;
                 if let Some(metadata) = object::metadata_mut(&mut computed.object) {
                     metadata.remove("resourceVersion");
                 }
                 insert(call, options, &key, computed).await?
+            }
+        };
+        match round {
+            Round::Done(answer) => return Ok(answer),
+            Round::Lost(winner) => {
+                call.check_deadline()?;
+                current = winner;
+            }
+        }
+    }
+}
+
+/// A verb on the object itself or on a part of it, which has options of its own.
+pub(crate) struct Part {
+    pub(crate) subresource: Option<Subresource>,
+    pub(crate) options: WriteOptions,
+    pub(crate) verb: Box<dyn Compute>,
+}
+
+/// Runs verbs one after the other, each on what the one before made of the object of the
+/// URL and judged as if it had come alone, and writes what the last one made.
+pub(crate) async fn run_parts(
+    call: &mut Call,
+    options: &WriteOptions,
+    parts: &mut [Part],
+) -> ApiResult<Response<Body>> {
+    let resource = Arc::clone(&call.resource);
+    let key = resource.key(call.namespace(), call.name());
+    let mut current = call.server.store.get(&key).await.map_err(store_error)?;
+    loop {
+        let revision = current.as_ref().map(|entry| entry.revision);
+        let mut object = match &current {
+            Some(entry) => {
+                let seen = convert::entry(call, entry.clone()).await?;
+                Some(served::value(&resource, &seen)?)
+            }
+            None => None,
+        };
+        let (mut given, mut renamed) = (String::new(), None);
+        for part in &mut *parts {
+            call.subresource = part.subresource;
+            let (options, verb) = (&part.options, &mut *part.verb);
+            object = Some(match object {
+                Some(old) => changed(call, options, verb, &old, revision).await?,
+                None if call.subresource.is_some() || !verb.creates(&resource) => {
+                    return Err(ApiError::not_found(&resource, call.name()));
+                }
+                None => {
+                    call.server.authorize_create(call).await?;
+                    let computed = verb.compute(call, None)?;
+                    let made = created(call, options, computed).await?;
+                    object::parse_revision(&made.given).map_err(bad_revision)?;
+                    (given, renamed) = (made.given, made.renamed);
+                    made.object
+                }
+            });
+        }
+        call.subresource = None;
+        let object = object.ok_or_else(|| ApiError::not_found(&resource, call.name()))?;
+        let round = match current {
+            Some(entry) => replace(call, options, &key, entry, object).await?,
+            None => {
+                let created = Created {
+                    object,
+                    given,
+                    renamed,
+                };
+                add(call, options, &key, created).await?
             }
         };
         match round {
@@ -122,66 +190,94 @@ async fn change(
     key: &Key,
     entry: Entry,
 ) -> ApiResult<Round> {
+    let seen = convert::entry(call, entry.clone()).await?;
+    let old = served::value(&call.resource, &seen)?;
+    let new = changed(call, options, verb, &old, Some(entry.revision)).await?;
+    replace(call, options, key, entry, new).await
+}
+
+/// What a verb makes of an object, once everybody has judged it. An object that is only
+/// about to be made has no revision.
+async fn changed(
+    call: &mut Call,
+    options: &WriteOptions,
+    verb: &mut dyn Compute,
+    old: &Value,
+    revision: Option<Revision>,
+) -> ApiResult<Value> {
     let resource = Arc::clone(&call.resource);
     let name = call.name().to_owned();
-    let seen = convert::entry(call, entry.clone()).await?;
-    let old = served::value(&resource, &seen)?;
     let Computed {
         object: mut new,
         tracked,
-    } = verb.compute(call, Some(&old))?;
+    } = verb.compute(call, Some(old))?;
     if let Some(uid) = verb.expected_uid() {
-        let stored = object::meta(&old, "uid");
+        let stored = object::meta(old, "uid");
         if uid != stored {
             let key = visible_key(call);
             return Err(ApiError::foreign_uid(&resource, &key, &name, uid, stored));
         }
     }
     if !tracked {
-        managed::track(call, options, Some(&old), &mut new);
+        managed::track(call, options, Some(old), &mut new);
     }
     let operation = Operation::Update;
     call.admit(
         Phase::Mutating,
         operation,
         &mut new,
-        Some(&old),
+        Some(old),
         &options.given,
     )
     .await?;
     drop_duplicate_owners(call, &mut new);
-    check_revision(&resource, &name, &new, &entry)?;
-    metadata::restore(&mut new, &old);
-    auth::check_escalation(call, &new, Some(&old)).await?;
+    if let Some(revision) = revision {
+        check_revision(&resource, &name, &new, revision)?;
+    }
+    metadata::restore(&mut new, old);
+    auth::check_escalation(call, &new, Some(old)).await?;
     {
         let cx = call.write_context();
-        resource.strategy.prepare_update(&cx, &mut new, &old);
-        let (errors, excused) = update_errors(&resource, &cx, &new, &old);
+        resource.strategy.prepare_update(&cx, &mut new, old);
+        let (errors, excused) = update_errors(&resource, &cx, &new, old);
         call.warn(excused);
         if !errors.is_empty() {
             let name = object::meta(&new, "name");
             return Err(ApiError::invalid(&resource, name, &errors));
         }
     }
-    let warnings = write_warnings(call, &new, Some(&old));
+    let warnings = write_warnings(call, &new, Some(old));
     call.warn(warnings);
-    managed::drop_timestamp_changes(&old, &mut new);
+    managed::drop_timestamp_changes(old, &mut new);
     // Who writes over whatever there is writes over this.
     if object::meta(&new, "resourceVersion").is_empty()
+        && revision.is_some()
         && let Some(metadata) = object::metadata_mut(&mut new)
     {
-        let revision = object::meta(&old, "resourceVersion");
+        let revision = object::meta(old, "resourceVersion");
         metadata.insert("resourceVersion".to_owned(), revision.into());
     }
     call.admit(
         Phase::Validating,
         operation,
         &mut new,
-        Some(&old),
+        Some(old),
         &options.given,
     )
     .await?;
+    Ok(new)
+}
 
+/// Puts an object in the place of the one that it was made from, if that still stands.
+async fn replace(
+    call: &mut Call,
+    options: &WriteOptions,
+    key: &Key,
+    entry: Entry,
+    new: Value,
+) -> ApiResult<Round> {
+    let resource = Arc::clone(&call.resource);
+    let name = call.name().to_owned();
     let gone = is_deleting(&new)
         && object::finalizers(&new).next().is_none()
         && !resource.strategy.holds(&new);
@@ -244,12 +340,12 @@ async fn served_bytes(call: &Call, object: &Value, stored: &Bytes) -> ApiResult<
 }
 
 /// The resourceVersion of the new object must be the current one, or absent where that is allowed.
-fn check_revision(resource: &Resource, name: &str, new: &Value, entry: &Entry) -> ApiResult<()> {
+fn check_revision(resource: &Resource, name: &str, new: &Value, stored: Revision) -> ApiResult<()> {
     let text = object::meta(new, "resourceVersion");
     match object::parse_revision(text) {
         Ok(None) if resource.unconditional_update => Ok(()),
         Ok(None) => Err(ApiError::version_required(resource, name)),
-        Ok(Some(revision)) if revision == entry.revision => Ok(()),
+        Ok(Some(revision)) if revision == stored => Ok(()),
         Ok(Some(_)) => Err(ApiError::modified(resource, name)),
         Err(parse) => Err(bad_revision(parse)),
     }
@@ -392,6 +488,25 @@ async fn insert(
     key: &Key,
     computed: Computed,
 ) -> ApiResult<Round> {
+    let created = created(call, options, computed).await?;
+    add(call, options, key, created).await
+}
+
+/// An object that is ready to be put where there is none.
+struct Created {
+    object: Value,
+    /// The revision that it came with.
+    given: String,
+    /// Where it belongs, if admission chose another name than was asked for.
+    renamed: Option<Key>,
+}
+
+/// A new object, once everybody has judged it.
+async fn created(
+    call: &mut Call,
+    options: &WriteOptions,
+    computed: Computed,
+) -> ApiResult<Created> {
     let resource = Arc::clone(&call.resource);
     let Computed {
         object: mut new,
@@ -419,7 +534,6 @@ async fn insert(
     let renamed = Some(object::meta(&new, "name"))
         .filter(|name| *name != asked)
         .map(|name| resource.key(call.namespace(), name));
-    let key = renamed.as_ref().unwrap_or(key);
     drop_duplicate_owners(call, &mut new);
     auth::check_escalation(call, &new, None).await?;
     let given = object::meta(&new, "resourceVersion").to_owned();
@@ -453,6 +567,28 @@ async fn insert(
     call.warn(warnings);
     call.admit(Phase::Validating, operation, &mut new, None, &options.given)
         .await?;
+    Ok(Created {
+        object: new,
+        given,
+        renamed,
+    })
+}
+
+/// Puts a new object where there is none.
+async fn add(
+    call: &mut Call,
+    options: &WriteOptions,
+    key: &Key,
+    created: Created,
+) -> ApiResult<Round> {
+    let Created {
+        object: new,
+        given,
+        renamed,
+    } = created;
+    let key = renamed.as_ref().unwrap_or(key);
+    let resource = Arc::clone(&call.resource);
+    let name = object::meta(&new, "name").to_owned();
     let stored = convert::to_storage(call, &new).await?;
     if options.given.dry_run {
         if let Some(entry) = call.server.store.get(key).await.map_err(store_error)? {

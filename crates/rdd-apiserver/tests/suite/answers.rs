@@ -6,5 +6,6 @@ mod deletion;
 mod documents;
 mod identity;
 mod lists;
+mod parts;
 mod values;
 mod watches;
