@@ -17,7 +17,7 @@ use crate::lab::{self, Lab};
 /// What a container without network runs until it is told to end.
 const LOOP: &str = "trap 'exit 0' TERM; while true; do read -t 1 line; done";
 
-async fn begin(lab: &mut Lab, endpoint: &str) -> Manager {
+pub(crate) async fn begin(lab: &mut Lab, endpoint: &str) -> Manager {
     lab.use_world(World::new(
         lab.machine.clone(),
         Arc::new(DockerEngines::default()),

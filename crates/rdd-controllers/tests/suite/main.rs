@@ -22,6 +22,7 @@ mod odd;
 mod older;
 mod panics;
 mod programs;
+mod pulls;
 mod requests;
 mod resync;
 mod samples;

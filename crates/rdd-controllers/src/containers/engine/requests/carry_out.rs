@@ -14,7 +14,7 @@ use rdd_api::{
 use rdd_docker_cli::CredentialStore;
 use rdd_engine::{self as engine, Credentials, NewContainer, NewVolume, Transfer};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::progress::Tracker;
 use super::wish::{Asked, Wish};
@@ -372,23 +372,31 @@ impl Run<'_> {
         };
         let mut tracker = Tracker::default();
         let mut told = Instant::now();
-        while let Some(step) = transfer.next().await {
-            match step {
-                Ok(step) => tracker.step(step),
-                Err(error) => {
-                    self.status.progress = Some(tracker.progress());
-                    return Ok(Err((failed, chain(&error))));
-                }
-            }
+        loop {
             let progress = Some(tracker.progress());
-            if told.elapsed() >= TELL && self.status.progress != progress {
-                told = Instant::now();
-                self.status.progress = progress;
-                match self.asked.write(self.client, &self.status).await {
-                    Ok(true) => {}
-                    // Nobody wants it any more; dropping the transfer cancels it.
-                    Ok(false) => return Err("the request is gone".to_owned()),
-                    Err(error) => tracing::debug!(%error, "progress is told later"),
+            let is_new = tracker.has_begun() && self.status.progress != progress;
+            tokio::select! {
+                step = transfer.next() => match step {
+                    None => break,
+                    Some(Ok(step)) => tracker.step(step),
+                    Some(Err(error)) => {
+                        self.status.progress = progress;
+                        return Ok(Err((failed, chain(&error))));
+                    }
+                },
+                // Also when nothing more comes for a while.
+                () = sleep_until(told + TELL), if is_new => {
+                    told = Instant::now();
+                    self.status.progress = progress;
+                    match self.asked.write(self.client, &self.status).await {
+                        Ok(true) => {}
+                        // Nobody wants it any more; dropping the transfer cancels it.
+                        Ok(false) => return Err("the request is gone".to_owned()),
+                        Err(error) => {
+                            tracing::debug!(%error, "progress is told later");
+                            self.status.progress = None;
+                        }
+                    }
                 }
             }
         }

@@ -49,6 +49,11 @@ impl Tracker {
         self.phase = step.status;
     }
 
+    /// Whether there is anything to tell.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.layers.is_empty()
+    }
+
     pub(super) fn progress(&self) -> Progress {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let sum = |of: fn(&Layer) -> u64| -> u64 { self.layers.values().map(of).sum() };
