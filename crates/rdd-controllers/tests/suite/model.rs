@@ -50,8 +50,10 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 const HISTORIES: u64 = 16;
 
-/// How many smaller histories are tried.
+/// How many smaller histories are tried, and how long: one that breaks something often
+/// does so by waiting in vain.
 const ATTEMPTS: usize = 24;
+const SHRINKING: Duration = Duration::from_secs(60);
 
 /// How long a crash in the middle of an action waits for its moment.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -608,10 +610,12 @@ fn breaks(steps: &[Step]) -> Option<String> {
 /// Leaves out what is not needed to break it.
 fn smaller(mut steps: Vec<Step>) -> Vec<Step> {
     let mut attempts = 0;
+    let end = Instant::now() + SHRINKING;
+    let goes_on = |attempts| attempts < ATTEMPTS && Instant::now() < end;
     let mut size = steps.len() / 2;
-    while size > 0 && attempts < ATTEMPTS {
+    while size > 0 && goes_on(attempts) {
         let mut start = 0;
-        while start < steps.len() && attempts < ATTEMPTS {
+        while start < steps.len() && goes_on(attempts) {
             let mut rest = steps.clone();
             rest.drain(start..(start + size).min(rest.len()));
             attempts += 1;
