@@ -16,7 +16,8 @@ use rdd_admission::{
 };
 use rdd_api::names::{self, controller, field_manager, group, selection};
 use rdd_api::{
-    Action, Condition, Container, ContainerCreateRequest, ContainerState, DesiredState, condition,
+    Action, Condition, Container, ContainerCreateRequest, ContainerState, ContainerStatus,
+    DesiredState, condition,
 };
 use rdd_manager::{Context, ControllerDef};
 use serde_json::{Value, json};
@@ -310,6 +311,15 @@ fn conditions(container: &Container) -> Option<Vec<Condition>> {
         return None;
     }
     let generation = container.metadata.generation.unwrap_or_default();
+    conditions_of(status, &status.conditions, generation)
+}
+
+/// The conditions that follow from a status, unless they were the same before.
+pub(super) fn conditions_of(
+    status: &ContainerStatus,
+    before: &[Condition],
+    generation: i64,
+) -> Option<Vec<Condition>> {
     let state = status.status;
     let mut wanted: Vec<Condition> = [
         ("Running", state == ContainerState::Running, "running"),
@@ -328,14 +338,8 @@ fn conditions(container: &Container) -> Option<Vec<Condition>> {
         } else {
             (format!("Not{kind}"), format!("Container is not {word}"))
         };
-        Condition::new(
-            condition::find(&status.conditions, kind),
-            kind,
-            holds,
-            &reason,
-            &message,
-            generation,
-        )
+        let old = condition::find(before, kind);
+        Condition::new(old, kind, holds, &reason, &message, generation)
     })
     .collect();
     if let Some(killed) = status.oom_killed {
@@ -344,7 +348,7 @@ fn conditions(container: &Container) -> Option<Vec<Condition>> {
         } else {
             "The kernel did not end the container for its memory"
         };
-        let old = condition::find(&status.conditions, "OOMKilled");
+        let old = condition::find(before, "OOMKilled");
         wanted.push(Condition::new(
             old,
             "OOMKilled",
@@ -356,7 +360,7 @@ fn conditions(container: &Container) -> Option<Vec<Condition>> {
     }
     let stands = wanted
         .iter()
-        .all(|wanted| condition::find(&status.conditions, &wanted.r#type) == Some(wanted));
+        .all(|wanted| condition::find(before, &wanted.r#type) == Some(wanted));
     (!stands).then_some(wanted)
 }
 

@@ -13,6 +13,7 @@
 
 mod actions;
 mod app_status;
+mod apply;
 mod connection;
 mod controller;
 mod everything;

@@ -29,3 +29,4 @@ mod samples;
 mod story;
 mod tls;
 mod verbs;
+mod whole;

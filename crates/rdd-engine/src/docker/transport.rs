@@ -47,7 +47,7 @@ const EVENTS: usize = 16_384;
 const EVENT_MAX: usize = 4 * 1024 * 1024;
 
 /// Connections that are kept for the next look.
-const KEPT: usize = 8;
+const KEPT: usize = 16;
 
 /// How long one is kept that nobody uses.
 const KEPT_FOR: Duration = Duration::from_secs(30);

@@ -15,15 +15,17 @@ use rdd_api::names::{self, field_manager};
 use rdd_api::{Condition, Container, ContainerNamespace, Image, Volume};
 use rdd_engine::{Engine, Moment};
 use rdd_manager::finalizer;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+use super::apply::{Applier, Part};
 use super::connection::chain;
 use super::mirrors::{
     Mirrors, Need, has_finalizer, is_deleting, is_mirror_finalizer, is_of, is_older,
 };
 use super::{actions, plan};
+use crate::containers::container::conditions_of;
 
 /// What one piece of work is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +67,7 @@ impl Key {
 /// Everything that work needs.
 pub(super) struct Work {
     pub(super) client: kube::Client,
+    pub(super) applier: Applier,
     pub(super) namespace: String,
     pub(super) engine: Arc<dyn Engine>,
     /// The engine's identity as mirrors carry it.
@@ -73,6 +76,8 @@ pub(super) struct Work {
     pub(super) starts: Mutex<actions::Starts>,
     /// What the engine last said to the deletion of which mirror.
     pub(super) refusals: Mutex<HashMap<String, String>>,
+    /// Looks at the engine that may go on at once.
+    pub(super) looks: Semaphore,
     /// The sizes of volumes as last measured.
     pub(super) sizes: RwLock<BTreeMap<String, i64>>,
     /// The versions that we wrote last and that the watch may not have told yet, by the
@@ -283,21 +288,28 @@ impl Pass<'_> {
         let cached = self.mirrors.read().containers.get(id).cloned();
         let mirror = self.latest(id, cached).await?;
         let is_going = mirror.as_deref().is_some_and(is_deleting);
-        let Some(container) = self
-            .engine
-            .container(id)
-            .await
-            .map_err(|error| chain(&error))?
-        else {
+        let Some(container) = self.look(self.engine.container(id)).await? else {
             if let Some(mirror) = mirror.filter(|mirror| is_of(&**mirror, &self.label)) {
                 self.prune(&*mirror).await?;
             }
             return Ok(Vec::new());
         };
-        let mirror = self.claim("Container", id, mirror).await?;
         let wanted = plan::container_status(&container);
-        if !plan::container_stands(&mirror, &wanted) {
-            self.say::<Container>("Container", id, &wanted).await?;
+        let stands = |mirror: &Container| plan::container_stands(mirror, &wanted);
+        if !mirror.as_deref().is_some_and(stands) || !self.is_claimed(mirror.as_deref()) {
+            let before = mirror.as_ref().and_then(|mirror| mirror.status.as_ref());
+            let before = before.map_or(&[][..], |status| &status.conditions);
+            // A new object is of the first generation.
+            let generation = mirror
+                .as_ref()
+                .map_or(1, |mirror| mirror.metadata.generation.unwrap_or_default());
+            // Those of a mirror that is being deleted stay as they are.
+            let conditions = conditions_of(&wanted, before, generation).filter(|_| !is_going);
+            let conditions = conditions.map(|all| Part::conditions("Container", id, &all));
+            let parts = [Part::status("Container", id, &wanted)];
+            let parts = parts.into_iter().chain(conditions);
+            self.write::<Container>(id, mirror.as_deref(), parts)
+                .await?;
         }
         let deletion = Key::ContainerMirror(id.to_owned());
         Ok(is_going.then_some(deletion).into_iter().collect())
@@ -320,12 +332,7 @@ impl Pass<'_> {
     }
 
     async fn image(&self, reference: &str) -> Done {
-        let found = self
-            .engine
-            .image(reference)
-            .await
-            .map_err(|error| chain(&error))?;
-        let Some(image) = found else {
+        let Some(image) = self.look(self.engine.image(reference)).await? else {
             let (of_id, of_tag) = {
                 let mirrors = self.mirrors.read();
                 (mirrors.of_image(reference), mirrors.of_tag(reference))
@@ -370,9 +377,10 @@ impl Pass<'_> {
         for (name, status) in &wanted {
             let cached = self.mirrors.read().images.get(name).cloned();
             let mirror = self.latest(name, cached).await?;
-            let mirror = self.claim("Image", name, mirror).await?;
-            if !plan::image_stands(&mirror, status) {
-                self.say::<Image>("Image", name, status).await?;
+            let stands = |mirror: &Image| plan::image_stands(mirror, status);
+            if !mirror.as_deref().is_some_and(stands) || !self.is_claimed(mirror.as_deref()) {
+                let part = Part::status("Image", name, status);
+                self.write(name, mirror.as_deref(), [part]).await?;
             }
         }
         for mirror in existing {
@@ -434,28 +442,24 @@ impl Pass<'_> {
         let cached = self.mirrors.read().volumes.get(&object).cloned();
         let mirror = self.latest(&object, cached).await?;
         let is_going = mirror.as_deref().is_some_and(is_deleting);
-        let Some(volume) = self
-            .engine
-            .volume(name)
-            .await
-            .map_err(|error| chain(&error))?
-        else {
+        let Some(volume) = self.look(self.engine.volume(name)).await? else {
             if let Some(mirror) = mirror.filter(|mirror| is_of(&**mirror, &self.label)) {
                 self.prune(&*mirror).await?;
             }
             return Ok(Vec::new());
         };
-        let mirror = self.claim("Volume", &object, mirror).await?;
         let in_use = self
             .mirrors
             .read()
             .is_needed(&Need::Volume(name.to_owned()));
         let measured = self.sizes.read().get(name).copied();
-        let known = || mirror.status.as_ref()?.size;
+        let known = || mirror.as_ref()?.status.as_ref()?.size;
         let size = measured.or_else(known);
         let wanted = plan::volume_status(&volume, in_use, size);
-        if !plan::volume_stands(&mirror, &wanted) {
-            self.say::<Volume>("Volume", &object, &wanted).await?;
+        let stands = |mirror: &Volume| plan::volume_stands(mirror, &wanted);
+        if !mirror.as_deref().is_some_and(stands) || !self.is_claimed(mirror.as_deref()) {
+            let part = Part::status("Volume", &object, &wanted);
+            self.write(&object, mirror.as_deref(), [part]).await?;
         }
         let deletion = Key::VolumeMirror(object);
         Ok(is_going.then_some(deletion).into_iter().collect())
@@ -490,6 +494,15 @@ impl Pass<'_> {
         Ok(Vec::new())
     }
 
+    /// Looks at one object of the engine, of which it is asked a few at a time.
+    async fn look<T>(
+        &self,
+        answer: impl Future<Output = rdd_engine::Result<T>>,
+    ) -> Result<T, String> {
+        let _turn = self.looks.acquire().await.map_err(|error| chain(&error))?;
+        answer.await.map_err(|error| chain(&error))
+    }
+
     /// The mirror as we left it, also when the watch has not told that yet: compared
     /// with an older one, a change and its reversal would look like none.
     async fn latest<K>(&self, name: &str, cached: Option<Arc<K>>) -> Result<Option<Arc<K>>, String>
@@ -517,77 +530,45 @@ impl Pass<'_> {
         Ok(found.map(Arc::new))
     }
 
-    /// Remembers what we wrote.
-    fn wrote<K: Resource>(&self, name: &str, object: &K) {
-        self.wrote.store(true, Ordering::Relaxed);
-        if let Some(version) = version(object) {
-            self.written.lock().insert(name.to_owned(), version);
-        }
+    /// Whether a mirror carries what makes it ours. One that is on its way out does: no
+    /// finalizer can be added to it.
+    fn is_claimed<K: Resource>(&self, mirror: Option<&K>) -> bool {
+        mirror.is_some_and(|mirror| {
+            let whole = has_finalizer(mirror) && !is_older(mirror);
+            is_deleting(mirror) || whole && is_of(mirror, &self.label)
+        })
     }
 
-    /// Makes the object, or marks it as ours again; not one that is on its way out, to
-    /// which no finalizer can be added. Gives it as it then is: one that went meanwhile is
-    /// made anew, and says nothing yet.
-    async fn claim<K>(
+    /// Makes a mirror or marks it as ours again, where it is not, and writes what it says.
+    /// One that went meanwhile is refused, and made anew by the next look.
+    async fn write<K>(
         &self,
-        kind: &str,
         name: &str,
-        mirror: Option<Arc<K>>,
-    ) -> Result<Arc<K>, String>
+        mirror: Option<&K>,
+        says: impl IntoIterator<Item = Part>,
+    ) -> Result<(), String>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
             + Debug
             + DeserializeOwned,
     {
-        let stands = |mirror: &K| {
-            let whole = has_finalizer(mirror) && !is_older(mirror);
-            is_deleting(mirror) || whole && is_of(mirror, &self.label)
+        let claim = || Part::claim(&K::kind(&()), name, &self.label);
+        let claim = (!self.is_claimed(mirror)).then(claim);
+        let parts: Vec<Part> = claim.into_iter().chain(says).collect();
+        self.wrote.store(true, Ordering::Relaxed);
+        let written = self.applier.apply::<K>(name, &parts).await;
+        let Some(written) = written.map_err(text)? else {
+            return Ok(());
         };
-        if let Some(mirror) = mirror.filter(|mirror| stands(mirror)) {
-            return Ok(mirror);
+        if let Some(version) = written.version() {
+            self.written.lock().insert(name.to_owned(), version);
         }
-        let body = json!({
-            "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
-            "kind": kind,
-            "metadata": {
-                "name": name,
-                "labels": {names::ENGINE_LABEL: self.label},
-                "finalizers": [names::MIRROR_FINALIZER],
-            },
-        });
-        let params = PatchParams::apply(field_manager::ENGINE_FINALIZER).force();
-        let api: Api<K> = self.api();
-        let claimed = api.patch(name, &params, &Patch::Apply(&body)).await;
-        let claimed = claimed.map_err(text)?;
-        self.wrote(name, &claimed);
-        if is_older(&claimed) {
-            finalizer::remove(&api, name, names::MIRROR_FINALIZER_OLD)
+        if written.has_finalizer(names::MIRROR_FINALIZER_OLD) {
+            finalizer::remove(&self.api::<K>(), name, names::MIRROR_FINALIZER_OLD)
                 .await
                 .map_err(text)?;
         }
-        Ok(Arc::new(claimed))
-    }
-
-    /// Writes what the engine says.
-    async fn say<K>(&self, kind: &str, name: &str, status: &impl Serialize) -> Result<(), String>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let body = json!({
-            "apiVersion": format!("{}/{}", names::group::CONTAINERS, names::VERSION),
-            "kind": kind,
-            "metadata": {"name": name},
-            "status": status,
-        });
-        let params = PatchParams::apply(field_manager::ENGINE).force();
-        let api: Api<K> = self.api();
-        // A mirror that was removed since it was claimed is claimed again later.
-        let written = api.patch_status(name, &params, &Patch::Apply(&body)).await;
-        self.wrote(name, &written.map_err(text)?);
         Ok(())
     }
 
