@@ -100,8 +100,10 @@ async fn main() -> Result<()> {
     if wanted("processor") {
         figures.push(latency::processor_time(&lab()?).await?);
     }
-    if wanted("mirror") {
+    if wanted("mirror of dockerd") {
         figures.push(mirror::first_pass_of_dockerd(500)?);
+    }
+    if wanted("mirror in memory") {
         figures.extend(mirror::many_in_memory(&[50_000], &[10, 500, 5_000])?);
     }
     print(&figures);

@@ -28,7 +28,7 @@ use crate::dockerd::Dockerd;
 use crate::statistics::{Samples, milliseconds};
 
 /// Requests of the engine at once, as many as the mirror allows itself.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// Events per measurement.
 const EVENTS: usize = 200;
