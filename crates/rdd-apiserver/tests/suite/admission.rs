@@ -10,6 +10,7 @@ mod bed;
 mod conversion;
 mod hostile;
 mod mutations;
+mod pairs;
 mod policies;
 mod raw;
 mod requests;
