@@ -512,6 +512,7 @@ fn validate_annotations(metadata: &Value, errors: &mut Vec<FieldError>) {
 fn validate_owners(metadata: &Value, errors: &mut Vec<FieldError>) {
     let field = "metadata.ownerReferences";
     let owners = metadata.get("ownerReferences").and_then(Value::as_array);
+    let own = text(metadata, "uid");
     let mut controller: Option<&Value> = None;
     for owner in owners.into_iter().flatten() {
         let api_version = text(owner, "apiVersion");
@@ -530,6 +531,11 @@ fn validate_owners(metadata: &Value, errors: &mut Vec<FieldError>) {
                     "must not be empty",
                 ));
             }
+        }
+        // Kubernetes takes it, and such an object is collected by nobody.
+        if !own.is_empty() && text(owner, "uid") == own {
+            let text = "an object cannot own itself";
+            errors.push(FieldError::invalid(format!("{field}.uid"), own, text));
         }
         if api_version == "v1" && text(owner, "kind") == "Event" {
             let text = "/v1, Kind=Event is disallowed from being an owner";

@@ -34,7 +34,7 @@ async fn merge(lab: &Lab, group: &str, kind: &str, name: &str, patch: Value) {
 }
 
 /// The API of a kind that some controller ships.
-fn api_of(lab: &Lab, group: &str, kind: &str) -> Api<DynamicObject> {
+pub(crate) fn api_of(lab: &Lab, group: &str, kind: &str) -> Api<DynamicObject> {
     let shipped = REGISTRY.iter().flat_map(|def| (def.crds)());
     let crd = shipped
         .into_iter()

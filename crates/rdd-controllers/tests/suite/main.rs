@@ -25,6 +25,7 @@ mod programs;
 mod pulls;
 mod requests;
 mod resync;
+mod rules;
 mod samples;
 mod story;
 mod tls;

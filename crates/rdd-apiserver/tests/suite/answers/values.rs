@@ -164,6 +164,31 @@ async fn what_is_refused_first_is_told_first() {
 }
 
 #[tokio::test]
+async fn an_object_cannot_be_made_its_own_owner() {
+    let bed = Bed::start().await;
+    bed.make_map("a", json!({})).await;
+    let path = "/api/v1/namespaces/default/configmaps/a";
+    let made = bed.get(path).await;
+    let owner = |uid: &Value| {
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": uid});
+        json!({"metadata": {"ownerReferences": [owner]}}).to_string()
+    };
+    let form = "application/merge-patch+json";
+    let own = bed
+        .patch(form, path, &owner(&made.body["metadata"]["uid"]))
+        .await;
+    let (code, message) = own.refusal();
+    assert_eq!(code, 422, "{message}");
+    assert!(
+        message.contains("metadata.ownerReferences.uid")
+            && message.contains("an object cannot own itself"),
+        "{message}"
+    );
+    let other = bed.patch(form, path, &owner(&json!("other"))).await;
+    assert_eq!(other.code, 200, "{:?}", other.body);
+}
+
+#[tokio::test]
 async fn metadata_is_checked_as_often_as_its_type_does_it() {
     let bed = Bed::start().await;
     let rules = json!([]);
