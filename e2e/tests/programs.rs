@@ -458,6 +458,32 @@ fn python(lab: &Lab, script: &str) -> String {
 }
 
 #[test]
+fn endpoints_of_the_service_are_where_its_entry_says() {
+    let lab = Lab::new("served");
+    lab.rdd("svc start").ok();
+    let entry = registers(&lab, "embedded");
+    let place = text(&entry, "passthroughEndpoint");
+    let port = place
+        .strip_prefix("https://localhost:")
+        .and_then(|rest| rest.strip_suffix("/passthrough/"))
+        .unwrap_or_else(|| panic!("{entry}"));
+    let config = std::fs::read_to_string(lab.path("config")).expect("a kubeconfig");
+    assert!(config.contains(&format!(":{port}\n")), "{port}: {config}");
+    // It is the API that answers there, and it wants to know who asks.
+    let ask = |from: &str| {
+        shell(&format!(
+            "curl -sk -o /dev/null -w '%{{http_code}}' {from} {place}demo/hello/"
+        ))
+    };
+    let token = config
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("token: "))
+        .expect("a token");
+    assert_eq!(ask(""), "403");
+    assert_eq!(ask(&format!("-H 'Authorization: Bearer {token}'")), "200");
+}
+
+#[test]
 fn endpoints_of_a_program_are_reached_through_the_control_plane_alone() {
     let lab = Lab::new("passed");
     lab.rdd("svc start --controllers=").ok();

@@ -324,6 +324,7 @@ impl ControlPlane {
         rdd_manager::remove_leftovers(&client, &NAMES, &hosted)
             .await
             .context("failed to take off the list what earlier controllers left there")?;
+        let mut served_at = None;
         if let Some(Listener {
             socket,
             security,
@@ -339,6 +340,7 @@ impl ControlPlane {
                 stop,
             });
             (publish)(address)?;
+            served_at = Some(endpoints_at(address));
         }
         let tls = match &self.certificates {
             Some(certificates) => Some(certificates.of_manager("embedded", hosted)?),
@@ -351,6 +353,7 @@ impl ControlPlane {
             registry: REGISTRY,
             admission: Arc::new(Chain(self.server.clone())),
             passthroughs: self.passthroughs.clone(),
+            served_at,
             tls,
             ports,
             names: NAMES,
@@ -473,6 +476,14 @@ fn open_store(folder: &std::path::Path) -> Result<Arc<dyn Store>> {
 fn open_audit(options: AuditOptions) -> Result<AuditLog> {
     let path = options.path.display().to_string();
     AuditLog::open(options).with_context(|| format!("failed to open the audit log {path}"))
+}
+
+/// Where endpoints of this process are served, by a name that its certificate holds.
+fn endpoints_at(address: SocketAddr) -> String {
+    if address.ip().is_loopback() || address.ip().is_unspecified() {
+        return format!("https://localhost:{}/passthrough/", address.port());
+    }
+    format!("https://{address}/passthrough/")
 }
 
 /// The wanted port, or any free one: a busy port is no reason not to start.

@@ -12,7 +12,7 @@ use rdd_apiserver::http::body::Body;
 use rdd_apiserver::http::passthrough::{Guard, Passthrough};
 use rdd_apiserver::http::request_info::ResourceRequest;
 use rdd_apiserver::http::serve::Peer;
-use rdd_manager::{Discovery, Passthroughs, Proxy};
+use rdd_manager::{Discovery, EMBEDDED, Passthroughs, Proxy};
 
 const UNKNOWN: &str = "no manager serves this\n";
 
@@ -133,10 +133,12 @@ async fn pass_on(
             return plain(StatusCode::INTERNAL_SERVER_ERROR, text);
         }
     };
-    let listed = entries.into_values().find(|entry| {
+    let listed = entries.into_iter().find_map(|(key, entry)| {
         let names = entry.enabled_passthroughs.get(named.controller);
-        !entry.passthrough_endpoint.is_empty()
-            && names.is_some_and(|names| names.iter().any(|name| name == named.endpoint))
+        // Those of this process were looked through before.
+        let found = key != EMBEDDED
+            && names.is_some_and(|names| names.iter().any(|name| name == named.endpoint));
+        found.then_some(entry)
     });
     let Some(entry) = listed else {
         return plain(StatusCode::NOT_FOUND, UNKNOWN);

@@ -230,6 +230,7 @@ async fn work(instance: &Instance, program: &Program) -> Result<Option<Started>>
             registry: REGISTRY,
             admission: Arc::new(WebhooksOnly),
             passthroughs: Passthroughs::default(),
+            served_at: None,
             tls: Some(tls),
             ports: program.ports(instance),
             names: NAMES,

@@ -16,6 +16,7 @@
 //! A user who is not root has the same engine in namespaces of their own, with a network
 //! of their own instead of the bridge and the chain.
 
+mod http;
 mod lacks;
 mod network;
 mod process;
@@ -30,14 +31,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::error::{Error, Result};
 use crate::machine::{Backend, Machine};
+use http::http;
 use network::Network;
 use process::{Process, Shim};
 use rootless::{Namespaces, Rootless};
@@ -740,19 +741,6 @@ impl Machine for Native {
         }
         Ok(())
     }
-}
-
-/// One request, the whole answer as text.
-async fn http(socket: &Path, method: &str, path: &str) -> Option<String> {
-    let ask = async {
-        let mut stream = UnixStream::connect(socket).await.ok()?;
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: docker\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.ok()?;
-        Some(String::from_utf8_lossy(&answer).into_owned())
-    };
-    timeout(RELOAD, ask).await.ok().flatten()
 }
 
 /// Where dockerd finds its own helpers, whatever path this process was started with.

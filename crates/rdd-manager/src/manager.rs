@@ -105,6 +105,9 @@ pub struct Options<W: 'static> {
     pub admission: Arc<dyn JoinAdmission>,
     /// Where their endpoints are listed.
     pub passthroughs: Passthroughs,
+    /// Where the control plane serves the endpoints of the embedded manager: a URL that ends
+    /// with a slash. Other managers serve their own.
+    pub served_at: Option<String>,
     /// What protects their rules and endpoints where others reach them. Without it rules
     /// are not listed as webhooks, and nothing is served beside figures.
     pub tls: Option<Tls>,
@@ -165,6 +168,7 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
         registry,
         admission,
         passthroughs,
+        served_at,
         tls,
         ports,
         names,
@@ -301,6 +305,8 @@ pub async fn start<W: Send + Sync + 'static>(options: Options<W>) -> Result<Mana
         entry.enabled_passthroughs = passthroughs.names();
         if let Some(port) = endpoints {
             entry.passthrough_endpoint = format!("https://localhost:{port}/");
+        } else if let Some(place) = served_at.filter(|_| !entry.enabled_passthroughs.is_empty()) {
+            entry.passthrough_endpoint = place;
         }
         manager.discovery.register(&manager.key, &entry).await?;
         if role == Role::Embedded {

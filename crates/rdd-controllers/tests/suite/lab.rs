@@ -138,6 +138,7 @@ impl Lab {
             registry: REGISTRY,
             admission: Arc::new(InProcess(self.server.clone())),
             passthroughs: Passthroughs::default(),
+            served_at: None,
             tls: None,
             ports: Ports::default(),
             names: NAMES,

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use super::http::http;
 use super::process::{self, Process};
-use super::{KILL, LOOK, NativeOptions, http, lacks, remove_file};
+use super::{KILL, LOOK, NativeOptions, lacks, remove_file};
 use crate::error::{Error, Result};
 
 /// Who holds namespaces may take so long to end what it started.
