@@ -3,6 +3,7 @@
 //! `write` (the pipeline behind update, patch and apply).
 
 pub(crate) mod call;
+mod continuation;
 pub(crate) mod convert;
 mod create;
 pub(crate) mod decode;

@@ -280,7 +280,10 @@ fn rbac() -> [Resource; 4] {
         });
         Resource {
             create_on_update: true,
-            columns: columns::binding(),
+            columns: match scope {
+                Scope::Namespaced => columns::role_binding(),
+                Scope::Cluster => columns::cluster_role_binding(),
+            },
             ..declaration(plural, kind, scope).resource(document, strategy)
         }
     };

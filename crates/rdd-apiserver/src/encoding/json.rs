@@ -385,7 +385,13 @@ fn quoted(byte: u8) -> String {
         b'\r' => "'\\r'".to_owned(),
         b'\t' => "'\\t'".to_owned(),
         b'\\' => "'\\\\'".to_owned(),
-        0..=0x1f | 0x7f..=0x9f => format!("'\\x{byte:02x}'"),
+        0x07 => "'\\a'".to_owned(),
+        0x08 => "'\\b'".to_owned(),
+        0x0b => "'\\v'".to_owned(),
+        0x0c => "'\\f'".to_owned(),
+        0..=0x1f | 0x7f => format!("'\\x{byte:02x}'"),
+        // What is not printed, and the soft hyphen.
+        0x80..=0xa0 | 0xad => format!("'\\u00{byte:02x}'"),
         _ => format!("'{}'", byte as char),
     }
 }
@@ -393,6 +399,22 @@ fn quoted(byte: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_quoted_as_go_quotes_runes() {
+        for (byte, expect) in [
+            (b'a', "'a'"),
+            (b'\'', r"'\''"),
+            (0x07, r"'\a'"),
+            (0x01, r"'\x01'"),
+            (0x7f, r"'\x7f'"),
+            (0x9e, r"'\u009e'"),
+            (0xad, r"'\u00ad'"),
+            (0xe9, "'é'"),
+        ] {
+            assert_eq!(quoted(byte), expect);
+        }
+    }
 
     #[test]
     fn members_are_listed_as_the_document_has_them() {

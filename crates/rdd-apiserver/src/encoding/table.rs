@@ -95,19 +95,17 @@ pub fn table_of(
     document(columns, version, metadata, rows)
 }
 
-/// The Table of a bookmark: one row with empty cells.
+/// The Table of a bookmark: one row, of an object in which nothing is set.
 #[must_use]
-pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value) -> Value {
-    let empty = |column: &PrinterColumn| match column.r#type.as_str() {
-        _ if resource.is_custom() => Value::Null,
-        "integer" | "number" => json!(0),
-        _ if matches!(column.cell, Cell::Path(_)) => json!(""),
-        _ if column.name == "Type" => json!(""),
-        _ => json!("<unknown>"),
-    };
+pub fn bookmark(resource: &Resource, version: MetaVersion, metadata: Value, now: Time) -> Value {
     let columns = columns(resource);
-    let mut cells = vec![json!("")];
-    cells.extend(columns.iter().map(empty));
+    let cells = if resource.is_custom() {
+        let mut cells = vec![Value::Null; columns.len() + 1];
+        cells[0] = json!("");
+        cells
+    } else {
+        cells(&columns, &resource.strategy.blank(), now)
+    };
     let object = json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": version.api_version(),
@@ -187,7 +185,12 @@ fn columns(resource: &Resource) -> Cow<'_, [PrinterColumn]> {
         format: String::new(),
         description: crate::catalog::builtin::columns::AGE.to_owned(),
         priority: 0,
-        cell: Cell::Computed(|object, _| json!(crate::object::meta(object, "creationTimestamp"))),
+        cell: Cell::Computed(
+            |object, _| match crate::object::meta(object, "creationTimestamp") {
+                "" => json!("0001-01-01T00:00:00Z"),
+                time => json!(time),
+            },
+        ),
     }])
 }
 

@@ -452,12 +452,9 @@ fn endpoint(
             ApiError::unknown_resource()
         }
     };
-    if request.too_deep {
-        return Err(if custom {
-            ApiError::page_not_found()
-        } else {
-            ApiError::unknown_resource()
-        });
+    if request.too_deep && !custom {
+        // Of a custom resource's path, nobody reads on behind the subresource.
+        return Err(ApiError::unknown_resource());
     }
     let in_namespace = request.object_namespace().is_some();
     let collection = name.is_empty();

@@ -5,7 +5,7 @@ use http::Response;
 use crate::{
     encoding::negotiate::content_type,
     http::body::{self, Body},
-    object::{self, metadata},
+    object::metadata,
     options::{WriteKind, WriteOptions},
     status::{ApiError, ApiResult},
     verbs::{call::Call, decode, write},
@@ -19,17 +19,6 @@ pub(crate) async fn create(call: &mut Call, body: Body) -> ApiResult<Response<Bo
     call.resource
         .strategy
         .default(&call.write_context(), &mut new);
-    if !call.name().is_empty() {
-        // POST on an object's path: custom resources take the name from there.
-        if object::meta(&new, "name").is_empty() {
-            let name = call.name().to_owned();
-            if let Some(metadata) = object::metadata_mut(&mut new) {
-                metadata.insert("name".to_owned(), name.into());
-            }
-        } else {
-            decode::check_name(call, &new)?;
-        }
-    }
     decode::fit_namespace(call, &mut new)?;
     if call.resource.is_namespaced() && call.namespace().is_none() {
         return Err(ApiError::page_not_found());

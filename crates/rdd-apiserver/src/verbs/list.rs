@@ -1,9 +1,5 @@
 //! GET on a collection.
 
-use base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::Response;
 use rdd_schema::FieldError;
@@ -23,6 +19,7 @@ use crate::{
     status::{ApiError, ApiResult},
     verbs::{
         call::Call,
+        continuation::{decode_token, encode_token},
         convert,
         get::wait_for,
         list_pieces::{self, Form, ListPieces},
@@ -187,58 +184,6 @@ fn check_options(initial: bool, token: &str, version: &str, matching: &str) -> A
         "",
         &errors,
     ))
-}
-
-// === tokens ===
-
-/// Go does not mind bits behind the last byte.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
-);
-
-/// A token that goes on behind `last`, at this revision or, without one, at the newest state.
-pub(crate) fn encode_token(revision: Option<Revision>, last: &str) -> String {
-    let revision = revision.map_or(json!(-1), |revision| json!(revision.0));
-    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": format!("{last}\u{0}")});
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token.to_string())
-}
-
-fn decode_token(token: &str) -> ApiResult<(Option<Revision>, String)> {
-    let bad = |detail: &str| {
-        ApiError::bad_request(format!(
-            "invalid continue token: continue key is not valid: {detail}"
-        ))
-    };
-    let bytes = LENIENT
-        .decode(token.trim_end_matches('='))
-        .map_err(|error| bad(&error.to_string()))?;
-    let token = crate::encoding::json::parse_trusted(&bytes).map_err(|error| bad(&error.0))?;
-    if token.get("v").and_then(Value::as_str) != Some("meta.k8s.io/v1") {
-        return Err(bad("server does not recognize this encoded version"));
-    }
-    let revision = match token.get("rv").and_then(Value::as_i64) {
-        None | Some(0) => {
-            return Err(bad(
-                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
-            ));
-        }
-        Some(revision) => u64::try_from(revision).ok().map(Revision),
-    };
-    let start = token
-        .get("start")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    if start.is_empty() {
-        return Err(bad("start key must not be empty (version meta.k8s.io/v1)"));
-    }
-    let start = start.trim_start_matches('/').trim_end_matches('\u{0}');
-    if start.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(bad("start key contains a path"));
-    }
-    Ok((revision, start.to_owned()))
 }
 
 // === reading ===
@@ -510,22 +455,4 @@ pub(crate) fn answer_deleted(
 ) -> ApiResult<Response<Body>> {
     let metadata = list_metadata(&call.resource, call.accepted.view, listed);
     answer_values(call, metadata, items)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_come_back_as_they_went() {
-        let token = encode_token(Some(Revision(7)), "ns/a");
-        let decoded = decode_token(&token).expect("our own");
-        assert_eq!(decoded, (Some(Revision(7)), "ns/a".to_owned()));
-        let token = encode_token(None, "a");
-        assert_eq!(
-            decode_token(&token).expect("our own"),
-            (None, "a".to_owned())
-        );
-        assert_eq!(decode_token("garbage!").expect_err("no token").code(), 400);
-    }
 }

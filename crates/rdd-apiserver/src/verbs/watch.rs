@@ -557,7 +557,8 @@ impl Shape {
                 "metadata": metadata,
             }),
             View::Table(version) => {
-                let mut table = table::bookmark(&self.resource, version, metadata);
+                let now = crate::object::Time::now();
+                let mut table = table::bookmark(&self.resource, version, metadata, now);
                 if std::mem::replace(&mut self.titled, true) {
                     table["columnDefinitions"] = Value::Null;
                 }

@@ -38,7 +38,9 @@ where
 {
     // From the beginning of time, so that nothing is missed before the watch begins.
     let watch = story.api::<K>().watch(&WatchParams::default(), "1").await;
-    let seen = watch.expect("it is watched").map(|event| event.expect("it is readable"));
+    let seen = watch
+        .expect("it is watched")
+        .map(|event| event.expect("it is readable"));
     let seen = seen.take_while(|event| {
         let ends = matches!(event, WatchEvent::Deleted(object) if object.name_any() == last);
         std::future::ready(!ends)
@@ -49,7 +51,9 @@ where
             _ => None,
         })
     });
-    timeout(LIMIT, all.collect()).await.expect("it goes in time")
+    timeout(LIMIT, all.collect())
+        .await
+        .expect("it goes in time")
 }
 
 fn is_marked<K: kube::Resource>(mirror: &K) -> bool {
@@ -62,12 +66,18 @@ fn nobody_ever_sees_half_a_mirror() {
     story(|story| async move {
         for number in 0..20 {
             let name = format!("c{number}");
-            story.engine.put_container(container(&name, "running"), "start");
-            story.engine.put_image(image(&name, &[&format!("{name}:1")]), "tag");
+            story
+                .engine
+                .put_container(container(&name, "running"), "start");
+            story
+                .engine
+                .put_image(image(&name, &[&format!("{name}:1")]), "tag");
             story.engine.put_volume(volume(&name));
         }
         for number in 0..20 {
-            story.state(&format!("c{number}"), ContainerState::Running).await;
+            story
+                .state(&format!("c{number}"), ContainerState::Running)
+                .await;
         }
         for word in ["paused", "exited", "running"] {
             story.engine.put_container(container("c3", word), "die");
@@ -84,7 +94,10 @@ fn nobody_ever_sees_half_a_mirror() {
         let mirrors = changes::<Container>(&story, &id("c3")).await;
         assert!(mirrors.len() >= 24, "{} changes", mirrors.len());
         // Whoever takes one away takes its finalizer off first.
-        for mirror in mirrors.iter().filter(|mirror| !mirror.finalizers().is_empty()) {
+        for mirror in mirrors
+            .iter()
+            .filter(|mirror| !mirror.finalizers().is_empty())
+        {
             assert!(is_marked(mirror), "{mirror:?}");
             let status = mirror.status.as_ref().expect("it has a status");
             for (kind, state) in [
@@ -93,7 +106,11 @@ fn nobody_ever_sees_half_a_mirror() {
             ] {
                 let found = condition::find(&status.conditions, kind);
                 let found = found.unwrap_or_else(|| panic!("no {kind}: {mirror:?}"));
-                assert_eq!(found.is_true(), status.status == state, "{kind}: {mirror:?}");
+                assert_eq!(
+                    found.is_true(),
+                    status.status == state,
+                    "{kind}: {mirror:?}"
+                );
                 assert_eq!(found.observed_generation, mirror.metadata.generation);
             }
         }
@@ -148,7 +165,11 @@ fn a_server_that_takes_one_apply_at_a_time_has_the_same_mirrors() {
         story.engine.put_volume(volume("more"));
         eventually("mirrors and engine agree", || async {
             let (shown, there) = (shown(&story).await, there(&story.engine).await);
-            if shown == there { Ok(()) } else { Err((shown, there)) }
+            if shown == there {
+                Ok(())
+            } else {
+                Err((shown, there))
+            }
         })
         .await;
         let refused = refused.load(Ordering::Relaxed);

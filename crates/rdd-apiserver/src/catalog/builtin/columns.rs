@@ -119,26 +119,36 @@ pub(super) fn lease() -> Vec<PrinterColumn> {
     ]
 }
 
-pub(super) fn binding() -> Vec<PrinterColumn> {
+pub(super) fn role_binding() -> Vec<PrinterColumn> {
+    binding(
+        "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+        "roleBinding",
+    )
+}
+
+pub(super) fn cluster_role_binding() -> Vec<PrinterColumn> {
+    binding(
+        "RoleRef can only reference a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+        "clusterRoleBinding",
+    )
+}
+
+fn binding(role: &str, of: &str) -> Vec<PrinterColumn> {
     vec![
-        column(
-            "Role",
-            "RoleRef can only reference a Role in the current namespace.",
-            |object, _| {
-                let role = &object["roleRef"];
-                format!("{}/{}", text(&role["kind"]), text(&role["name"])).into()
-            },
-        ),
+        column("Role", role, |object, _| {
+            let role = &object["roleRef"];
+            format!("{}/{}", text(&role["kind"]), text(&role["name"])).into()
+        }),
         age_column(),
-        wide("Users", "Users in the roleBinding", |object, _| {
+        wide("Users", &format!("Users in the {of}"), |object, _| {
             subjects(object, "User").into()
         }),
-        wide("Groups", "Groups in the roleBinding", |object, _| {
+        wide("Groups", &format!("Groups in the {of}"), |object, _| {
             subjects(object, "Group").into()
         }),
         wide(
             "ServiceAccounts",
-            "ServiceAccounts in the roleBinding",
+            &format!("ServiceAccounts in the {of}"),
             |object, _| subjects(object, "ServiceAccount").into(),
         ),
     ]
@@ -217,7 +227,7 @@ pub(super) fn webhooks() -> Vec<PrinterColumn> {
     vec![
         count(
             "Webhooks",
-            "Webhooks indicates the number of webhooks configured in this configuration",
+            "Webhooks indicates the number of webhooks registered in this configuration",
             |object, _| items(&object["webhooks"]).into(),
         ),
         age_column(),

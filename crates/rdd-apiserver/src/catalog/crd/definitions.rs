@@ -91,6 +91,10 @@ struct Known {
     terminating: Terminating,
     /// What the catalog holds: names and specification since this revision.
     served: Option<(Value, Revision)>,
+    /// It has all names that it asks for.
+    is_content: bool,
+    /// The catalog holds something else than what should be served.
+    is_behind: bool,
 }
 
 impl Definitions {
@@ -199,11 +203,7 @@ impl Definitions {
     /// Brings the catalog in line with what was decided in a group.
     fn serve(&self, state: &mut State, group: &str) {
         for (name, known) in &mut state.known {
-            if known.group != group || !known.verdict.established {
-                continue;
-            }
-            let shape = (known.verdict.accepted.clone(), known.spec_revision);
-            if known.served.as_ref() == Some(&shape) {
+            if !known.is_behind || known.group != group {
                 continue;
             }
             let origin = CustomOrigin {
@@ -223,7 +223,8 @@ impl Definitions {
                             }
                         }
                     });
-                    known.served = Some(shape);
+                    known.served = Some((known.verdict.accepted.clone(), known.spec_revision));
+                    known.is_behind = false;
                 }
                 Err(error) => {
                     tracing::error!(definition = %name, %error, "definition cannot be served");
@@ -234,12 +235,13 @@ impl Definitions {
 }
 
 impl State {
-    /// Decides on the names of a group: the older claim wins.
+    /// Decides on the names of a group: the older claim wins. Who has what it asks for
+    /// is not looked at.
     fn decide(&mut self, group: &str) {
         let mut order: Vec<(bool, Revision, String)> = self
             .known
             .iter()
-            .filter(|(_, known)| known.group == group)
+            .filter(|(_, known)| !known.is_content && known.group == group)
             .map(|(name, known)| {
                 (
                     !known.verdict.established,
@@ -250,13 +252,11 @@ impl State {
             .collect();
         order.sort();
         for (_, _, name) in order {
-            let mut claims = Claims::default();
-            for known in self.known.values().filter(|known| known.group == group) {
-                claims.add(&known.verdict.accepted);
-            }
-            let Some(known) = self.known.get_mut(&name) else {
+            let Some(known) = self.known.get(&name) else {
                 continue;
             };
+            let of_group = self.known.values().filter(|known| known.group == group);
+            let claims = Claims::of(of_group.map(|known| &known.verdict.accepted));
             let (accepted, conflict) =
                 names::decide(&known.spec["names"], &known.verdict.accepted, &claims);
             let verdict = Verdict {
@@ -264,15 +264,34 @@ impl State {
                 accepted,
                 conflict,
             };
+            let Some(known) = self.known.get_mut(&name) else {
+                continue;
+            };
             if known.verdict != verdict {
                 known.verdict = verdict;
                 self.judged_anew.insert(name);
             }
+            known.take_stock();
         }
     }
 }
 
 impl Known {
+    /// Compares what is with what should be, once per change.
+    fn take_stock(&mut self) {
+        let Verdict {
+            accepted,
+            conflict,
+            established,
+        } = &self.verdict;
+        self.is_content = conflict.is_none() && *accepted == self.spec["names"];
+        let is_served = self
+            .served
+            .as_ref()
+            .is_some_and(|(names, revision)| names == accepted && *revision == self.spec_revision);
+        self.is_behind = *established && !is_served;
+    }
+
     /// What is known after a write, before names are decided.
     fn next(before: Option<Self>, object: &Value, revision: Revision) -> Self {
         let uid = meta(object, "uid");
@@ -301,12 +320,15 @@ impl Known {
                 },
                 terminating: Terminating::default(),
                 served: None,
+                is_content: false,
+                is_behind: false,
             },
         };
         next.verdict.established |= conditions::is_true(object, "Established");
         if is_deleting(object) {
             next.terminating.raise();
         }
+        next.take_stock();
         next
     }
 }

@@ -1,16 +1,16 @@
 //! Who may be called what: names are claimed per API group, first come, first served.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value, json};
 
 /// The names that the definitions of a group hold.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
+pub(super) struct Claims<'a> {
     /// Plurals, singulars and short names.
-    resources: BTreeSet<String>,
+    resources: HashSet<&'a str>,
     /// Kinds and list kinds.
-    kinds: BTreeSet<String>,
+    kinds: HashSet<&'a str>,
 }
 
 /// A name that somebody else holds.
@@ -22,17 +22,18 @@ pub struct Conflict {
     pub message: String,
 }
 
-impl Claims {
-    /// Adds the accepted names of one definition.
-    pub(super) fn add(&mut self, accepted: &Value) {
-        for field in ["plural", "singular"] {
-            self.resources.insert(text(accepted, field).to_owned());
+impl<'a> Claims<'a> {
+    /// All accepted names together.
+    pub(super) fn of(accepted: impl Iterator<Item = &'a Value>) -> Self {
+        let mut claims = Self::default();
+        for names in accepted {
+            let resources = ["plural", "singular"].map(|field| text(names, field));
+            let kinds = ["kind", "listKind"].map(|field| text(names, field));
+            claims.resources.extend(resources);
+            claims.resources.extend(short_names(names));
+            claims.kinds.extend(kinds);
         }
-        for field in ["kind", "listKind"] {
-            self.kinds.insert(text(accepted, field).to_owned());
-        }
-        self.resources
-            .extend(short_names(accepted).map(str::to_owned));
+        claims
     }
 }
 
@@ -41,7 +42,7 @@ impl Claims {
 pub(super) fn decide(
     requested: &Value,
     accepted: &Value,
-    claims: &Claims,
+    claims: &Claims<'_>,
 ) -> (Value, Option<Conflict>) {
     let mut names: Map<String, Value> = accepted.as_object().cloned().unwrap_or_default();
     let mut conflict = None;
@@ -114,17 +115,13 @@ fn short_names(names: &Value) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    fn alphas() -> Claims {
-        let mut claims = Claims::default();
-        claims.add(&json!({
+    fn check(requested: &Value, accepted: &Value, expect: &Value, reason: Option<&str>) {
+        let alphas = json!({
             "plural": "alphas", "singular": "alpha", "kind": "Alpha", "listKind": "AlphaList",
             "shortNames": ["aa"],
-        }));
-        claims
-    }
-
-    fn check(requested: &Value, accepted: &Value, expect: &Value, reason: Option<&str>) {
-        let (names, conflict) = decide(requested, accepted, &alphas());
+        });
+        let claims = Claims::of([&alphas].into_iter());
+        let (names, conflict) = decide(requested, accepted, &claims);
         assert_eq!(&names, expect);
         assert_eq!(conflict.map(|conflict| conflict.reason), reason);
     }

@@ -142,14 +142,24 @@ impl Bed {
 
     /// The events of a watch that ends by itself, each as type and name.
     pub(crate) async fn events(&self, path: &str) -> Vec<(String, String)> {
-        let answer = exchange(self.lab.admin(), Method::GET, path, &[], "").await;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let events = self.lines(path, "application/json").await;
+        let each = events.iter().map(|event| {
+            let name = &event["object"]["metadata"]["name"];
+            (text(&event["type"]), text(name))
+        });
+        each.collect()
+    }
+
+    /// The events of a watch that ends by itself, in this form.
+    pub(crate) async fn lines(&self, path: &str, accept: &str) -> Vec<Value> {
+        let headers = [("accept", accept)];
+        let answer = exchange(self.lab.admin(), Method::GET, path, &headers, "").await;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let mut events = Events::of(answer.into_body());
         let mut seen = Vec::new();
         while let Some(event) = events.next().await {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let name = &event["object"]["metadata"]["name"];
-            seen.push((text(&event["type"]), text(name)));
+            seen.push(event);
         }
         seen
     }

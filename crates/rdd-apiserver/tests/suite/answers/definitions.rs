@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::bed::{APPLY, Answer, Bed, TABLE, widget};
-use crate::lab::{DEFINITIONS, WIDGETS, definition};
+use crate::lab::{CONFIG_MAPS, DEFINITIONS, WIDGETS, definition};
 
 async fn define(bed: &Bed, spec: Value) -> Answer {
     let schema = json!({"type": "object", "properties": {"spec": spec}});
@@ -118,4 +118,43 @@ async fn a_column_that_cannot_be_read_leaves_the_name_alone() {
     assert_eq!(made.code, 201);
     let table = bed.get_as(WIDGETS, TABLE).await;
     assert_eq!(table.body["rows"][0]["cells"], json!(["a"]));
+}
+
+#[tokio::test]
+async fn the_path_names_no_new_object_and_nothing_behind_a_subresource() {
+    let bed = Bed::start().await;
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    bed.serve_widgets(open, json!({"subresources": {"status": {}}}))
+        .await;
+    let post = async |name: &str, metadata: Value| {
+        let body = json!({
+            "apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata,
+        });
+        bed.post(&format!("{WIDGETS}/{name}"), body).await
+    };
+    let made = post("other", json!({"name": "a"})).await;
+    assert_eq!(made.body["metadata"]["name"], "a");
+    let made = post("other", json!({"generateName": "b-"})).await;
+    let name = made.body["metadata"]["name"].as_str().unwrap_or_default();
+    assert!(name.starts_with("b-") && name.len() > 2, "{made:?}");
+    assert_eq!(
+        post("other", json!({})).await.refusal(),
+        (
+            422,
+            "Widget.example.com \"\" is invalid: metadata.name: Required value: name or \
+             generateName is required"
+        )
+    );
+    let status = bed.get(&format!("{WIDGETS}/a/status/more/still")).await;
+    assert_eq!(status.body["metadata"]["name"], "a");
+    let unknown = bed.get(&format!("{WIDGETS}/a/nothing/more")).await;
+    assert_eq!(
+        unknown.refusal(),
+        (404, "widgets.example.com \"a\" not found")
+    );
+    let map = bed.get(&format!("{CONFIG_MAPS}/a/status/more")).await;
+    assert_eq!(
+        map.refusal(),
+        (404, "the server could not find the requested resource")
+    );
 }

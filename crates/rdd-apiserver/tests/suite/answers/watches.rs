@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use super::bed::Bed;
+use super::bed::{Bed, TABLE};
 use crate::lab::CONFIG_MAPS;
 
 /// A watch that ends by itself after a second.
@@ -71,4 +71,45 @@ async fn options_that_do_not_go_together_are_refused() {
         refused.message().contains("cannot watch resource"),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_bookmark_as_a_table_shows_an_object_in_which_nothing_is_set() {
+    let bed = Bed::start().await;
+    let unknown = "<unknown>";
+    for (path, cells) in [
+        (CONFIG_MAPS, json!(["", 0, unknown])),
+        (
+            "/apis/coordination.k8s.io/v1/leases",
+            json!(["", "", unknown]),
+        ),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/rolebindings",
+            json!(["", "/", unknown, "", "", ""]),
+        ),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/roles",
+            json!(["", "0001-01-01T00:00:00Z"]),
+        ),
+        (
+            "/api/v1/events",
+            json!([unknown, "", "", "", "", "", "", unknown, 1, ""]),
+        ),
+        (
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+            json!(["", 0, "<unset>", unknown]),
+        ),
+        (
+            "/apis/apiregistration.k8s.io/v1/apiservices",
+            json!(["", "Local", "Unknown", unknown]),
+        ),
+    ] {
+        let path = format!(
+            "{path}?watch=true&timeoutSeconds=1&sendInitialEvents=true&allowWatchBookmarks=true\
+             &resourceVersionMatch=NotOlderThan&fieldSelector=metadata.name%3Dnone"
+        );
+        let lines = bed.lines(&path, TABLE).await;
+        assert_eq!(lines[0]["type"], "BOOKMARK", "{path}");
+        assert_eq!(lines[0]["object"]["rows"][0]["cells"], cells, "{path}");
+    }
 }
