@@ -1,6 +1,6 @@
 //! Who set which fields: `metadata.managedFields`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use rdd_schema::Schema;
 use serde_json::{Map, Value, json};
@@ -343,7 +343,11 @@ impl Managed {
                 api_version: update.api_version.to_owned(),
                 time: None,
             });
-            entry.set.add(&own);
+            if entry.set.is_empty() {
+                entry.set = own;
+            } else {
+                entry.set.add(&own);
+            }
             entry.time = time.map(str::to_owned);
         }
         self.drop_empty();
@@ -422,6 +426,11 @@ pub(crate) fn remove_untracked(set: &mut FieldSet) {
     if set.is_empty() {
         return;
     }
+    set.remove(&UNTRACKED);
+}
+
+/// What no manager ever owns.
+static UNTRACKED: LazyLock<FieldSet> = LazyLock::new(|| {
     const METADATA: [&str; 9] = [
         "f:name",
         "f:namespace",
@@ -440,5 +449,5 @@ pub(crate) fn remove_untracked(set: &mut FieldSet) {
     for field in METADATA {
         untracked.insert(["f:metadata", field]);
     }
-    set.remove(&untracked);
-}
+    untracked
+});

@@ -350,13 +350,25 @@ fn missing_kind(resource: &Resource, body: &[u8]) -> ApiError {
 /// Why an object of this type is none of a built-in resource's, in Go's words.
 pub(crate) fn type_mismatch(resource: &Resource, kind: &str, api_version: &str) -> Option<String> {
     if kind == resource.kind {
-        return (api_version != resource.api_version()).then(|| unregistered(kind, api_version));
+        return (api_version != resource.api_version())
+            .then(|| unregistered(resource, kind, api_version));
     }
-    if is_builtin(kind, api_version) {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let shared = matches!(kind, "DeleteOptions" | "Status" | "WatchEvent");
+    if is_builtin(kind, api_version) && (shared || scheme(group) == scheme(&resource.group)) {
         let version = api_version.rsplit('/').next().unwrap_or_default();
         return Some(unknown_conversion(kind, version, resource));
     }
-    Some(unregistered(kind, api_version))
+    Some(unregistered(resource, kind, api_version))
+}
+
+/// Which part of kube-apiserver reads the objects of a group, and knows no others.
+fn scheme(group: &str) -> &'static str {
+    match group {
+        "apiextensions.k8s.io" => "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+        "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+        _ => "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30",
+    }
 }
 
 /// Versions that kube-apiserver can still read but that nobody serves.
@@ -427,10 +439,10 @@ fn unknown_conversion(kind: &str, version: &str, resource: &Resource) -> String 
     )
 }
 
-fn unregistered(kind: &str, api_version: &str) -> String {
+fn unregistered(resource: &Resource, kind: &str, api_version: &str) -> String {
     format!(
-        "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \
-         \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+        "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme {:?}",
+        scheme(&resource.group)
     )
 }
 

@@ -1,6 +1,6 @@
 //! `/scale`: an object seen as `autoscaling/v1` Scale.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::Response;
@@ -8,19 +8,22 @@ use rdd_schema::FieldError;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    catalog::{Resource, ScalePaths, builtin::columns},
+    catalog::{
+        Resource, ScalePaths,
+        builtin::{columns, document::Document},
+    },
     encoding::{
         json,
         negotiate::{ContentType, View, content_type},
         table, yaml,
     },
     http::body::{self, Body},
-    object,
-    options::{WriteKind, WriteOptions},
+    object::{self, metadata},
+    options::{FieldValidation, WriteKind, WriteOptions},
     status::{ApiError, ApiResult},
     verbs::{
         call::Call,
-        convert,
+        convert, decode,
         patch::{self, Parsed},
         served,
         write::{self, Compute, Computed, store_error},
@@ -149,37 +152,50 @@ fn answer(call: &Call, scale: &Value) -> ApiResult<Response<Body>> {
     Ok(call.document(200, &table))
 }
 
+/// What kube-apiserver says of whatever is no Scale.
+const NO_SCALE: &str = "no kind is registered for the type v1.Scale in scheme \
+     \"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781\"";
+
+/// How bodies are read.
+static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::scale);
+
 pub(crate) async fn update(call: &mut Call, body: Body) -> ApiResult<Response<Body>> {
     let bytes = body::read(body).await?;
     let options = WriteOptions::parse(&call.query, WriteKind::Update)?;
-    let scale = match content_type(&call.headers) {
-        ContentType::Yaml => yaml::parse(&bytes).map(|parsed| parsed.value),
-        _ => json::parse_trusted(&bytes),
+    let parsed = match content_type(&call.headers) {
+        ContentType::Yaml => yaml::parse(&bytes).ok().map(|parsed| parsed.value),
+        _ => json::parse_trusted(&bytes).ok(),
     };
-    let scale = scale.map_err(|error| ApiError::bad_request(error.to_string()))?;
-    check_type(&scale)?;
-    let name = object::meta(&scale, "name");
-    if !name.is_empty() && name != call.name() {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name()
-        )));
+    let no_scale = || ApiError::bad_request(NO_SCALE);
+    let mut scale = parsed.filter(Value::is_object).ok_or_else(no_scale)?;
+    let text = |key: &str| scale.get(key).and_then(Value::as_str).unwrap_or_default();
+    // A body may leave its type out.
+    if !matches!(text("kind"), "" | "Scale") || !matches!(text("apiVersion"), "" | "autoscaling/v1")
+    {
+        return Err(no_scale());
     }
+    let unknown = typed(&mut scale).map_err(|_| no_scale())?;
+    match options.field_validation {
+        FieldValidation::Strict if !unknown.is_empty() => return Err(no_scale()),
+        FieldValidation::Warn => call.warn(unknown),
+        _ => {}
+    }
+    decode::check_name(call, &scale)?;
     run(call, &options, Change::Replace(scale)).await
 }
 
-/// A body may leave its type out; another one is told as kube-apiserver does.
-fn check_type(scale: &Value) -> ApiResult<()> {
-    let text = |key: &str| scale.get(key).and_then(Value::as_str).unwrap_or_default();
-    let fits =
-        matches!(text("kind"), "" | "Scale") && matches!(text("apiVersion"), "" | "autoscaling/v1");
-    if fits {
-        return Ok(());
-    }
-    Err(ApiError::bad_request(
-        "no kind is registered for the type v1.Scale in scheme \
-         \"k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781\"",
-    ))
+/// Gives a Scale its types, and answers what it has beside them.
+///
+/// # Errors
+/// What does not fit, in Go's words.
+fn typed(scale: &mut Value) -> Result<Vec<String>, String> {
+    let mut unknown = metadata::decode(scale, true, "Scale")?;
+    rdd_schema::decode(scale, &DOCUMENT.schema, "Scale")?;
+    unknown.extend(rdd_schema::prune(scale, &DOCUMENT.schema));
+    let unknown = unknown.iter();
+    Ok(unknown
+        .map(|path| format!("unknown field {}", object::quote(path)))
+        .collect())
 }
 
 pub(crate) async fn patch(
@@ -206,6 +222,7 @@ enum Change {
 async fn run(call: &mut Call, options: &WriteOptions, change: Change) -> ApiResult<Response<Body>> {
     let mut scaled = Scaled {
         change,
+        validation: options.field_validation,
         result: None,
     };
     write::run(call, options, &mut scaled).await?;
@@ -224,26 +241,39 @@ async fn run(call: &mut Call, options: &WriteOptions, change: Change) -> ApiResu
 
 struct Scaled {
     change: Change,
+    validation: FieldValidation,
     result: Option<Value>,
 }
 
 impl Scaled {
-    /// The refusal of replicas that are no number, in Go's words.
-    fn not_replicas(&self, value: &Value, scale: &Value) -> ApiError {
-        let found = match value {
-            Value::Number(number) => format!("number {number}"),
-            other => object::go_kind(other).to_owned(),
-        };
-        let text = format!(
-            "json: cannot unmarshal {found} into Go struct field ScaleSpec.spec.replicas of type \
-             int32"
-        );
-        match self.change {
-            Change::Patch(_) => patch::invalid_patch_text(scale.to_string(), &text),
-            Change::Replace(_) => ApiError::bad_request(format!(
-                "Scale in version \"v1\" cannot be handled as a Scale: {text}"
-            )),
+    /// The Scale that a patch makes of the current one.
+    fn patched(&self, call: &mut Call, patch: &Parsed, current: &Value) -> ApiResult<Value> {
+        let resource = Arc::clone(&call.resource);
+        let mut scale = patch::apply_patch(&resource, patch, &view(&resource, current)?)?;
+        let dump = scale.to_string();
+        let refused = |text: &str| patch::invalid_patch_text(dump.clone(), text);
+        let text = |key: &str| scale.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (kind, version) = (text("kind"), text("apiVersion"));
+        if kind.is_empty() {
+            return Err(refused(&format!("Object 'Kind' is missing in '{scale}'")));
         }
+        if kind != "Scale" || version != "autoscaling/v1" {
+            return Err(refused(&format!(
+                "no kind \"{kind}\" is registered for version \"{version}\" in scheme \
+                 \"k8s.io/client-go/scale/util.go:146\""
+            )));
+        }
+        let unknown = typed(&mut scale).map_err(|text| refused(&text))?;
+        match self.validation {
+            FieldValidation::Strict if !unknown.is_empty() => {
+                let text = format!("strict decoding error: {}", unknown.join(", "));
+                return Err(refused(&text));
+            }
+            FieldValidation::Warn => call.warn(unknown),
+            _ => {}
+        }
+        decode::check_name(call, &scale)?;
+        Ok(scale)
     }
 }
 
@@ -253,18 +283,9 @@ impl Compute for Scaled {
         let current = current.ok_or_else(|| ApiError::not_found(&resource, call.name()))?;
         let scale = match &self.change {
             Change::Replace(scale) => scale.clone(),
-            Change::Patch(patch) => {
-                patch::apply_patch(&resource, patch, &view(&resource, current)?)?
-            }
+            Change::Patch(patch) => self.patched(call, patch, current)?,
         };
-        let replicas = scale.get("spec").and_then(|spec| spec.get("replicas"));
-        let replicas = match replicas {
-            None | Some(Value::Null) => 0,
-            Some(value) => match value.as_i64() {
-                Some(replicas) => replicas,
-                None => return Err(self.not_replicas(value, &scale)),
-            },
-        };
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
         let field = format!(".{}", paths(&resource)?.spec_replicas.join("."));
         if replicas < 0 || replicas > i64::from(i32::MAX) {
             let text = if replicas < 0 {
@@ -296,5 +317,12 @@ impl Compute for Scaled {
 
     fn creates(&self, _resource: &Resource) -> bool {
         false
+    }
+
+    fn expected_uid(&self) -> Option<&str> {
+        let Change::Replace(scale) = &self.change else {
+            return None;
+        };
+        Some(object::meta(scale, "uid")).filter(|uid| !uid.is_empty())
     }
 }

@@ -71,8 +71,8 @@ pub(crate) async fn run(
                     return Err(ApiError::not_found(&resource, call.name()));
                 }
                 if let Some(uid) = verb.expected_uid() {
-                    let error =
-                        ApiError::foreign_uid(&resource, &visible_key(call), call.name(), uid, "");
+                    let key = visible_key(call, options);
+                    let error = ApiError::foreign_uid(&resource, &key, call.name(), uid, "");
                     return Err(error);
                 }
                 call.server.authorize_create(call).await?;
@@ -163,17 +163,22 @@ pub(crate) async fn run_parts(
     }
 }
 
-/// The key as kube-apiserver's messages show it.
-fn visible_key(call: &Call) -> String {
+/// The key as kube-apiserver's messages show it: a dry run does not know its beginning.
+fn visible_key(call: &Call, options: &WriteOptions) -> String {
+    let root = if options.given.dry_run {
+        ""
+    } else {
+        "/registry"
+    };
     let plural = &call.resource.plural;
     let place = match call.namespace() {
         Some(namespace) => format!("{namespace}/{}", call.name()),
         None => call.name().to_owned(),
     };
     if call.resource.is_custom() {
-        format!("/registry/{}/{plural}/{place}", call.resource.group)
+        format!("{root}/{}/{plural}/{place}", call.resource.group)
     } else {
-        format!("/registry/{plural}/{place}")
+        format!("{root}/{plural}/{place}")
     }
 }
 
@@ -214,7 +219,7 @@ async fn changed(
     if let Some(uid) = verb.expected_uid() {
         let stored = object::meta(old, "uid");
         if uid != stored {
-            let key = visible_key(call);
+            let key = visible_key(call, options);
             return Err(ApiError::foreign_uid(&resource, &key, &name, uid, stored));
         }
     }
@@ -412,22 +417,21 @@ pub(crate) async fn create(
     mut new: Value,
 ) -> ApiResult<Response<Body>> {
     wipe(&mut new);
-    let computed = Computed {
-        object: new,
-        tracked: false,
-    };
     let resource = Arc::clone(&call.resource);
-    let generate = object::meta(&computed.object, "generateName").to_owned();
-    let named = !object::meta(&computed.object, "name").is_empty();
+    let generate = object::meta(&new, "generateName").to_owned();
+    let named = !object::meta(&new, "name").is_empty();
     let attempts = if named || generate.is_empty() {
         1
     } else {
         NAME_ATTEMPTS
     };
-    let object = computed.object;
     call.name_generated = attempts > 1;
     for attempt in 1..=attempts {
-        let mut object = object.clone();
+        let mut object = if attempt == attempts {
+            std::mem::take(&mut new)
+        } else {
+            new.clone()
+        };
         let name = if attempts > 1 {
             let name = metadata::generate_name(&generate);
             if let Some(metadata) = object::metadata_mut(&mut object) {

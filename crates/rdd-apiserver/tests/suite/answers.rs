@@ -7,5 +7,6 @@ mod documents;
 mod identity;
 mod lists;
 mod parts;
+mod scale;
 mod values;
 mod watches;

@@ -106,6 +106,12 @@ impl Document {
         Self::read(include_str!("schemas/lease.json"))
     }
 
+    /// Scale, which is no kind of its own but a view of others.
+    #[must_use]
+    pub fn scale() -> Self {
+        Self::read(include_str!("schemas/scale.json"))
+    }
+
     /// Role.
     #[must_use]
     pub fn role() -> Self {

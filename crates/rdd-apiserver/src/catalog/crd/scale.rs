@@ -69,19 +69,11 @@ fn at<'a>(object: &'a Value, path: &[String]) -> Result<Option<&'a Value>, Strin
 }
 
 fn accessor(path: &[String], found: &Value, wanted: &str) -> String {
-    let go_type = match found {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    };
     format!(
-        ".{} accessor error: {} is of the type {go_type}, expected {wanted}",
+        ".{} accessor error: {} is of the type {}, expected {wanted}",
         path.join("."),
-        rdd_apply::go(found)
+        rdd_apply::go(found),
+        rdd_apply::go_type(found)
     )
 }
 
@@ -107,6 +99,12 @@ mod tests {
         };
         check(json!({"spec": {"n": 3}, "status": {"s": "a=b"}}), &[]);
         check(json!({"spec": null}), &[]);
+        check(
+            json!({"spec": {"n": null}}),
+            &[
+                ".spec.n: Invalid value: 0: .spec.n accessor error: <nil> is of the type <nil>, expected int64",
+            ],
+        );
         check(
             json!({"spec": {"n": 5.0}}),
             &[
