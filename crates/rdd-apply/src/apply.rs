@@ -1,5 +1,7 @@
 //! Server-side apply.
 
+use std::sync::Arc;
+
 use rdd_schema::Schema;
 use serde_json::{Map, Value, json};
 
@@ -47,6 +49,8 @@ pub struct Apply<'a> {
     pub custom: bool,
     /// Paths of the configuration that its type does not have, where the schema cannot tell.
     pub undeclared: &'a [String],
+    /// What the object looks like in the versions other than the endpoint's.
+    pub other_versions: &'a [(String, Arc<Schema>)],
 }
 
 /// Why an apply is refused.
@@ -122,6 +126,10 @@ pub fn apply(
 
     let base = live.unwrap_or(&nothing);
     let mut merged = merge_and_prune(base, config, request, &mut managed);
+    let own = Id::apply(request.manager, request.subresource);
+    managed
+        .check_other_versions(&update, Some(&own), base, &merged)
+        .map_err(gone)?;
     match settle(base, &merged, request, &mut managed, request.force) {
         Ok(()) => {}
         Err(conflicts) if request.manager == KUBECTL => {
@@ -154,6 +162,7 @@ impl<'a> Apply<'a> {
             blank: self.blank,
             now: self.now,
             custom: self.custom,
+            other_versions: self.other_versions,
         }
     }
 

@@ -1,6 +1,9 @@
 //! Who set which fields: `metadata.managedFields`.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use rdd_schema::Schema;
 use serde_json::{Map, Value, json};
@@ -41,6 +44,8 @@ pub struct Update<'a> {
     pub now: &'a str,
     /// A custom resource rather than a built-in type.
     pub custom: bool,
+    /// What the object looks like in the versions other than the request's.
+    pub other_versions: &'a [(String, Arc<Schema>)],
 }
 
 /// Who an entry is about.
@@ -96,6 +101,9 @@ pub(crate) enum Untrackable {
     /// A list holds an item without its key.
     #[error("an item of an associative list lacks its key")]
     Keyless,
+    /// The object does not fit a version in which others have set fields.
+    #[error("failed to convert {0} object: {1}")]
+    Misfit(&'static str, String),
 }
 
 /// Records in `new` what it sets against `live`; without `live` it is a create.
@@ -322,6 +330,7 @@ impl Managed {
         time: Option<&str>,
     ) -> Result<(), Untrackable> {
         self.check_versions(update)?;
+        self.check_other_versions(update, None, old, new)?;
         self.reconcile(update.schema);
         let mut comparison = Comparison::between(Place::Object(update.schema), old, new);
         if comparison.keyless {
@@ -351,6 +360,37 @@ impl Managed {
             entry.time = time.map(str::to_owned);
         }
         self.drop_empty();
+        Ok(())
+    }
+
+    /// Objects have to fit every version in which somebody else than `own` set fields.
+    pub(crate) fn check_other_versions(
+        &self,
+        update: &Update<'_>,
+        own: Option<&Id>,
+        old: &Value,
+        new: &Value,
+    ) -> Result<(), Untrackable> {
+        for (version, schema) in update.other_versions {
+            let concerns = |(id, entry): (&Id, &Entry)| {
+                entry.api_version == *version && own.is_none_or(|own| own != id)
+            };
+            if !self.entries.iter().any(concerns) {
+                continue;
+            }
+            for (which, object) in [("old", old), ("new", new)] {
+                let mut errors = check(Place::Object(schema), object);
+                errors.retain(|error| !error.contains(": duplicate entries for key "));
+                match errors.as_slice() {
+                    [] => {}
+                    [error] => return Err(Untrackable::Misfit(which, error.clone())),
+                    several => {
+                        let text = format!("errors:\n  {}", several.join("\n  "));
+                        return Err(Untrackable::Misfit(which, text));
+                    }
+                }
+            }
+        }
         Ok(())
     }
 

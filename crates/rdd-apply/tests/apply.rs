@@ -64,6 +64,7 @@ impl World {
             now: "2024-01-01T00:00:00Z",
             custom: true,
             undeclared: &[],
+            other_versions: &[],
         };
         apply(live, &config, &request)
     }
@@ -88,6 +89,7 @@ impl World {
             blank: &self.blank,
             now: "2024-01-01T00:00:00Z",
             custom: true,
+            other_versions: &[],
         };
         track_update(live, &mut new, &update);
         new

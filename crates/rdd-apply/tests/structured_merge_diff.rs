@@ -80,6 +80,7 @@ fn perform(
         now: "2024-01-01T00:00:00Z",
         // Entries of versions that are gone are dropped, as the library does.
         custom: false,
+        other_versions: &[],
     };
     let mut object = json!({"apiVersion": api_version, "kind": "Widget",
                             "metadata": {"name": "w"}});
@@ -104,6 +105,7 @@ fn perform(
         now: update.now,
         custom: update.custom,
         undeclared: &[],
+        other_versions: &[],
     };
     apply(live, &object, &request).map_err(|error| match error {
         ApplyError::Conflict(conflicts) => Refused::Conflicts(

@@ -151,6 +151,7 @@ pub fn apply(data: &[u8]) {
         blank: &blank,
         now: "2020-01-01T00:00:00Z",
         custom: true,
+        other_versions: &[],
         undeclared: &[],
     };
     let live = live.is_object().then_some(live);

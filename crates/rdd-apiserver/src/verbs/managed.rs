@@ -1,5 +1,8 @@
 //! Managed fields at the server's side: who the manager is, what is left alone.
 
+use std::sync::Arc;
+
+use rdd_schema::Schema;
 use serde_json::Value;
 
 use crate::{catalog::Subresource, object, options::WriteOptions, verbs::call::Call};
@@ -7,6 +10,12 @@ use crate::{catalog::Subresource, object, options::WriteOptions, verbs::call::Ca
 /// Records what a write other than apply sets.
 pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, new: &mut Value) {
     let resource = &call.resource;
+    if call.subresource == Some(Subresource::Scale)
+        && !old.is_some_and(|old| owns_replicas(call, old))
+    {
+        // To a Scale, what nobody owns is not tracked, and a write alone does not change that.
+        return;
+    }
     let reset = resource.strategy.reset_fields(resource, call.subresource);
     let manager = options.manager(call.user_agent());
     let now = call.now.to_string();
@@ -24,6 +33,7 @@ pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, ne
             blank: &resource.strategy.blank(),
             now: &now,
             custom: resource.is_custom(),
+            other_versions: &other_versions(call),
         },
     );
     // A Scale of no replicas does not say so, and what nobody says nobody owns.
@@ -35,6 +45,39 @@ pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, ne
             rdd_apply::managed_fields::disown(new, &scale.spec_replicas);
         }
     }
+}
+
+/// The schemas of the versions of a custom resource that the request is not in.
+pub(crate) fn other_versions(call: &Call) -> Vec<(String, Arc<Schema>)> {
+    let resource = &call.resource;
+    if !resource.is_custom() || resource.served_api_versions.len() < 2 {
+        return Vec::new();
+    }
+    let catalog = call.server.catalog.load();
+    let Some(group) = catalog.group(&resource.group) else {
+        return Vec::new();
+    };
+    let of_others = group.versions.values().filter_map(|version| {
+        let other = version.resources.get(&resource.plural)?;
+        (other.version != resource.version)
+            .then(|| (other.api_version(), Arc::clone(&other.schema)))
+    });
+    of_others.collect()
+}
+
+/// Whether some manager owns the number that a Scale shows.
+fn owns_replicas(call: &Call, object: &Value) -> bool {
+    let Some(scale) = &call.resource.scale else {
+        return false;
+    };
+    let entries = object.pointer("/metadata/managedFields");
+    let entries = entries.and_then(Value::as_array).into_iter().flatten();
+    let mut sets = entries.map(|entry| &entry["fieldsV1"]);
+    sets.any(|set| {
+        let mut path = scale.spec_replicas.iter();
+        path.try_fold(set, |at, name| at.get(format!("f:{name}")))
+            .is_some()
+    })
 }
 
 /// A PUT that says nothing about managed fields keeps what is stored.

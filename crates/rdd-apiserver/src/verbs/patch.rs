@@ -25,7 +25,7 @@ use crate::{
     status::{ApiError, ApiResult, Cause},
     verbs::{
         call::Call,
-        decode, parts, scale,
+        decode, managed, parts, scale,
         write::{self, Compute, Computed},
     },
 };
@@ -485,6 +485,7 @@ impl Compute for Applied {
             now: &now,
             custom: resource.is_custom(),
             undeclared: &undeclared,
+            other_versions: &managed::other_versions(call),
         };
         let mut object =
             rdd_apply::apply::apply(current, &self.config, &apply).map_err(apply_error)?;

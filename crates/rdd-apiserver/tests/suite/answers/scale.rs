@@ -98,3 +98,24 @@ async fn a_scale_has_the_types_of_a_scale() {
     let scale = bed.get(&path).await;
     assert_eq!(scale.body["spec"], json!({"replicas": 2}));
 }
+
+#[tokio::test]
+async fn a_scale_is_tracked_while_somebody_owns_its_replicas() {
+    let bed = scaled().await;
+    let path = format!("{WIDGETS}/a/scale");
+    let scale = async |count: u32| {
+        let body = json!({"spec": {"replicas": count}}).to_string();
+        let scaled = bed.patch(MERGE, &path, &body).await;
+        assert_eq!(scaled.code, 200, "{scaled:?}");
+        let widget = bed.get(&format!("{WIDGETS}/a")).await;
+        let entries = widget.body["metadata"]["managedFields"].clone();
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        let scales = |entry: &&Value| entry["subresource"] == "scale";
+        entries.iter().filter(scales).count()
+    };
+    bed.ask(Method::POST, WIDGETS, &[], &widget("a", r#"{"r":1}"#))
+        .await;
+    assert_eq!(scale(3).await, 1);
+    assert_eq!(scale(0).await, 0);
+    assert_eq!(scale(4).await, 0);
+}

@@ -266,3 +266,42 @@ async fn unknown_fields_are_told_in_the_order_of_the_document() {
          unknown field \"spec\", unknown field \"aaa\""
     );
 }
+
+#[tokio::test]
+async fn an_object_that_another_version_cannot_hold_is_not_applied_and_not_tracked() {
+    let bed = Bed::start().await;
+    let text = json!({"type": "string"});
+    let version = |name: &str, storage: bool, field: &str| {
+        let spec = json!({"type": "object", "properties": {"a": text, field: text}});
+        json!({
+            "name": name, "served": true, "storage": storage,
+            "schema": {"openAPIV3Schema": schema(spec)},
+        })
+    };
+    let mut definition = crate::lab::definition(json!({}), json!({}));
+    definition["spec"]["versions"] = json!([version("v1", true, "b"), version("v2", false, "c")]);
+    assert_eq!(bed.post(DEFINITIONS, definition).await.code, 201);
+    let path = format!("{WIDGETS}/w");
+    let second = path.replace("/v1/", "/v2/");
+    let applied = async |path: &str, version: &str, manager: &str, spec: &str| {
+        let body = widget("w", spec).replace("/v1", version);
+        let path = format!("{path}?fieldManager={manager}");
+        bed.patch(APPLY, &path, &body).await
+    };
+    let made = applied(&second, "/v2", "m1", r#"{"a":"1","c":"2"}"#).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let refused = applied(&path, "/v1", "m2", r#"{"a":"1","b":"2"}"#).await;
+    assert_eq!(
+        refused.refusal(),
+        (
+            500,
+            "failed to convert new object: .spec.b: field not declared in schema"
+        )
+    );
+    let same = applied(&path, "/v1", "m2", r#"{"a":"1"}"#).await;
+    assert_eq!(same.code, 200, "{same:?}");
+    assert_ne!(same.body["metadata"]["managedFields"], Value::Null);
+    let patched = bed.patch(MERGE, &path, r#"{"spec":{"b":"3"}}"#).await;
+    assert_eq!(patched.code, 200, "{patched:?}");
+    assert_eq!(patched.body["metadata"]["managedFields"], Value::Null);
+}
