@@ -180,7 +180,12 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, offer: Offer) -> ApiResult<
         }
     }
     let asked = |clause: &Clause<'_>| clause.subtype == "vnd.kubernetes.protobuf";
-    let watch = offer.watch && !(offer.custom && clauses.iter().any(asked));
+    // What could be answered whole is refused for not being a stream, all else before that.
+    let whole = clauses.iter().any(|clause| clause.subtype == "yaml");
+    let watch = match offer.custom {
+        true => offer.watch && !clauses.iter().any(asked),
+        false => offer.watch && whole,
+    };
     Err(not_acceptable(Offer { watch, ..offer }, known))
 }
 
@@ -287,7 +292,7 @@ fn view(clause: &Clause<'_>, offer: Offer) -> Option<View> {
     match kind {
         "Table" if offer.tables => Some(View::Table(version)),
         "PartialObjectMetadata" => Some(View::Partial(version)),
-        "PartialObjectMetadataList" if !offer.watch => Some(View::PartialList(version)),
+        "PartialObjectMetadataList" => Some(View::PartialList(version)),
         _ => None,
     }
 }

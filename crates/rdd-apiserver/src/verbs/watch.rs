@@ -323,6 +323,10 @@ enum Input {
 async fn step(mut watch: Stream) -> Option<(Item, Stream)> {
     loop {
         if let Some(pending) = watch.queue.pop_front() {
+            if matches!(watch.shape.view, View::PartialList(_)) {
+                // An object is no list and cannot be shown as one: the stream breaks off.
+                return None;
+            }
             let line = watch.render(pending);
             return Some((Ok(Frame::data(line)), watch));
         }

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use super::bed::{Bed, TABLE};
+use super::bed::{Bed, PARTIAL_LIST, TABLE};
 use crate::lab::CONFIG_MAPS;
 
 /// A watch that ends by itself after a second.
@@ -112,4 +112,22 @@ async fn a_bookmark_as_a_table_shows_an_object_in_which_nothing_is_set() {
         assert_eq!(lines[0]["type"], "BOOKMARK", "{path}");
         assert_eq!(lines[0]["object"]["rows"][0]["cells"], cells, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_watch_of_lists_of_metadata_breaks_off_at_the_first_event() {
+    let bed = Bed::start().await;
+    bed.make_map("a", json!({"seen": ""})).await;
+    let lines = bed.lines(&watch("resourceVersion=0"), PARTIAL_LIST).await;
+    assert_eq!(lines, Vec::<serde_json::Value>::new());
+    let unknown = "application/json;as=Other;v=v1;g=meta.k8s.io";
+    let refused = bed.get_as(&watch(""), unknown).await;
+    assert_eq!(
+        refused.refusal(),
+        (
+            406,
+            "only the following media types are accepted: application/json, application/yaml, \
+             application/vnd.kubernetes.protobuf"
+        )
+    );
 }
