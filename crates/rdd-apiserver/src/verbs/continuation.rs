@@ -48,7 +48,8 @@ fn read(token: &str) -> Result<(Option<Revision>, String), String> {
         };
         format!("illegal base64 data at input byte {at}")
     })?;
-    let token = json::parse_trusted(&bytes).map_err(|error| error.0)?;
+    // Go reads tokens with another library than bodies, which shows bytes as bytes.
+    let token = json::parse_trusted(&bytes).map_err(|error| error.0.replace("'\\u00", "'\\x"))?;
     let members = match &token {
         Value::Object(_) | Value::Null => &token,
         other => {

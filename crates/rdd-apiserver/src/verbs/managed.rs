@@ -19,6 +19,9 @@ pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, ne
     let reset = resource.strategy.reset_fields(resource, call.subresource);
     let manager = options.manager(call.user_agent());
     let now = call.now.to_string();
+    let unwritten = (!resource.is_custom())
+        .then(|| take_empty(new, "webhooks"))
+        .flatten();
     let api_version = resource.api_version();
     rdd_apply::managed_fields::track_update(
         old,
@@ -36,6 +39,9 @@ pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, ne
             other_versions: &other_versions(call),
         },
     );
+    if let (Some(unwritten), Some(members)) = (unwritten, new.as_object_mut()) {
+        members.insert("webhooks".to_owned(), unwritten);
+    }
     // A Scale of no replicas does not say so, and what nobody says nobody owns.
     if call.subresource == Some(Subresource::Scale)
         && let Some(scale) = &resource.scale
@@ -45,6 +51,14 @@ pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, ne
             rdd_apply::managed_fields::disown(new, &scale.spec_replicas);
         }
     }
+}
+
+/// Takes out an empty list, which is told apart from none but is left out when it is
+/// written, so that nobody owns it.
+fn take_empty(object: &mut Value, name: &str) -> Option<Value> {
+    let members = object.as_object_mut()?;
+    let is_empty = members.get(name)?.as_array()?.is_empty();
+    is_empty.then(|| members.remove(name)).flatten()
 }
 
 /// The schemas of the versions of a custom resource that the request is not in.

@@ -83,7 +83,7 @@ async fn pages_come_by_token_and_a_broken_token_is_told() {
         broken.refusal(),
         (
             400,
-            "invalid continue token: continue key is not valid: invalid character '\\u009e' \
+            "invalid continue token: continue key is not valid: invalid character '\\x9e' \
              looking for beginning of value"
         )
     );

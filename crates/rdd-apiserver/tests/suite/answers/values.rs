@@ -107,6 +107,10 @@ async fn no_webhooks_and_an_empty_list_of_them_are_two_generations() {
         .await;
     assert_eq!(patched.body["metadata"]["generation"], 2);
     assert_eq!(patched.body.get("webhooks"), None);
+    let made = bed
+        .post(path, json!({"metadata": {"name": "b"}, "webhooks": []}))
+        .await;
+    assert_eq!(made.body["metadata"]["managedFields"], Value::Null);
     let label = r#"{"metadata":{"labels":{"a":"b"}}}"#;
     let labelled = bed.patch(MERGE, &format!("{path}/a"), label).await;
     assert_eq!(labelled.body["metadata"]["generation"], 2);
