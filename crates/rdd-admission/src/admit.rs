@@ -223,23 +223,83 @@ pub struct Listing {
     pub kind: &'static str,
 }
 
+/// What stands around a rule: how it is called, when it runs and what it sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    name: &'static str,
+    phase: Phase,
+    matches: Vec<Matches>,
+    listing: Option<Listing>,
+}
+
+impl Frame {
+    /// Of a rule that may only deny or warn. The name is that of a webhook, with at least
+    /// three dot-separated parts; it is listed in configurations and refusals.
+    #[must_use]
+    pub fn validating(name: &'static str, matches: impl Into<Vec<Matches>>) -> Self {
+        Self::new(name, Phase::Validating, matches)
+    }
+
+    /// Of a rule that may change the object.
+    #[must_use]
+    pub fn mutating(name: &'static str, matches: impl Into<Vec<Matches>>) -> Self {
+        Self::new(name, Phase::Mutating, matches)
+    }
+
+    /// Of a rule that runs in this half of the write.
+    #[must_use]
+    pub fn new(name: &'static str, phase: Phase, matches: impl Into<Vec<Matches>>) -> Self {
+        Self {
+            name,
+            phase,
+            matches: matches.into(),
+            listing: None,
+        }
+    }
+
+    /// Of a rule that is listed and served as a webhook of this configuration, for a kind,
+    /// in lower case, of which it reads this version.
+    #[must_use]
+    pub fn listed(
+        mut self,
+        configuration: &'static str,
+        version: &'static str,
+        kind: &'static str,
+    ) -> Self {
+        self.listing = Some(Listing {
+            configuration,
+            version,
+            kind,
+        });
+        self
+    }
+}
+
 /// One admission rule.
 #[async_trait]
 pub trait Admit: Send + Sync + 'static {
-    /// The webhook name that the rule goes by, with at least three dot-separated
-    /// parts; it is listed in configurations and refusals.
-    fn name(&self) -> &str;
+    /// How the rule is called, when it runs and what it sees.
+    fn frame(&self) -> &Frame;
+
+    /// The webhook name that the rule goes by.
+    fn name(&self) -> &'static str {
+        self.frame().name
+    }
 
     /// The half of the write in which the rule runs.
-    fn phase(&self) -> Phase;
+    fn phase(&self) -> Phase {
+        self.frame().phase
+    }
 
     /// Which writes the rule wants to see.
-    fn matches(&self) -> &[Matches];
+    fn matches(&self) -> &[Matches] {
+        &self.frame().matches
+    }
 
     /// How the rule is listed and served outside the server; `None` for one that only
     /// ever runs inside it.
     fn listing(&self) -> Option<Listing> {
-        None
+        self.frame().listing
     }
 
     /// Judges one write. Called with requests that [`Admit::matches`] covers, possibly

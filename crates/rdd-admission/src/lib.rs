@@ -24,7 +24,7 @@ mod chain;
 pub mod webhook;
 
 pub use admit::{
-    AdmissionRequest, Admit, Admitted, Denial, GroupVersionKind, GroupVersionResource, Listing,
-    Matches, Operation, Phase, UserInfo,
+    AdmissionRequest, Admit, Admitted, Denial, Frame, GroupVersionKind, GroupVersionResource,
+    Listing, Matches, Operation, Phase, UserInfo,
 };
 pub use chain::AdmissionChain;

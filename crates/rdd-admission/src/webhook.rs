@@ -119,24 +119,16 @@ fn difference(path: &str, from: &Value, to: &Value, steps: &mut Vec<Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admit::{Matches, Operation};
+    use crate::admit::{Frame, Matches, Operation};
     use async_trait::async_trait;
 
     /// Refuses what is named `bad`; makes everything else blue.
-    struct Blue(Phase, [Matches; 1]);
+    struct Blue(Frame);
 
     #[async_trait]
     impl Admit for Blue {
-        fn name(&self) -> &str {
-            "blue.example.com"
-        }
-
-        fn phase(&self) -> Phase {
-            self.0
-        }
-
-        fn matches(&self) -> &[Matches] {
-            &self.1
+        fn frame(&self) -> &Frame {
+            &self.0
         }
 
         async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {
@@ -154,10 +146,8 @@ mod tests {
 
     fn blue(phase: Phase) -> Blue {
         let operations = [Operation::Create];
-        Blue(
-            phase,
-            [Matches::resource("example.com", "things", operations)],
-        )
+        let matches = [Matches::resource("example.com", "things", operations)];
+        Blue(Frame::new("blue.example.com", phase, matches))
     }
 
     fn question(name: &str, operation: &str) -> Vec<u8> {
@@ -261,10 +251,8 @@ mod tests {
             path(&rule, &listing("thing")),
             "/validate-example-com-v1-thing"
         );
-        let core = Blue(
-            Phase::Mutating,
-            [Matches::resource("", "configmaps", [Operation::Create])],
-        );
+        let matches = [Matches::resource("", "configmaps", [Operation::Create])];
+        let core = Blue(Frame::mutating("blue.example.com", matches));
         assert_eq!(path(&core, &listing("configmap")), "/mutate--v1-configmap");
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation};
 use rdd_api::names;
 use rdd_manager::EMBEDDED;
 
@@ -17,31 +17,24 @@ const GUARD: &str = "record-guard.rdd.rancherdesktop.io";
 /// and the leases that it holds.
 pub(crate) fn rule() -> Arc<dyn Admit> {
     let delete = [Operation::Delete];
+    let matches = [
+        Matches::resource("", "namespaces", delete),
+        Matches::resource("", "configmaps", delete),
+        Matches::resource("coordination.k8s.io", "leases", delete),
+    ];
     Arc::new(RecordGuard {
-        matches: [
-            Matches::resource("", "namespaces", delete),
-            Matches::resource("", "configmaps", delete),
-            Matches::resource("coordination.k8s.io", "leases", delete),
-        ],
+        frame: Frame::validating(GUARD, matches),
     })
 }
 
 struct RecordGuard {
-    matches: [Matches; 3],
+    frame: Frame,
 }
 
 #[async_trait]
 impl Admit for RecordGuard {
-    fn name(&self) -> &str {
-        GUARD
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Validating
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

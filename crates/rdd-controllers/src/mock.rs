@@ -22,9 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use rdd_admission::{
-    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
-};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation};
 use rdd_api::names::{self, controller, field_manager, selection};
 use rdd_api::{App, Container, ContainerNamespace, Image, Volume};
 use rdd_manager::{Context, ControllerDef, Entry, watch_backoff};
@@ -252,37 +250,26 @@ const GUARD: &str = "mock-namespace-no-delete.mock.rancherdesktop.io";
 
 /// Keeps the owner of everything.
 struct Guard {
-    matches: [Matches; 1],
+    frame: Frame,
 }
 
 impl Guard {
     fn new() -> Self {
+        let matches = [Matches::resource("", "namespaces", [Operation::Delete])];
         Self {
-            matches: [Matches::resource("", "namespaces", [Operation::Delete])],
+            frame: Frame::validating(GUARD, matches).listed(
+                "mock-namespace-no-delete",
+                "v1",
+                "namespace",
+            ),
         }
     }
 }
 
 #[async_trait]
 impl Admit for Guard {
-    fn name(&self) -> &str {
-        GUARD
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Validating
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
-    }
-
-    fn listing(&self) -> Option<Listing> {
-        Some(Listing {
-            configuration: "mock-namespace-no-delete",
-            version: "v1",
-            kind: "namespace",
-        })
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

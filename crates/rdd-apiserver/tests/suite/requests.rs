@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use rdd_admission::{
-    AdmissionChain, AdmissionRequest, Admit, Admitted, Denial, Matches, Operation, Phase,
+    AdmissionChain, AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation, Phase,
 };
 use serde_json::{Value, json};
 
@@ -334,19 +334,11 @@ async fn applying_a_part_of_an_object_that_does_not_exist_makes_none() {
 }
 
 /// Denies deletes, and writes a label into everything that is created.
-struct Rule(Vec<Matches>, Phase);
+struct Rule(Frame);
 
 #[async_trait::async_trait]
 impl Admit for Rule {
-    fn name(&self) -> &str {
-        "rule.example.com"
-    }
-
-    fn phase(&self) -> Phase {
-        self.1
-    }
-
-    fn matches(&self) -> &[Matches] {
+    fn frame(&self) -> &Frame {
         &self.0
     }
 
@@ -366,10 +358,8 @@ impl Admit for Rule {
 #[tokio::test]
 async fn rules_in_process_speak_like_the_webhooks_they_stand_for() {
     let rule = |phase, operation| -> Arc<dyn Admit> {
-        Arc::new(Rule(
-            vec![Matches::resource("", "configmaps", vec![operation])],
-            phase,
-        ))
+        let matches = [Matches::resource("", "configmaps", vec![operation])];
+        Arc::new(Rule(Frame::new("rule.example.com", phase, matches)))
     };
     let chain = AdmissionChain::new([
         rule(Phase::Mutating, Operation::Create),

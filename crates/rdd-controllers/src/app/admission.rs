@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rdd_admission::{
-    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
-};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation, Phase};
 use rdd_api::names::{self, group};
 use serde_json::Value;
 
@@ -33,57 +31,38 @@ pub(super) fn rules() -> Vec<Arc<dyn Admit>> {
         return Vec::new();
     };
     let releases = Arc::new(releases);
-    let rule = |name, phase| Rule {
-        name,
-        phase,
-        matches: [Matches::resource(
-            group::APP,
-            "apps",
-            [Operation::Create, Operation::Update],
-        )],
+    let matches = [Matches::resource(
+        group::APP,
+        "apps",
+        [Operation::Create, Operation::Update],
+    )];
+    let rule = |frame: Frame, configuration| Rule {
+        frame: frame.listed(configuration, names::VERSION, "app"),
         releases: Arc::clone(&releases),
     };
     vec![
-        Arc::new(rule(DEFAULTER, Phase::Mutating)),
-        Arc::new(rule(VALIDATOR, Phase::Validating)),
+        Arc::new(rule(
+            Frame::mutating(DEFAULTER, matches.clone()),
+            "app-defaulter",
+        )),
+        Arc::new(rule(Frame::validating(VALIDATOR, matches), "app-validator")),
     ]
 }
 
 /// Either half.
 struct Rule {
-    name: &'static str,
-    phase: Phase,
-    matches: [Matches; 1],
+    frame: Frame,
     releases: Arc<Releases>,
 }
 
 #[async_trait]
 impl Admit for Rule {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
-    }
-
-    fn listing(&self) -> Option<Listing> {
-        Some(Listing {
-            configuration: match self.phase {
-                Phase::Mutating => "app-defaulter",
-                Phase::Validating => "app-validator",
-            },
-            version: names::VERSION,
-            kind: "app",
-        })
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {
-        if self.phase == Phase::Mutating {
+        if self.phase() == Phase::Mutating {
             return Ok(Admitted {
                 object: complete(&request.object, &self.releases),
                 ..Admitted::default()

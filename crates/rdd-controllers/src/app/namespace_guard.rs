@@ -8,9 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt as _};
-use rdd_admission::{
-    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
-};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation};
 use rdd_api::{App, Container, Image, Volume, names};
 use serde::de::DeserializeOwned;
 
@@ -19,37 +17,22 @@ const GUARD: &str = "namespace-guard.app.rancherdesktop.io";
 
 /// Refuses to delete the App's namespace while mirrors are, or may come to be, in it.
 pub(super) fn rule(client: kube::Client) -> Arc<dyn Admit> {
+    let matches = [Matches::resource("", "namespaces", [Operation::Delete])];
     Arc::new(NamespaceGuard {
         client,
-        matches: [Matches::resource("", "namespaces", [Operation::Delete])],
+        frame: Frame::validating(GUARD, matches).listed("namespace-guard", "v1", "namespace"),
     })
 }
 
 struct NamespaceGuard {
     client: kube::Client,
-    matches: [Matches; 1],
+    frame: Frame,
 }
 
 #[async_trait]
 impl Admit for NamespaceGuard {
-    fn name(&self) -> &str {
-        GUARD
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Validating
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
-    }
-
-    fn listing(&self) -> Option<Listing> {
-        Some(Listing {
-            configuration: "namespace-guard",
-            version: "v1",
-            kind: "namespace",
-        })
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

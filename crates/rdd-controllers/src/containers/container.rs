@@ -11,9 +11,7 @@ use futures::future::BoxFuture;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use rdd_admission::{
-    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
-};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation};
 use rdd_api::names::{self, controller, field_manager, group, selection};
 use rdd_api::{
     Action, Condition, Container, ContainerCreateRequest, ContainerState, ContainerStatus,
@@ -50,42 +48,31 @@ const RULES: &str = "container-mutating.containers.rancherdesktop.io";
 /// Judges creates and updates of Containers.
 #[derive(Debug)]
 pub(crate) struct ContainerRules {
-    matches: Vec<Matches>,
+    frame: Frame,
 }
 
 impl ContainerRules {
     fn new() -> Self {
         let operations = [Operation::Create, Operation::Update];
+        let matches = [Matches::resource(
+            group::CONTAINERS,
+            "containers",
+            operations,
+        )];
         Self {
-            matches: vec![Matches::resource(
-                group::CONTAINERS,
-                "containers",
-                operations,
-            )],
+            frame: Frame::validating(RULES, matches).listed(
+                "container-mutating",
+                names::VERSION,
+                "container",
+            ),
         }
     }
 }
 
 #[async_trait]
 impl Admit for ContainerRules {
-    fn name(&self) -> &str {
-        RULES
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Validating
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
-    }
-
-    fn listing(&self) -> Option<Listing> {
-        Some(Listing {
-            configuration: "container-mutating",
-            version: names::VERSION,
-            kind: "container",
-        })
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kube::api::{Api, ListParams};
-use rdd_admission::{
-    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
-};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation};
 use rdd_api::names::{self, controller, group, selection};
 use rdd_api::{Container, ContainerNamespace};
 use rdd_manager::ControllerDef;
@@ -31,18 +29,23 @@ const RULE: &str = "container-namespace-deleting.containers.rancherdesktop.io";
 /// Allows every deletion, and warns when it will not last.
 struct DeletionNotice {
     client: kube::Client,
-    matches: [Matches; 1],
+    frame: Frame,
 }
 
 impl DeletionNotice {
     fn new(client: kube::Client) -> Self {
+        let matches = [Matches::resource(
+            group::CONTAINERS,
+            "containernamespaces",
+            [Operation::Delete],
+        )];
         Self {
             client,
-            matches: [Matches::resource(
-                group::CONTAINERS,
-                "containernamespaces",
-                [Operation::Delete],
-            )],
+            frame: Frame::validating(RULE, matches).listed(
+                "container-namespace-deleting",
+                names::VERSION,
+                "containernamespace",
+            ),
         }
     }
 
@@ -67,24 +70,8 @@ impl DeletionNotice {
 
 #[async_trait]
 impl Admit for DeletionNotice {
-    fn name(&self) -> &str {
-        RULE
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Validating
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
-    }
-
-    fn listing(&self) -> Option<Listing> {
-        Some(Listing {
-            configuration: "container-namespace-deleting",
-            version: names::VERSION,
-            kind: "containernamespace",
-        })
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

@@ -12,9 +12,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;
 use kube::{Resource as _, ResourceExt as _};
-use rdd_admission::{
-    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
-};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation};
 use rdd_api::names::{self, controller, group, selection};
 use rdd_api::{Notary, condition};
 use rdd_manager::{Context, ControllerDef, finalizer, ownership};
@@ -126,38 +124,27 @@ async fn write_down(context: &Context<World>, notary: &Notary, number: i64) -> R
 
 /// Judges values when they are written.
 struct Validator {
-    matches: [Matches; 1],
+    frame: Frame,
 }
 
 impl Validator {
     fn new() -> Self {
         let operations = [Operation::Create, Operation::Update];
+        let matches = [Matches::resource(group::RDD, "notaries", operations)];
         Self {
-            matches: [Matches::resource(group::RDD, "notaries", operations)],
+            frame: Frame::validating(VALIDATOR, matches).listed(
+                "notary-validator",
+                names::VERSION,
+                "notary",
+            ),
         }
     }
 }
 
 #[async_trait]
 impl Admit for Validator {
-    fn name(&self) -> &str {
-        VALIDATOR
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Validating
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
-    }
-
-    fn listing(&self) -> Option<Listing> {
-        Some(Listing {
-            configuration: "notary-validator",
-            version: names::VERSION,
-            kind: "notary",
-        })
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {

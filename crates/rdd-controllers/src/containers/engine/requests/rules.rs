@@ -2,9 +2,7 @@
 
 use async_trait::async_trait;
 use kube::api::{Api, ListParams};
-use rdd_admission::{
-    AdmissionRequest, Admit, Admitted, Denial, Listing, Matches, Operation, Phase,
-};
+use rdd_admission::{AdmissionRequest, Admit, Admitted, Denial, Frame, Matches, Operation};
 use rdd_api::names::{MOBY, VERSION, group};
 use rdd_api::{ContainerCreateRequest, Request as _};
 use serde_json::Value;
@@ -18,7 +16,7 @@ const RULE: &str = "container-create-request.containers.rancherdesktop.io";
 /// first and refuses the second, which shows on it.
 pub(crate) struct CreateRules {
     client: kube::Client,
-    matches: Vec<Matches>,
+    frame: Frame,
 }
 
 impl CreateRules {
@@ -30,31 +28,19 @@ impl CreateRules {
         );
         Self {
             client,
-            matches: vec![matches],
+            frame: Frame::validating(RULE, [matches]).listed(
+                "container-create-request",
+                VERSION,
+                "containercreaterequest",
+            ),
         }
     }
 }
 
 #[async_trait]
 impl Admit for CreateRules {
-    fn name(&self) -> &str {
-        RULE
-    }
-
-    fn phase(&self) -> Phase {
-        Phase::Validating
-    }
-
-    fn matches(&self) -> &[Matches] {
-        &self.matches
-    }
-
-    fn listing(&self) -> Option<Listing> {
-        Some(Listing {
-            configuration: "container-create-request",
-            version: VERSION,
-            kind: "containercreaterequest",
-        })
+    fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     async fn admit(&self, request: &AdmissionRequest) -> Result<Admitted, Denial> {
