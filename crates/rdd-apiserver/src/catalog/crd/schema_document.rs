@@ -93,13 +93,20 @@ fn go_type(keyword: &str) -> &'static str {
 pub(super) fn decode(node: &Value, path: &str, unknown: &mut Vec<String>) -> Result<(), String> {
     const GO: &str = "spec.versions.schema.openAPIV3Schema";
     let owner = "CustomResourceValidation";
-    schema(node, &Go { owner, path: GO }, Some(path), unknown)
+    let at = Go {
+        owner,
+        path: GO,
+        apart: false,
+    };
+    schema(node, &at, Some(path), unknown)
 }
 
 /// Where Go thinks it is: the struct, and the way to the field without names and indexes.
 struct Go<'a> {
     owner: &'a str,
     path: &'a str,
+    /// Below a keyword that Go reads apart from the rest, whose struct is the only one told.
+    apart: bool,
 }
 
 impl Go<'_> {
@@ -113,9 +120,6 @@ impl Go<'_> {
             Value::Number(number) if go_type == "int64" => format!("number {number}"),
             Value::Number(_) => "number".to_owned(),
         };
-        if self.path.is_empty() {
-            return format!("json: cannot unmarshal {found} into Go value of type {go_type}");
-        }
         format!(
             "json: cannot unmarshal {found} into Go struct field {}.{} of type {go_type}",
             self.owner, self.path
@@ -140,6 +144,7 @@ fn schema(
         let at = Go {
             owner: "JSONSchemaProps",
             path: go_path.trim_start_matches('.'),
+            apart: at.apart,
         };
         let below = path.map(|path| format!("{path}.{keyword}"));
         let below = below.as_deref();
@@ -171,25 +176,25 @@ fn schema(
                 }
             }
             Content::Schema if keyword == "not" => schema(value, &at, below, unknown)?,
-            Content::Schema => alternatives(keyword, value)?,
+            Content::Schema => alternatives(keyword, value, &at)?,
         }
     }
     Ok(())
 }
 
-/// Keywords that Go reads apart from the rest, so that paths begin anew and unknown
-/// fields are not told.
-fn alternatives(keyword: &str, value: &Value) -> Result<(), String> {
-    let anew = Go {
-        owner: "JSONSchemaProps",
-        path: "",
+/// Keywords that Go reads apart from the rest, so that unknown fields are not told.
+fn alternatives(keyword: &str, value: &Value, at: &Go<'_>) -> Result<(), String> {
+    let apart = Go {
+        owner: at.owner,
+        path: at.path,
+        apart: true,
     };
     let mut untold = Vec::new();
     match value {
-        Value::Object(_) => schema(value, &anew, None, &mut untold),
+        Value::Object(_) => schema(value, &apart, None, &mut untold),
         Value::Array(items) if keyword == "items" => items
             .iter()
-            .try_for_each(|item| schema(item, &anew, None, &mut untold)),
+            .try_for_each(|item| schema(item, &apart, None, &mut untold)),
         Value::Bool(_) if keyword != "items" => Ok(()),
         _ if keyword == "items" => Ok(()),
         _ => Err("boolean or JSON schema expected".to_owned()),
@@ -285,7 +290,9 @@ fn fields(
         if !fits && !value.is_null() {
             let go_path = format!("{}.{name}", at.path);
             let path = go_path.trim_start_matches('.');
-            return Err(Go { owner, path }.wrong(value, go_type));
+            let owner = if at.apart { at.owner } else { owner };
+            let at = Go { owner, path, ..*at };
+            return Err(at.wrong(value, go_type));
         }
     }
     Ok(())
@@ -389,6 +396,24 @@ mod tests {
                 json!({"required": true}),
                 format!(
                     "{go} bool into Go struct field JSONSchemaProps.{at}.required of type []string"
+                ),
+            ),
+            (
+                json!({"items": {"properties": {"a": {"maxLength": "x"}}}}),
+                format!(
+                    "{go} string into Go struct field JSONSchemaProps.{at}.items.properties.maxLength of type int64"
+                ),
+            ),
+            (
+                json!({"items": {"x-kubernetes-validations": [{"rule": 5}]}}),
+                format!(
+                    "{go} number into Go struct field JSONSchemaProps.{at}.items.x-kubernetes-validations.rule of type string"
+                ),
+            ),
+            (
+                json!({"items": [5]}),
+                format!(
+                    "{go} number into Go struct field JSONSchemaProps.{at}.items of type v1.JSONSchemaProps"
                 ),
             ),
             (
