@@ -412,6 +412,33 @@ fn kind_of(resource: &Resource) -> GroupVersionKind {
     kind(&resource.group, &resource.version, &resource.kind)
 }
 
+/// An object stays of its type, whoever changed it. The types of built-in resources are known
+/// where they are left out.
+fn keep_type(
+    own: Option<&Resource>,
+    who: &str,
+    before: &Value,
+    after: &mut Value,
+) -> Result<(), String> {
+    let Some(members) = after.as_object_mut() else {
+        return Err("the patched object is no object".to_owned());
+    };
+    let is_known = own.is_some_and(|own| !own.is_custom());
+    for field in ["apiVersion", "kind"] {
+        if is_known && !members.contains_key(field) {
+            members.insert(field.to_owned(), before[field].clone());
+        }
+        let given = members.get(field).unwrap_or(&Value::Null);
+        if *given != before[field] {
+            return Err(format!(
+                "{who} must not change {field} from {} to {given}",
+                before[field]
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Gives an object that a webhook changed the types and defaults of its resource.
 fn settle(call: &Call, resource: &Resource, object: &mut Value) -> Result<(), String> {
     if resource.is_custom() && resource.version != call.resource.version {

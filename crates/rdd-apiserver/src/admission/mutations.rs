@@ -20,6 +20,7 @@ use super::{
     authority::{self, Checks},
     expressions::{self, Expression, Purse, Scope},
     frame::{Binding, Frame, InForce, Policy, described, namespace_of, params, text},
+    keep_type,
     matching::{Subject, items},
     settle,
     webhooks::{converted, is_foreign, seen_as, served},
@@ -491,22 +492,7 @@ fn changed(
             Err(text) => return Ok(Err(format!("JSON Patch: {text}"))),
         },
     };
-    let Some(members) = after.as_object_mut() else {
-        return Err(ApiError::internal(
-            "the object is no object after a mutation".to_owned(),
-        ));
-    };
-    for field in ["apiVersion", "kind"] {
-        let given = members
-            .entry(field)
-            .or_insert_with(|| object[field].clone());
-        if *given != object[field] {
-            return Err(ApiError::internal(format!(
-                "a mutation must not change {field} from {} to {}",
-                object[field], given
-            )));
-        }
-    }
+    keep_type(own.as_deref(), "a mutation", object, &mut after).map_err(ApiError::internal)?;
     let Some(own) = own.filter(|_| !is_foreign(call)) else {
         return Ok(Ok(after));
     };

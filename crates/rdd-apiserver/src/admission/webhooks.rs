@@ -12,7 +12,7 @@ use super::{
     configurations::Webhook,
     expressions::{Purse, Scope},
     frame::described,
-    kind_of,
+    keep_type, kind_of,
     matching::Subject,
     review::{self, Judgement, Outcome, Patch},
     settle,
@@ -308,18 +308,9 @@ fn patched(
     patch
         .apply(&mut object)
         .map_err(|error| broken(error.to_string()))?;
-    if !object.is_object() {
-        return Err(broken("the patched object is no object".to_owned()));
-    }
-    for field in ["apiVersion", "kind"] {
-        if object[field] != asked.object[field] {
-            return Err(broken(format!(
-                "admission webhook {:?} must not change {field} from {} to {}",
-                webhook.name, asked.object[field], object[field]
-            )));
-        }
-    }
     let own = served(call, &asked.resource);
+    let who = format!("admission webhook {:?}", webhook.name);
+    keep_type(own.as_deref(), &who, &asked.object, &mut object).map_err(broken)?;
     if let (Some(own), false) = (own, is_foreign(call)) {
         settle(call, &own, &mut object).map_err(broken)?;
     }

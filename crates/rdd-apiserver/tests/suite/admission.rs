@@ -314,6 +314,7 @@ async fn a_patch_that_does_not_fit_is_never_excused() {
             review,
             &json!([{"op": "replace", "path": "/kind", "value": "Secret"}]),
         ),
+        "/untyped" => patch(review, &json!([{"op": "remove", "path": "/kind"}])),
         "/renamed" => {
             let rename = json!([{"op": "replace", "path": "/metadata/name", "value": "other"}]);
             patch(review, &rename)
@@ -330,6 +331,7 @@ async fn a_patch_that_does_not_fit_is_never_excused() {
         ("/malformed", 201),
         ("/typed", 500),
         ("/kind", 500),
+        ("/untyped", 201),
         // A new object may be given another name.
         ("/renamed", 201),
     ] {
