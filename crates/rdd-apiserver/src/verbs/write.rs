@@ -76,12 +76,7 @@ pub(crate) async fn run(
                     return Err(error);
                 }
                 call.server.authorize_create(call).await?;
-                let mut computed = verb.compute(call, None)?;
-                let given = object::meta(&computed.object, "resourceVersion");
-                object::parse_revision(&given).map_err(bad_revision)?;
-                if let Some(metadata) = object::metadata_mut(&mut computed.object) {
-                    metadata.remove("resourceVersion");
-                }
+                let computed = unversioned(verb.compute(call, None)?)?;
                 insert(call, options, &key, computed).await?
             }
         };
@@ -93,6 +88,16 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// An object that comes to be by a change has no revision, whatever the change says of it.
+fn unversioned(mut computed: Computed) -> ApiResult<Computed> {
+    let given = object::meta(&computed.object, "resourceVersion");
+    object::parse_revision(given).map_err(bad_revision)?;
+    if let Some(metadata) = object::metadata_mut(&mut computed.object) {
+        metadata.remove("resourceVersion");
+    }
+    Ok(computed)
 }
 
 /// A verb on the object itself or on a part of it, which has options of its own.
@@ -121,7 +126,7 @@ pub(crate) async fn run_parts(
             }
             None => None,
         };
-        let (mut given, mut renamed) = (String::new(), None);
+        let mut renamed = None;
         for part in &mut *parts {
             call.subresource = part.subresource;
             let (options, verb) = (&part.options, &mut *part.verb);
@@ -132,10 +137,9 @@ pub(crate) async fn run_parts(
                 }
                 None => {
                     call.server.authorize_create(call).await?;
-                    let computed = verb.compute(call, None)?;
+                    let computed = unversioned(verb.compute(call, None)?)?;
                     let made = created(call, options, computed).await?;
-                    object::parse_revision(&made.given).map_err(bad_revision)?;
-                    (given, renamed) = (made.given, made.renamed);
+                    renamed = made.renamed;
                     made.object
                 }
             });
@@ -147,7 +151,7 @@ pub(crate) async fn run_parts(
             None => {
                 let created = Created {
                     object,
-                    given,
+                    given: String::new(),
                     renamed,
                 };
                 add(call, options, &key, created).await?
