@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::complete::begin;
 use crate::dockerd::Dockerd;
 use crate::lab::{self, Lab};
-use crate::story::LIMIT;
+use crate::story::{LIMIT, eventually};
 
 /// Layers that the registry holds back, and the size of each in bytes.
 const LAYERS: usize = 3;
@@ -162,10 +162,13 @@ fn build(dockerd: &Dockerd, tag: &str) {
 
 async fn progress(lab: &Lab, wanted: impl Fn(&Progress) -> bool) -> Progress {
     let api: Api<ImagePullRequest> = Api::namespaced(lab.client.clone(), "default");
-    lab.eventually("the pull is so far", || async {
+    eventually("the pull is so far", || async {
         let found = api.get("down").await.expect("it is there");
-        let progress = found.status.expect("it has begun").progress?;
-        wanted(&progress).then_some(progress)
+        let progress = found.status.and_then(|status| status.progress);
+        match progress {
+            Some(progress) if wanted(&progress) => Ok(progress),
+            other => Err(other),
+        }
     })
     .await
 }
@@ -201,7 +204,7 @@ fn a_pull_of_several_layers_tells_how_far_it_is_also_when_nothing_moves() {
         );
         let big = i64::try_from(LAYERS * LAYER).expect("small");
         let held = progress(&lab, |progress| {
-            progress.total_bytes >= big && progress.layers == 4 && progress.bytes > big / 4
+            progress.total_bytes >= big && progress.layers == 4 && progress.bytes > 0
         })
         .await;
         assert!(held.bytes < held.total_bytes, "{held:?}");

@@ -1,7 +1,6 @@
 //! Mirrors are seen whole, or not at all; and they are the same on a server that cannot
 //! write them in one go.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,11 +8,12 @@ use futures::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use kube::ResourceExt as _;
-use kube::api::{WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::client::Body;
 use kube::core::NamespaceResourceScope;
 use rdd_api::{Container, ContainerState, Image, Volume, condition, names};
 use rdd_apiserver::Identity;
+use rdd_apiserver::http::body;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::timeout;
@@ -26,8 +26,8 @@ use crate::story::{LIMIT, Story, container, eventually, id, image, story, volume
 /// The media type of several applies in one request.
 const PARTS: &str = "application/vnd.rancherdesktop.apply-parts+json";
 
-/// Every object as each change left it, until one of this name is gone.
-async fn changes<K>(story: &Story, last: &str) -> Vec<K>
+/// Every object as each change since a version left it, until one of this name is gone.
+async fn changes<K>(story: &Story, since: &str, last: &str) -> Vec<K>
 where
     K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -36,8 +36,7 @@ where
         + Send
         + 'static,
 {
-    // From the beginning of time, so that nothing is missed before the watch begins.
-    let watch = story.api::<K>().watch(&WatchParams::default(), "1").await;
+    let watch = story.api::<K>().watch(&WatchParams::default(), since).await;
     let seen = watch
         .expect("it is watched")
         .map(|event| event.expect("it is readable"));
@@ -64,6 +63,9 @@ fn is_marked<K: kube::Resource>(mirror: &K) -> bool {
 #[test]
 fn nobody_ever_sees_half_a_mirror() {
     story(|story| async move {
+        let before = story.api::<Container>().list(&ListParams::default()).await;
+        let before = before.expect("a list").metadata.resource_version;
+        let before = before.expect("it has a version");
         for number in 0..20 {
             let name = format!("c{number}");
             story
@@ -91,7 +93,7 @@ fn nobody_ever_sees_half_a_mirror() {
         .await;
         story.engine.take_container(&id("c3"));
         story.mirror("c3", |mirror| mirror.is_none()).await;
-        let mirrors = changes::<Container>(&story, &id("c3")).await;
+        let mirrors = changes::<Container>(&story, &before, &id("c3")).await;
         assert!(mirrors.len() >= 24, "{} changes", mirrors.len());
         // Whoever takes one away takes its finalizer off first.
         for mirror in mirrors
@@ -138,12 +140,11 @@ fn a_server_that_takes_one_apply_at_a_time_has_the_same_mirrors() {
                     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
                         "status": "Failure", "message": "not this form",
                         "reason": "UnsupportedMediaType", "code": 415});
-                    let mut answer = Response::new(Body::from(status.to_string().into_bytes()));
+                    let mut answer = Response::new(body::full(status.to_string()));
                     *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-                    return Ok::<_, Infallible>(answer);
+                    return Ok(answer);
                 }
-                let answer = router.oneshot(request).await?;
-                Ok(answer.map(Body::wrap_body))
+                router.oneshot(request).await
             }
         });
         lab.client = kube::Client::new(service, "default");
