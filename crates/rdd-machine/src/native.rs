@@ -48,7 +48,7 @@ const START: Duration = Duration::from_secs(60);
 
 /// The longest that a stop takes, whatever has to be done: [`GRACEFUL`] until the engine
 /// is killed, then [`KILL`] for each of it, its containerd and its containers. The
-/// namespaces of an engine without root take another [`KILL`] from the graceful part.
+/// namespaces of an engine without root take [`rootless::END`] from the graceful part.
 pub const STOP_MAX: Duration = Duration::from_secs(37);
 
 /// How long the engine may take to end its containers and itself, an engine that has to
@@ -633,7 +633,7 @@ impl Native {
 
     async fn stop_in_turn(&self) -> Result<()> {
         let graceful = if self.rootless.is_some() {
-            GRACEFUL.saturating_sub(KILL)
+            GRACEFUL.saturating_sub(rootless::END)
         } else {
             GRACEFUL
         };

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,11 @@ use super::process::{self, Process};
 use super::{KILL, LOOK, NativeOptions, lacks, remove_file};
 use crate::error::{Error, Result};
 
-/// Who holds namespaces may take so long to end what it started.
-const HOLDER: std::time::Duration = std::time::Duration::from_secs(2);
+/// Who holds namespaces may take so long to end what it started, before it is killed.
+const HOLDER: Duration = Duration::from_secs(2);
+
+/// The longest that the end of namespaces takes.
+pub(super) const END: Duration = HOLDER.saturating_add(KILL);
 
 /// Runs inside first: makes room for files of its own where links to the host's are, says
 /// that it is ready, and keeps the namespaces.
