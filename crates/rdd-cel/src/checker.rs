@@ -81,8 +81,8 @@ pub(crate) struct OptMapNode {
     pub(crate) flat: bool,
 }
 
-/// The typed tree, and every problem.
-pub(crate) fn check(expr: &Expr, environment: &Environment) -> (Node, Vec<Problem>) {
+/// The typed tree, the height of the highest variable in it, and every problem.
+pub(crate) fn check(expr: &Expr, environment: &Environment) -> (Node, usize, Vec<Problem>) {
     let mut checker = Checker {
         environment,
         inference: Inference::default(),
@@ -90,6 +90,7 @@ pub(crate) fn check(expr: &Expr, environment: &Environment) -> (Node, Vec<Proble
         problems: Vec::new(),
         literals: Vec::new(),
         mixed: false,
+        highest: 0,
     };
     let mut node = checker.node(expr);
     if checker.problems.is_empty() {
@@ -99,7 +100,7 @@ pub(crate) fn check(expr: &Expr, environment: &Environment) -> (Node, Vec<Proble
         }
         checker.close(&mut node);
     }
-    (node, checker.problems)
+    (node, checker.highest, checker.problems)
 }
 
 struct Checker<'a> {
@@ -110,6 +111,8 @@ struct Checker<'a> {
     literals: Vec<literals::Literals>,
     /// Whether lists may hold values of several types: anywhere in a call of `format`.
     mixed: bool,
+    /// The height of the highest variable so far.
+    highest: usize,
 }
 
 fn typed(r#type: Type, kind: NodeKind) -> Node {
@@ -181,6 +184,7 @@ impl Checker<'_> {
         }
         let name = name.strip_prefix('.').unwrap_or(name);
         if let Some((r#type, _)) = self.environment.variable(name) {
+            self.highest = self.highest.max(self.environment.height(name));
             let kind = NodeKind::Variable(name.into());
             return Some(typed(r#type.clone(), kind));
         }

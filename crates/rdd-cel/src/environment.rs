@@ -7,7 +7,7 @@ use crate::{
     checker::{self, Node, NodeKind, constants},
     estimate::{self, Cost},
     evaluator, parser,
-    source::CompileError,
+    source::{CompileError, Problem},
     types::{Declared, Type},
     value::Value,
 };
@@ -17,8 +17,15 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: BTreeMap<String, (Type, Option<Arc<Declared>>)>,
+    /// Of variables that are expressions themselves.
+    heights: BTreeMap<String, usize>,
     patches: bool,
 }
+
+/// How high expressions may stand on each other: the nodes on the longest way down through
+/// an expression, the variables that it names, those that they name, and so on. Values are
+/// as deep at most, and so is the stack of whoever evaluates variables as they are named.
+const HEIGHT_MAX: usize = 1000;
 
 impl Environment {
     /// No variables.
@@ -32,6 +39,17 @@ impl Environment {
     pub fn with(mut self, name: &str, r#type: Type) -> Self {
         self.variables.insert(name.to_owned(), (r#type, None));
         self
+    }
+
+    /// With a variable whose value is that of an expression of this [height](Program::height).
+    #[must_use]
+    pub fn with_computed(mut self, name: &str, r#type: Type, height: usize) -> Self {
+        self.heights.insert(name.to_owned(), height);
+        self.with(name, r#type)
+    }
+
+    pub(crate) fn height(&self, name: &str) -> usize {
+        self.heights.get(name).copied().unwrap_or_default()
     }
 
     /// With a variable of the type and the sizes that a schema gives.
@@ -74,7 +92,15 @@ impl Environment {
     /// Everything that is wrong with it, printed as Kubernetes prints it.
     pub fn compile(&self, source: &str) -> std::result::Result<Program, CompileError> {
         let expr = parser::parse(source)?;
-        let (node, problems) = checker::check(&expr, self);
+        let (node, below, problems) = checker::check(&expr, self);
+        let height = expr.depth + below;
+        if problems.is_empty() && height > HEIGHT_MAX {
+            let problem = Problem {
+                at: expr.at,
+                text: format!("expression recursion limit exceeded: {HEIGHT_MAX}"),
+            };
+            return Err(CompileError::new(source, vec![problem]));
+        }
         if !problems.is_empty() {
             return Err(CompileError::new(source, problems));
         }
@@ -83,6 +109,7 @@ impl Environment {
         let failure = constants::convert(&node).err();
         Ok(Program {
             node,
+            height,
             cost,
             failure,
         })
@@ -93,6 +120,7 @@ impl Environment {
 #[derive(Clone)]
 pub struct Program {
     node: Node,
+    height: usize,
     cost: Cost,
     failure: Option<Error>,
 }
@@ -112,6 +140,12 @@ impl Program {
     #[must_use]
     pub fn result(&self) -> &Type {
         &self.node.r#type
+    }
+
+    /// How high it stands on the variables that it names: for those that stand on it.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
     }
 
     /// Why the expression can never be evaluated, although its types are in order: the

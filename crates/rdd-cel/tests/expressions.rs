@@ -1,6 +1,6 @@
 //! Tables of expressions: what they give, why they fail, and what stops them.
 
-use rdd_cel::{Bindings, Budget, Environment, Error, Type, Value};
+use rdd_cel::{Bindings, Budget, Environment, Error, Type, Value, Whole};
 use serde_json::{Value as Json, json};
 
 fn environment() -> Environment {
@@ -480,4 +480,109 @@ fn deep_nesting_is_refused_and_what_is_allowed_fits_the_stack() {
         check(&many, &Json::Null);
         check(&lists.replace("!= []", ".size() == 1"), &Json::Null);
     });
+}
+
+#[test]
+fn what_mutations_are_made_of_is_written_out() {
+    let made = |expression: &str| -> Result<Json, String> {
+        let environment = environment().with_patches();
+        let program = environment
+            .compile(expression)
+            .map_err(|error| error.to_string())?;
+        let this = json!({"a": 1, "list": [1, 2]});
+        let bindings = Bindings::new().with("self", Value::json(&this, None));
+        let mut budget = Budget::new(Budget::PER_EXPRESSION);
+        let value = program
+            .evaluate(&bindings, &mut budget)
+            .map_err(|error| error.to_string())?;
+        let json = value.to_json(Whole::Number, &mut budget);
+        json.map_err(|error| error.to_string())
+    };
+    for (expression, expect) in [
+        ("Object{}", json!({})),
+        (
+            "Object{spec: Object.spec{replicas: self.a + 1, list: self.list}}",
+            json!({"spec": {"replicas": 2, "list": [1, 2]}}),
+        ),
+        (
+            "Object{?a: self.?a, ?b: self.?b, c: {'x': 1.0},}",
+            json!({"a": 1, "c": {"x": 1}}),
+        ),
+        (
+            "Object{a: b'hi', t: timestamp('2020-01-01T00:00:00Z'), d: duration('90s')}",
+            json!({"a": "aGk=", "t": "2020-01-01T00:00:00Z", "d": "90s"}),
+        ),
+        ("Object{a: 1}.a + 1", json!(2)),
+        ("JSONPatch{op: 'add'}.op + JSONPatch{}.path", json!("add")),
+        ("jsonpatch.escapeKey('a/b~c')", json!("a~1b~0c")),
+        (
+            "Object{a: 1} == Object{a: 1} && dyn(Object{a: 1}) != Object.x{a: 1}",
+            json!(true),
+        ),
+    ] {
+        assert_eq!(made(expression), Ok(expect), "{expression}");
+    }
+    for (expression, expect) in [
+        (
+            "JSONPatch{op: 1}",
+            "expected type of field 'op' is 'string'",
+        ),
+        ("JSONPatch{zz: 1}", "expected type of field 'zz' is ''"),
+        ("Other{}", "undeclared reference to 'Other'"),
+        ("Object{a 1}", "Syntax error: missing ':' at '1'"),
+        ("Object{'a': 1}", "Syntax error: mismatched input"),
+        (
+            "Object{a: 1",
+            "Syntax error: mismatched input '<EOF>' expecting {'}', ','}",
+        ),
+        (
+            "JSONPatch{op: dyn(1)}",
+            "unexpected type int64 for JSONPatchType 'op' field",
+        ),
+        ("Object{a: 1}.b", "no such key: b"),
+        (
+            "Object{a: optional.of(url('https://a'))}",
+            "type conversion error from 'URL'",
+        ),
+    ] {
+        let error = made(expression).expect_err(expression);
+        assert!(error.contains(expect), "{expression}: {error}");
+    }
+    let plain = environment().compile("Object{}");
+    let error = plain.expect_err("nothing is made here").to_string();
+    assert!(
+        error.contains("undeclared reference to 'Object'"),
+        "{error}"
+    );
+}
+
+#[test]
+fn variables_stand_on_each_other_up_to_a_height() {
+    let mut environment = environment();
+    let mut height = 0;
+    let mut refused = None;
+    for level in 0..1000 {
+        let source = match level {
+            0 => "[0]".to_owned(),
+            _ => format!("[[[v{}]]]", level - 1),
+        };
+        match environment.compile(&source) {
+            Ok(program) => {
+                assert!(program.height() > height, "each stands on the one before");
+                height = program.height();
+                let r#type = program.result().clone();
+                environment = environment.with_computed(&format!("v{level}"), r#type, height);
+            }
+            Err(error) => {
+                refused = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("there is an end to it");
+    assert!(
+        refused.contains("expression recursion limit exceeded: 1000"),
+        "{refused}"
+    );
+    assert!(height > 990, "{height}");
 }

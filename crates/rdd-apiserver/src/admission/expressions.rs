@@ -163,7 +163,7 @@ pub(crate) fn with_variables(environment: Environment) -> Environment {
 }
 
 /// What later expressions know of a variable: simple types, and lists and maps of them.
-pub(crate) fn of_variable(result: &Type) -> Type {
+fn of_variable(result: &Type) -> Type {
     match result {
         Type::Bool
         | Type::Bytes
@@ -177,6 +177,21 @@ pub(crate) fn of_variable(result: &Type) -> Type {
         Type::List(item) => Type::list(of_variable(item)),
         Type::Map(key, value) => Type::Map(of_variable(key).into(), of_variable(value).into()),
         _ => Type::Dyn,
+    }
+}
+
+/// The environment with a variable that has the values of a program, or of one that cannot
+/// be compiled.
+pub(crate) fn declare(
+    environment: Environment,
+    name: &str,
+    program: Option<&Program>,
+) -> Environment {
+    match program {
+        Some(program) => {
+            environment.with_computed(name, of_variable(program.result()), program.height())
+        }
+        None => environment.with(name, Type::Dyn),
     }
 }
 
@@ -225,7 +240,7 @@ pub(crate) fn check(
     wanted: &[Type],
     at: &str,
     errors: &mut Vec<FieldError>,
-) -> Option<Type> {
+) -> Option<Program> {
     if source.trim().is_empty() {
         return None;
     }
@@ -235,7 +250,7 @@ pub(crate) fn check(
                 let text = format!("program instantiation failed: {error}");
                 errors.push(FieldError::internal(at, text));
             }
-            Some(program.result().clone())
+            Some(program)
         }
         Err(text) => {
             errors.push(FieldError::invalid(at, source, text));
@@ -262,10 +277,9 @@ impl Expression {
         self.source.trim()
     }
 
-    /// The type of its values; anything when it cannot be compiled.
-    pub(super) fn result(&self) -> Type {
-        let known = self.program.as_ref().map(Program::result);
-        known.cloned().unwrap_or(Type::Dyn)
+    /// The environment with a variable that has the values of this expression.
+    pub(super) fn declare(&self, environment: Environment, name: &str) -> Environment {
+        declare(environment, name, self.program.as_ref().ok())
     }
 
     /// # Errors

@@ -88,10 +88,9 @@ impl Frame {
         for variable in items(spec, "variables") {
             let name = format!("variables.{}", text(variable, "name"));
             let expression = Expression::new(&environment, &text(variable, "expression"), &[]);
-            let known = expressions::of_variable(&expression.result());
-            environment = environment.with(&name, known.clone());
+            environment = expression.declare(environment, &name);
             for one in environments.iter_mut() {
-                *one = std::mem::take(one).with(&name, known.clone());
+                *one = expression.declare(std::mem::take(one), &name);
             }
             variables.push((name, expression));
         }

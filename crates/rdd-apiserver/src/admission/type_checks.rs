@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use rdd_cel::{Declared, Environment, Type};
+use rdd_cel::{Declared, Environment};
 use rdd_schema::Schema;
 use serde_json::{Value, json};
 
@@ -128,11 +128,9 @@ fn environment(
     for variable in items(spec, "variables") {
         let name = variable["name"].as_str().unwrap_or_default();
         let source = variable["expression"].as_str().unwrap_or_default();
-        let compiled = environment.compile(source);
-        let r#type = compiled.map_or(Type::Dyn, |program| {
-            expressions::of_variable(program.result())
-        });
-        environment = environment.with(&format!("variables.{name}"), r#type);
+        let program = environment.compile(source).ok();
+        let name = format!("variables.{name}");
+        environment = expressions::declare(environment, &name, program.as_ref());
     }
     environment
 }

@@ -3,7 +3,7 @@
 
 use std::{fs, time::Duration};
 
-use rdd_cel::{Budget, Environment, Error, Program, Resolve, Type, Value};
+use rdd_cel::{Budget, Environment, Error, Program, Resolve, Type, Value, Whole};
 use serde_json::{Map, Value as Json, json};
 
 /// What `self` is: large in every way.
@@ -49,6 +49,12 @@ pub(crate) const EXPRESSIONS: &[&str] = &[
     "lists.range(100000000).size() > 0",
     "lists.range(5000).map(x, lists.range(5000)).size() > 0",
     "optional.of(self.l).optMap(l, l.map(x, l.map(y, l.map(z, x)))).value().size() > 0",
+    // Objects that are written out.
+    "self.l.map(x, self.l.map(y, Object{a: self.l, b: Object.b{c: self.m}}))",
+    "Object{a: self, b: self, c: self, d: [self, self, self], e: {'x': self, 'y': self}}",
+    "self.l.map(x, Object{a: self.deep})",
+    "self.l.map(x, JSONPatch{op: self.s, path: jsonpatch.escapeKey(self.s), value: self.l})",
+    "Object{a: self.l} == Object{a: self.l} && self.l.all(x, Object{a: self.l} == Object{a: self.l})",
     // Texts that grow.
     "self.l.all(x, self.s + self.s != '')",
     "[self.s].map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).map(a, a + a).size() > 0",
@@ -216,7 +222,7 @@ impl<'a> Resolve<'a> for This<'a> {
 }
 
 fn environment() -> Environment {
-    Environment::new().with("self", Type::Dyn)
+    Environment::new().with("self", Type::Dyn).with_patches()
 }
 
 /// How long an expression takes, and what it comes to.
@@ -227,7 +233,10 @@ pub(crate) fn evaluate(expression: &str, this: &Json) -> (Duration, Result<(), E
     };
     let mut budget = Budget::new(Budget::PER_EXPRESSION);
     let before = processor_time();
-    let ended = program.evaluate(&This(this), &mut budget).map(|_| ());
+    let ended = program
+        .evaluate(&This(this), &mut budget)
+        .and_then(|value| value.to_json(Whole::Text, &mut budget))
+        .map(|_| ());
     (processor_time().saturating_sub(before), ended)
 }
 

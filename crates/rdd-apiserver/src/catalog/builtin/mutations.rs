@@ -113,11 +113,10 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
     let mut of_mutations = expressions::with_variables(expressions::of_mutations(has_params));
     for (index, variable) in list(spec, "variables").enumerate() {
         let base = format!("spec.variables[{index}]");
-        let r#type = variable_errors(variable, &base, &environment, &mut errors);
+        let program = variable_errors(variable, &base, &environment, &mut errors);
         let name = format!("variables.{}", text(variable, "name"));
-        let known = expressions::of_variable(&r#type);
-        environment = environment.with(&name, known.clone());
-        of_mutations = of_mutations.with(&name, known);
+        environment = expressions::declare(environment, &name, program.as_ref());
+        of_mutations = expressions::declare(of_mutations, &name, program.as_ref());
     }
     if list(spec, "mutations").next().is_none() {
         errors.push(FieldError::required(

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use rdd_cel::{Environment, Type};
+use rdd_cel::{Environment, Program, Type};
 use rdd_schema::{FieldError, names};
 use serde_json::{Value, json};
 
@@ -135,11 +135,10 @@ fn policy_errors(object: &Value) -> Vec<FieldError> {
     }
     for (index, variable) in list(spec, "variables").enumerate() {
         let base = format!("spec.variables[{index}]");
-        let r#type = variable_errors(variable, &base, &environment, &mut errors);
+        let program = variable_errors(variable, &base, &environment, &mut errors);
         let name = format!("variables.{}", text(variable, "name"));
-        let known = expressions::of_variable(&r#type);
-        environment = environment.with(&name, known.clone());
-        of_messages = of_messages.with(&name, known);
+        environment = expressions::declare(environment, &name, program.as_ref());
+        of_messages = expressions::declare(of_messages, &name, program.as_ref());
     }
     let empty = |field: &str| list(spec, field).next().is_none();
     if empty("validations") && empty("auditAnnotations") {
@@ -221,13 +220,13 @@ pub(super) fn matching_errors(matching: &Value, base: &str, errors: &mut Vec<Fie
     }
 }
 
-/// The type of a variable, beside what is wrong with it.
+/// The expression of a variable, beside what is wrong with it.
 pub(super) fn variable_errors(
     variable: &Value,
     base: &str,
     environment: &Environment,
     errors: &mut Vec<FieldError>,
-) -> Type {
+) -> Option<Program> {
     let name = text(variable, "name");
     let at = format!("{base}.name");
     if name.trim().is_empty() {
@@ -242,7 +241,7 @@ pub(super) fn variable_errors(
     expression_given(variable, "expression", base, errors);
     let at = format!("{base}.expression");
     let source = text(variable, "expression");
-    expressions::check(environment, source, &[], &at, errors).unwrap_or(Type::Dyn)
+    expressions::check(environment, source, &[], &at, errors)
 }
 
 /// Whether CEL takes the word as an identifier.

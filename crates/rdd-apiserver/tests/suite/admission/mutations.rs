@@ -436,3 +436,49 @@ async fn policies_judge_webhooks_but_not_policies() {
     assert_eq!(made.code, StatusCode::CREATED, "{:?}", made.body);
     assert_eq!(made.body["metadata"]["labels"], Value::Null);
 }
+
+#[tokio::test]
+async fn variables_do_not_stand_on_each_other_without_end() {
+    let server = Server::start().await;
+    let variables = |count: usize| -> Value {
+        (0..count)
+            .map(|level| match level {
+                0 => json!({"name": "v0", "expression": "[1]"}),
+                _ => json!({
+                    "name": format!("v{level}"),
+                    "expression": format!("[[variables.v{}]]", level - 1),
+                }),
+            })
+            .collect()
+    };
+    let mutation = |last: usize| {
+        json_patch(&format!(
+            "[JSONPatch{{op: 'add', path: '/data/x', value: string(size(variables.v{last}))}}]"
+        ))
+    };
+    let high = policy(
+        &server,
+        "high",
+        &[mutation(4999)],
+        json!({"variables": variables(5000)}),
+    )
+    .await;
+    assert_eq!(high.code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        high.message()
+            .contains("expression recursion limit exceeded: 1000"),
+        "{}",
+        high.message()
+    );
+    enforce(
+        &server,
+        "p",
+        &[mutation(40)],
+        json!({"variables": variables(41)}),
+    )
+    .await;
+    let mut object = config_map("x");
+    object["data"] = json!({"a": "1"});
+    let made = server.post(CONFIG_MAPS, object).await;
+    assert_eq!(made.body["data"]["x"], "1", "{:?}", made.body);
+}
