@@ -61,10 +61,14 @@ fn take_empty(object: &mut Value, name: &str) -> Option<Value> {
     is_empty.then(|| members.remove(name)).flatten()
 }
 
-/// The schemas of the versions of a custom resource that the request is not in.
+/// The schemas of the versions of a custom resource that the request is not in, as far as
+/// an object is held against them as it is: a webhook makes another one of it before.
 pub(crate) fn other_versions(call: &Call) -> Vec<(String, Arc<Schema>)> {
     let resource = &call.resource;
-    if !resource.is_custom() || resource.served_api_versions.len() < 2 {
+    if !resource.is_custom()
+        || resource.conversion.is_some()
+        || resource.served_api_versions.len() < 2
+    {
         return Vec::new();
     }
     let catalog = call.server.catalog.load();
