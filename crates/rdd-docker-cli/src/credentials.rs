@@ -2,6 +2,7 @@
 //! helper program that it names.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -89,7 +90,11 @@ impl CredentialStore {
             .map_err(|error| failed(error.to_string()))?;
         let asked = async {
             if let Some(mut stdin) = child.stdin.take() {
-                stdin.write_all(server.as_bytes()).await?;
+                match stdin.write_all(server.as_bytes()).await {
+                    // Who answers without having read the question answers all the same.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                    written => written?,
+                }
             }
             child.wait_with_output().await
         };
@@ -158,6 +163,8 @@ fn host(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use serde_json::json;
 
     use super::*;
 
@@ -228,6 +235,12 @@ mod tests {
             Some("echo credentials not found in native keychain; exit 1"),
         );
         assert_eq!(none.get(Some("r.example")).await.expect("readable"), None);
+        // One that ends without having read what it is asked for: more than a pipe holds.
+        let long = "r".repeat(200_000);
+        let config = json!({"credHelpers": {long.as_str(): "x"}}).to_string();
+        let (_folder, deaf) = store(&config, Some("echo credentials not found; exit 1"));
+        assert_eq!(deaf.get(Some(&long)).await.expect("readable"), None);
+        let config = r#"{"credHelpers": {"r.example": "x"}}"#;
         for broken in [Some("exit 3"), Some("echo secret"), None] {
             let (_folder, broken) = store(config, broken);
             let error = broken.get(Some("r.example")).await.expect_err("it fails");
