@@ -142,12 +142,16 @@ impl Case {
                 params.force = false;
                 api.patch(self.name, &params, &Patch::Merge(patch)).await
             }
-            "replace" => {
+            // The controllers write as well; who comes second reads again.
+            "replace" => loop {
                 let stands = api.get(self.name).await?;
                 let mut whole = serde_json::to_value(stands).expect("JSON");
                 merge(&mut whole, patch);
-                api.replace(self.name, &post, &object(whole)).await
-            }
+                match api.replace(self.name, &post, &object(whole)).await {
+                    Err(kube::Error::Api(status)) if status.code == 409 => {}
+                    done => break done,
+                }
+            },
             other => panic!("no such verb: {other}"),
         }
     }
