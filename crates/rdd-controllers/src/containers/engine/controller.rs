@@ -435,8 +435,10 @@ impl Controller {
         });
         let limit = Instant::now() + FIRST_PASS;
         // Mirrors need the namespace; without it each of them would fail once.
-        work.scaffold().await?;
-        let keys = match timeout_at(limit, everything(&work, &self.mirrors)).await {
+        let listing = timeout_at(limit, everything(&work, &self.mirrors));
+        let (scaffold, listed) = tokio::join!(work.scaffold(), listing);
+        scaffold?;
+        let keys = match listed {
             Ok(both) => both?.all(),
             Err(_) => return Err("the engine did not list what it has in time".to_owned()),
         };

@@ -27,13 +27,12 @@ impl Both {
 /// What the engine has and what has a mirror; the mirrors are read last, so that one
 /// that was made meanwhile is not taken for a leftover without a look.
 pub(super) async fn everything(work: &Work, mirrors: &RwLock<Mirrors>) -> Result<Both, String> {
-    let lists = async {
-        let containers = work.engine.containers().await?;
-        let images = work.engine.images().await?;
-        let volumes = work.engine.volumes().await?;
-        Ok::<_, rdd_engine::Error>((containers, images, volumes))
-    };
-    let (containers, images, volumes) = lists.await.map_err(|error| chain(&error))?;
+    let lists = tokio::try_join!(
+        work.engine.containers(),
+        work.engine.images(),
+        work.engine.volumes(),
+    );
+    let (containers, images, volumes) = lists.map_err(|error| chain(&error))?;
     let containers = containers.into_iter().map(Key::Container);
     let images = images.into_iter().map(|image| Key::Image(image.id));
     let volumes = volumes.into_iter().map(|volume| Key::Volume(volume.name));
