@@ -83,6 +83,11 @@ impl Fresh {
         }
     }
 
+    /// A mirror came or went since the last count.
+    pub(super) fn recount(&mut self) {
+        self.changed = true;
+    }
+
     /// A comparison of everything is complete.
     pub(super) fn verified(&mut self) {
         self.view.last_verified = Some(condition::now());

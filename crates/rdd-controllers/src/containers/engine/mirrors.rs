@@ -216,6 +216,11 @@ impl Mirrors {
             .collect()
     }
 
+    /// How many containers, images and volumes are mirrored, of whatever engine.
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        [self.containers.len(), self.images.len(), self.volumes.len()]
+    }
+
     /// How many containers, images and volumes of an engine are mirrored.
     pub(super) fn count(&self, engine: &str) -> [i64; 3] {
         fn of<K: Resource>(objects: &BTreeMap<String, Arc<K>>, engine: &str) -> i64 {

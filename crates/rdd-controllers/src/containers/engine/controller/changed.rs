@@ -17,6 +17,17 @@ use crate::containers::engine::work::{Key, Outcome};
 
 impl Controller {
     pub(super) async fn api_changed(&mut self, change: ApiChange) {
+        let before = self.mirrors.read().sizes();
+        self.take(change).await;
+        // The watch may tell of a mirror after the work that made it was told of.
+        if self.mirrors.read().sizes() != before
+            && let Some(session) = &mut self.session
+        {
+            session.fresh.recount();
+        }
+    }
+
+    async fn take(&mut self, change: ApiChange) {
         match change {
             ApiChange::App(change) => self.app_changed(change).await,
             ApiChange::Container(change) => self.container_changed(change),
