@@ -117,6 +117,18 @@ impl Lab {
         lab
     }
 
+    /// Returns when nothing has been written for a second.
+    pub(crate) async fn comes_to_rest(&self) {
+        let mut changes = self
+            .store
+            .changes(self.store.revision())
+            .expect("nothing is compacted");
+        while tokio::time::timeout(Duration::from_secs(1), changes.next())
+            .await
+            .is_ok()
+        {}
+    }
+
     /// What a control plane does before its manager starts.
     pub(crate) async fn begin(&self, start_id: &str) {
         Discovery::new(self.client.clone(), NAMES)
