@@ -14,6 +14,7 @@ use crate::{
 /// Runs every check, each over a store of its own.
 pub async fn all<S: Store>(fresh: impl AsyncFn() -> S) {
     writes_are_compare_and_swap(&fresh().await).await;
+    who_comes_second_sees_who_was_first(Arc::new(fresh().await)).await;
     every_write_takes_the_next_revision(&fresh().await).await;
     lists_are_ordered_and_paged(&fresh().await).await;
     old_moments_stay_readable(&fresh().await).await;
@@ -82,6 +83,33 @@ async fn writes_are_compare_and_swap(store: &impl Store) {
     assert_eq!(store.get(&key("a")).await.expect("reads work"), None);
     let gone = store.delete(&key("a"), second).await;
     assert!(matches!(gone, Err(Error::Conflict { current: None })));
+}
+
+/// A conflict is told only once what it is about can be read.
+async fn who_comes_second_sees_who_was_first(store: Arc<impl Store>) {
+    for round in 0..200 {
+        let key = key(&format!("contended-{round}"));
+        let writers = (0..8).map(|_| {
+            let (store, key) = (Arc::clone(&store), key.clone());
+            tokio::spawn(async move {
+                let put = store.put(&key, Bytes::new(), Expect::Absent, PutOptions::default());
+                let Err(Error::Conflict { current }) = put.await else {
+                    return 1;
+                };
+                let told = current.expect("somebody was first").revision;
+                let read = store.get(&key).await.expect("it answers");
+                assert_eq!(read.map(|entry| entry.revision), Some(told));
+                assert!(store.revision() >= told);
+                0
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let mut made = 0;
+        for writer in writers {
+            made += writer.await.expect("every writer sees the winner");
+        }
+        assert_eq!(made, 1);
+    }
 }
 
 async fn every_write_takes_the_next_revision(store: &impl Store) {

@@ -63,6 +63,13 @@ struct Pending {
     reply: oneshot::Sender<Result<Revision>>,
 }
 
+/// A write that lost against one of the running transaction. Nobody may hear of what that
+/// one wrote before it can be read, and before it is sure to last.
+struct Refused {
+    conflict: Error,
+    reply: oneshot::Sender<Result<Revision>>,
+}
+
 /// Starts the thread; it ends when the store is closed or dropped.
 pub(super) fn start(
     file: File,
@@ -146,14 +153,20 @@ impl Writer {
         let mut ahead: HashMap<Key, Option<Entry>> = HashMap::new();
         let mut revision = self.state.revision();
         let mut pending = Vec::with_capacity(writes.len());
+        let mut refused = Vec::new();
         for write in writes {
-            let current = match ahead.get(&write.key) {
-                Some(entry) => entry.clone(),
-                None => self.state.get(&write.key),
+            let (current, is_ahead) = match ahead.get(&write.key) {
+                Some(entry) => (entry.clone(), true),
+                None => (self.state.get(&write.key), false),
             };
             if let Err(conflict) = check(current.as_ref(), write.expect) {
-                // A caller that has gone loses nothing: nothing was written.
-                let _unheard = write.reply.send(Err(conflict));
+                let reply = write.reply;
+                if is_ahead {
+                    refused.push(Refused { conflict, reply });
+                } else {
+                    // A caller that has gone loses nothing: nothing was written.
+                    let _unheard = reply.send(Err(conflict));
+                }
                 continue;
             }
             revision = revision.next();
@@ -166,12 +179,12 @@ impl Writer {
             });
         }
         if !pending.is_empty() {
-            self.persist(pending);
+            self.persist(pending, refused);
         }
         self.shared.queued.fetch_sub(count, Ordering::Relaxed);
     }
 
-    fn persist(&mut self, pending: Vec<Pending>) {
+    fn persist(&mut self, pending: Vec<Pending>, refused: Vec<Refused>) {
         let rows = pending.iter().map(|write| (&write.decided, write.history));
         let begun = Instant::now();
         match self.file.append(rows) {
@@ -194,13 +207,18 @@ impl Writer {
                     // A caller that has gone finds its write by reading.
                     let _unheard = reply.send(Ok(revision));
                 }
+                for Refused { conflict, reply } in refused {
+                    // As above: nothing was written.
+                    let _unheard = reply.send(Err(conflict));
+                }
             }
             Err(error) => {
                 tracing::error!(%error, writes = pending.len(), "failed to commit");
                 *self.shared.failure.lock() = Some(error.to_string());
-                for write in pending {
+                let lost = refused.into_iter().map(|write| write.reply);
+                for reply in pending.into_iter().map(|write| write.reply).chain(lost) {
                     // A caller that has gone loses nothing: nothing was written.
-                    let _unheard = write.reply.send(Err(error.again()));
+                    let _unheard = reply.send(Err(error.again()));
                 }
             }
         }
