@@ -334,11 +334,17 @@ fn admission() -> [Resource; 6] {
     let policy = Document::validating_admission_policy();
     let rules = Arc::new(policies::PolicyStrategy(Arc::clone(&policy.form)));
     let binding = Document::validating_admission_policy_binding();
-    let bound = Arc::new(policies::BindingStrategy(Arc::clone(&binding.form)));
+    let bound = Arc::new(policies::BindingStrategy {
+        form: Arc::clone(&binding.form),
+        further: policies::effect_errors,
+    });
     let mutation = Document::mutating_admission_policy();
     let changes = Arc::new(mutations::MutationStrategy(Arc::clone(&mutation.form)));
     let put = Document::mutating_admission_policy_binding();
-    let place = Arc::new(mutations::BindingStrategy(Arc::clone(&put.form)));
+    let place = Arc::new(policies::BindingStrategy {
+        form: Arc::clone(&put.form),
+        further: mutations::place_errors,
+    });
     [
         declare(
             "mutatingadmissionpolicies",

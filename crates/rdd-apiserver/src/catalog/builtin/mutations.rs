@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use rdd_cel::Environment;
-use rdd_schema::{FieldError, names};
+use rdd_schema::FieldError;
 use serde_json::{Value, json};
 
 use super::{
-    policies::{
-        default_matching, matching_errors, param_kind_errors, param_ref_errors, variable_errors,
-    },
+    policies::{default_matching, matching_errors, param_kind_errors, variable_errors},
     rules::{self, FAILURE_POLICIES, bump_generation, fill, list, one_of, text, texts},
     zero::Form,
 };
@@ -54,37 +52,6 @@ impl Strategy for MutationStrategy {
         _old: &Value,
     ) -> Vec<FieldError> {
         policy_errors(object)
-    }
-}
-
-/// Where a policy is in force.
-pub(super) struct BindingStrategy(pub(super) Arc<Form>);
-
-impl Strategy for BindingStrategy {
-    fn blank(&self) -> Value {
-        self.0.empty()
-    }
-
-    fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
-        self.0.apply(object);
-        default_matching(&mut object["spec"], "matchResources");
-    }
-
-    fn prepare_update(&self, _cx: &WriteContext<'_>, object: &mut Value, old: &Value) {
-        bump_generation(object, old, "spec");
-    }
-
-    fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
-        binding_errors(object)
-    }
-
-    fn validate_update(
-        &self,
-        _cx: &WriteContext<'_>,
-        object: &Value,
-        _old: &Value,
-    ) -> Vec<FieldError> {
-        binding_errors(object)
     }
 }
 
@@ -203,24 +170,9 @@ fn mutation_errors(
     }
 }
 
-fn binding_errors(object: &Value) -> Vec<FieldError> {
-    let spec = &object["spec"];
-    let mut errors = Vec::new();
-    let policy = text(spec, "policyName");
-    if policy.is_empty() {
-        errors.push(FieldError::required("spec.policyName", ""));
-    } else {
-        for problem in names::dns1123_subdomain(policy) {
-            errors.push(FieldError::invalid("spec.policyName", policy, problem));
-        }
-    }
-    if let Some(reference) = spec.get("paramRef") {
-        param_ref_errors(reference, &mut errors);
-    }
+/// Where a mutating policy cannot be bound.
+pub(super) fn place_errors(spec: &Value, errors: &mut Vec<FieldError>) {
     if let Some(matching) = spec.get("matchResources") {
-        let at = "spec.matchResources";
-        matching_errors(matching, at, &mut errors);
-        operation_errors(matching, at, &mut errors);
+        operation_errors(matching, "spec.matchResources", errors);
     }
-    errors
 }

@@ -72,15 +72,19 @@ impl Strategy for PolicyStrategy {
 }
 
 /// Where a policy is in force, and how.
-pub(super) struct BindingStrategy(pub(super) Arc<Form>);
+pub(super) struct BindingStrategy {
+    pub(super) form: Arc<Form>,
+    /// What else is wrong with a spec: bindings differ by the kind of their policies.
+    pub(super) further: fn(&Value, &mut Vec<FieldError>),
+}
 
 impl Strategy for BindingStrategy {
     fn blank(&self) -> Value {
-        self.0.empty()
+        self.form.empty()
     }
 
     fn default(&self, _cx: &WriteContext<'_>, object: &mut Value) {
-        self.0.apply(object);
+        self.form.apply(object);
         default_matching(&mut object["spec"], "matchResources");
     }
 
@@ -89,7 +93,7 @@ impl Strategy for BindingStrategy {
     }
 
     fn validate_create(&self, _cx: &WriteContext<'_>, object: &Value) -> Vec<FieldError> {
-        binding_errors(object)
+        self.errors(object)
     }
 
     fn validate_update(
@@ -98,7 +102,30 @@ impl Strategy for BindingStrategy {
         object: &Value,
         _old: &Value,
     ) -> Vec<FieldError> {
-        binding_errors(object)
+        self.errors(object)
+    }
+}
+
+impl BindingStrategy {
+    fn errors(&self, object: &Value) -> Vec<FieldError> {
+        let spec = &object["spec"];
+        let mut errors = Vec::new();
+        let policy = text(spec, "policyName");
+        if policy.is_empty() {
+            errors.push(FieldError::required("spec.policyName", ""));
+        } else {
+            for problem in names::dns1123_subdomain(policy) {
+                errors.push(FieldError::invalid("spec.policyName", policy, problem));
+            }
+        }
+        if let Some(reference) = spec.get("paramRef") {
+            param_ref_errors(reference, &mut errors);
+        }
+        if let Some(matching) = spec.get("matchResources") {
+            matching_errors(matching, "spec.matchResources", &mut errors);
+        }
+        (self.further)(spec, &mut errors);
+        errors
     }
 }
 
@@ -439,25 +466,9 @@ fn is_reason(reason: &str) -> bool {
             .all(|byte| word(*byte) || matches!(byte, b',' | b':'))
 }
 
-fn binding_errors(object: &Value) -> Vec<FieldError> {
-    let spec = &object["spec"];
-    let mut errors = Vec::new();
-    let policy = text(spec, "policyName");
-    if policy.is_empty() {
-        errors.push(FieldError::required("spec.policyName", ""));
-    } else {
-        for problem in names::dns1123_subdomain(policy) {
-            errors.push(FieldError::invalid("spec.policyName", policy, problem));
-        }
-    }
-    if let Some(reference) = spec.get("paramRef") {
-        param_ref_errors(reference, &mut errors);
-    }
-    if let Some(matching) = spec.get("matchResources") {
-        matching_errors(matching, "spec.matchResources", &mut errors);
-    }
-    action_errors(&texts(spec, "validationActions"), &mut errors);
-    errors
+/// What a validating binding does.
+pub(super) fn effect_errors(spec: &Value, errors: &mut Vec<FieldError>) {
+    action_errors(&texts(spec, "validationActions"), errors);
 }
 
 pub(super) fn param_ref_errors(reference: &Value, errors: &mut Vec<FieldError>) {
@@ -534,8 +545,13 @@ mod tests {
 
     #[test]
     fn a_binding_names_a_policy_and_what_follows() {
+        let bindings = BindingStrategy {
+            form: Arc::new(Form::of(&json!({}))),
+            further: effect_errors,
+        };
         let check = |spec: Value, expect: &[&str]| {
-            assert_eq!(texts_of(&binding_errors(&json!({"spec": spec}))), expect);
+            let errors = bindings.errors(&json!({"spec": spec}));
+            assert_eq!(texts_of(&errors), expect);
         };
         check(
             json!({"policyName": "p", "validationActions": ["Deny"]}),
